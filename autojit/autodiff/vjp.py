@@ -1,0 +1,104 @@
+"""The reverse pass over nodes: outputs and their cotangents in, cotangents of chosen nodes out, all of it graph.
+
+Walks only what leads from the outputs to what is wanted.  Zeros stay symbolic (None).  Masks travel: a cotangent that is
+zero outside a mask stays so through elementwise rules and movement, so that the side of a `where` that was not taken gives
+0 and not 0 * inf; reductions, contractions and gathers end a mask.  Never looks at values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..dtypes import FLOAT
+from ..ir.graph import Node, is_const, linearise
+from ..ir.primitive import ELEMENTWISE
+from ..ops.declare import P, zeros_like
+
+Cotangent = tuple[Node, Node | None]                      # value, and the mask outside which it is zero
+
+_LINEAR = {"add", "sub", "neg", "cast", "where"}          # their rules cannot make NaN out of zero
+_MOVED = {"reshape", "permute", "expand", "slice", "flip", "pad"}
+
+
+def is_zero(n: Node) -> bool:
+    """A constant zero of any shape."""
+    while n.op in ("expand", "reshape"):
+        n = n.inputs[0]
+    return is_const(n, 0)
+
+
+def _mask_of(g: Node) -> Cotangent:
+    """A rule's result, with the mask it carries itself."""
+    if g.op == "where" and is_zero(g.inputs[2]):
+        return g, g.inputs[0]
+    return g, None
+
+
+def _through(n: Node, mask: Node) -> Node | None:
+    """The mask of a movement's operand, from the mask of its result."""
+    if n.op == "reshape":
+        return P.reshape(mask, n.inputs[0].shape)  # type: ignore[no-any-return]
+    if n.op == "expand":                                  # a place is masked if all its copies are
+        shape = n.inputs[0].shape
+        axes = tuple([i for i, (a, b) in enumerate(zip(shape, n.shape)) if a != b])
+        return P.reshape(P.max(mask, axes), shape) if n.aval.size else None
+    (moved,) = n.prim.vjp(mask, n, *n.inputs, *n.params)  # type: ignore[misc]
+    return moved  # type: ignore[no-any-return]
+
+
+def _pull(n: Node, ct: Cotangent) -> list[Cotangent | None]:
+    """Cotangents of one node's inputs."""
+    value, mask = ct
+    if n.prim.vjp is None:
+        return [None] * len(n.inputs)
+    if mask is not None and n.prim.kind == ELEMENTWISE and n.op not in _LINEAR:
+        bare = value.inputs[1] if value.op == "where" and value.inputs[0] is mask else value
+        grads = n.prim.vjp(bare, n, *n.inputs, *n.params)
+        return [None if g is None else (P.where(mask, g, zeros_like(g)), mask) for g in grads]
+    out: list[Cotangent | None] = []
+    for g in n.prim.vjp(value, n, *n.inputs, *n.params):
+        if g is None or is_zero(g):
+            out.append(None)
+        elif mask is not None and (n.op in _MOVED or n.op in _LINEAR and g.shape == mask.shape):
+            own, carried = _mask_of(g)
+            moved = _through(n, mask) if n.op in _MOVED else carried or mask
+            out.append((own, moved))
+        else:
+            out.append(_mask_of(g))
+    return out
+
+
+def _add(a: Cotangent | None, b: Cotangent) -> Cotangent:
+    if a is None:
+        return b
+    mask = P.bitwise_or(a[1], b[1]) if a[1] is not None and b[1] is not None else None
+    return P.add(a[0], b[0]), mask
+
+
+def reverse(outputs: Sequence[Node], cotangents: Sequence[Node | None], wanted: Sequence[Node]) -> list[Node | None]:
+    """Cotangents of `wanted` (nodes of any kind), given those of `outputs`; None where no path leads, or only zeros."""
+    order = linearise(outputs)
+    live = set(wanted)
+    for n in order:
+        if n not in live and n.dtype.category >= FLOAT and any((i.real or i) in live for i in n.inputs):
+            live.add(n)
+    cts: dict[Node, Cotangent | None] = {}
+    for o, c in zip(outputs, cotangents):
+        o = o.real or o
+        if c is not None and o in live:
+            cts[o] = _add(cts.get(o), _mask_of(c))
+    keep = set(wanted)
+    for n in reversed(order):
+        ct = cts.get(n)
+        if ct is None or n not in live or not n.inputs:
+            continue
+        if n not in keep:
+            cts[n] = None                                  # its cotangent is spent: let it go
+        inputs = [i.real or i for i in n.inputs]
+        if not any(i in live for i in inputs):
+            continue
+        for i, g in zip(inputs, _pull(n, ct)):
+            if g is not None and i in live:
+                cts[i] = _add(cts.get(i), g)
+    found = [cts.get(w.real or w) for w in wanted]
+    return [None if f is None else f[0] for f in found]

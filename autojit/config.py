@@ -1,0 +1,74 @@
+"""Every flag of autojit, in one table.
+
+In: environment variables, read once, and assignments (``aj.config.tier = "compile"``).  Out: plain attributes.
+Never grows a flag that a better default would make needless.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+
+def _tier(text: str) -> str:
+    if text not in ("auto", "compile", "numpy"):
+        raise ValueError(f"AUTOJIT_TIER must be auto, compile or numpy, not {text!r}")
+    return text
+
+
+def _default_cache() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "autojit")
+
+
+def _default_threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# name: (environment variable, parser, default, what it does)
+FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
+    "debug": ("AUTOJIT_DEBUG", int, lambda: 0,
+              "1 events, 2 kernels with times, 3 graphs, 4 kernel source, 5 rewrites"),
+    "cache_dir": ("AUTOJIT_CACHE_DIR", str, _default_cache, "where compiled kernels are kept"),
+    "tier": ("AUTOJIT_TIER", _tier, lambda: "auto",
+             "auto: NumPy at once, compiled code when ready; compile: wait for it; numpy: never compile"),
+    "num_threads": ("AUTOJIT_NUM_THREADS", int, _default_threads, "threads that run kernels"),
+    "workers": ("AUTOJIT_WORKERS", int, _default_threads, "compile processes at most; 0 compiles in this process"),
+}
+
+
+class Config:
+    """The flags as attributes; ``reset()`` reads the environment again."""
+
+    debug: int
+    cache_dir: str
+    tier: str
+    num_threads: int
+    workers: int
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        for name, (variable, parse, default, _) in FLAGS.items():
+            text = os.environ.get(variable)
+            if not text:
+                object.__setattr__(self, name, default())
+                continue
+            try:
+                object.__setattr__(self, name, parse(text))
+            except ValueError as e:
+                raise ValueError(f"environment variable {variable}={text!r}: {e}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in FLAGS:
+            raise AttributeError(f"autojit has no flag {name!r}; flags are {', '.join(FLAGS)}")
+        object.__setattr__(self, name, FLAGS[name][1](value))
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:12s} = {getattr(self, name)!r:28}  # {doc} ({variable})"
+                         for name, (variable, _, _, doc) in FLAGS.items())
+
+
+config = Config()

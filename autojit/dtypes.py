@@ -1,0 +1,127 @@
+"""Dtypes and torch's promotion rules.
+
+In: tensors' dtypes, their dimensions, Python numbers.  Out: the dtype of the result.  Never touches data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+BOOL, INT, FLOAT, COMPLEX = 0, 1, 2, 3
+
+
+class DType:
+    """One element type: prints as torch's does (``torch.float32``). `code` is its short name in kernels (f32, i64, b1)."""
+
+    __slots__ = ("name", "np", "category", "itemsize", "code", "rank")
+
+    def __init__(self, name: str, code: str, category: int, rank: int) -> None:
+        self.name, self.code, self.category, self.rank = name, code, category, rank
+        self.np = np.dtype(name)
+        self.itemsize = self.np.itemsize
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.category == FLOAT
+
+    @property
+    def is_complex(self) -> bool:
+        return self.category == COMPLEX
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (by_name, (self.name,))
+
+
+bool_ = DType("bool", "b1", BOOL, 0)
+uint8 = DType("uint8", "u8", INT, 1)
+int8 = DType("int8", "i8", INT, 2)
+int16 = DType("int16", "i16", INT, 3)
+int32 = DType("int32", "i32", INT, 4)
+int64 = DType("int64", "i64", INT, 5)
+float32 = DType("float32", "f32", FLOAT, 7)
+float64 = DType("float64", "f64", FLOAT, 8)
+
+ALL = (bool_, uint8, int8, int16, int32, int64, float32, float64)
+_BY_NP = {d.np: d for d in ALL}
+_BY_NAME = {d.name: d for d in ALL}
+_BY_PYTHON = {bool: bool_, int: int64, float: float32}
+
+_default = [float32]
+
+
+def default_float() -> DType:
+    return _default[0]
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """The dtype of floats that say none: float32 or float64."""
+    d = as_dtype(dtype)
+    if d.category != FLOAT:
+        raise TypeError("only floating-point types are supported as the default type")
+    _default[0] = d
+
+
+def by_name(name: str) -> DType:
+    return _BY_NAME[name]
+
+
+def as_dtype(x: Any) -> DType:
+    """A DType from a DType, a NumPy dtype, a name, or bool/int/float.  TypeError says which dtypes exist."""
+    if type(x) is DType:
+        return x
+    if x is float:
+        return default_float()
+    if isinstance(x, type) and x in _BY_PYTHON:
+        return _BY_PYTHON[x]
+    try:
+        d = np.dtype(x)
+    except TypeError:
+        d = None
+    found = _BY_NP.get(d.newbyteorder("=")) if d is not None else None
+    if found is None:
+        raise TypeError(f"{x!r} is not a dtype autojit has; it has {', '.join(d.name for d in ALL)}")
+    return found
+
+
+def promote(a: DType, b: DType) -> DType:
+    """torch's lattice for two tensors of one kind (both with dimensions, or both without)."""
+    if a is b:
+        return a
+    if a.category != b.category:
+        return a if a.category > b.category else b
+    lo, hi = (a, b) if a.rank < b.rank else (b, a)
+    if lo is uint8 and hi is int8:
+        return int16
+    return hi
+
+
+def of_number(x: Any) -> DType:
+    """The dtype a Python number asks for: weak, it wins by category only."""
+    if isinstance(x, bool):
+        return bool_
+    if isinstance(x, int):
+        return int64
+    return default_float()
+
+
+def result_type(dims: DType | None, zerod: DType | None, weak: DType | None) -> DType:
+    """Category beats priority: tensors with dimensions, then 0-d tensors, then Python numbers (torch's result_type)."""
+    out = dims
+    for other in (zerod, weak):
+        if other is not None and (out is None or other.category > out.category):
+            out = other if out is None or out.category < FLOAT or other.category != FLOAT else out
+    assert out is not None
+    return out
+
+
+def finfo(dtype: Any) -> Any:
+    return np.finfo(as_dtype(dtype).np)
+
+
+def iinfo(dtype: Any) -> Any:
+    return np.iinfo(as_dtype(dtype).np)

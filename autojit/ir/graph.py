@@ -1,0 +1,205 @@
+"""Nodes and graphs: hash-consed, immutable but for `real`.
+
+In: primitives and their inputs.  Out: one Node object for equal expressions; `Graph` with a structural key.
+Never recurses over a graph (a loop of 2000 steps is over 10,000 nodes deep) and never relies on sharing to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType
+from .aval import Aval, Shape, aval
+from .primitive import BUFFER, CONST, LEAF, PLACEHOLDER, SCALAR, Primitive
+
+# Numbers that stay in keys and in code; all others are run-time slots of the kernels.
+SPECIAL = (0.0, 1.0, -1.0, 2.0, 0.5)
+
+
+class Node:
+    """One value of the graph.  `real` is the buffer leaf that holds it once something has computed it; `data` is a leaf's
+    content (const and scalar: a NumPy scalar; placeholder: its number or name; buffer: the memory)."""
+
+    __slots__ = ("prim", "op", "inputs", "params", "aval", "real", "data", "born", "__weakref__")
+
+    prim: Primitive
+    op: str
+    inputs: tuple[Node, ...]
+    params: tuple[Any, ...]
+    aval: Aval
+    real: Node | None
+    data: Any
+    born: int
+
+    @property
+    def shape(self) -> Shape:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    def __repr__(self) -> str:
+        return f"<{self.op} {self.aval}>"
+
+    # Arithmetic, for rules and composites: operands broadcast, Python numbers become constants.
+    def __add__(self, other: Any) -> Node: return OPERATORS["add"](self, other)
+    def __radd__(self, other: Any) -> Node: return OPERATORS["add"](other, self)
+    def __sub__(self, other: Any) -> Node: return OPERATORS["sub"](self, other)
+    def __rsub__(self, other: Any) -> Node: return OPERATORS["sub"](other, self)
+    def __mul__(self, other: Any) -> Node: return OPERATORS["mul"](self, other)
+    def __rmul__(self, other: Any) -> Node: return OPERATORS["mul"](other, self)
+    def __truediv__(self, other: Any) -> Node: return OPERATORS["div"](self, other)
+    def __rtruediv__(self, other: Any) -> Node: return OPERATORS["div"](other, self)
+    def __neg__(self) -> Node: return OPERATORS["neg"](self)
+
+
+OPERATORS: dict[str, Callable[..., Node]] = {}          # filled by ops.elementwise
+
+_TABLE: dict[Any, Node] = {}
+NEVER = 1 << 62
+
+
+class _Clock:
+    """How many programs have run: `born` of a node is the reading when its oldest uncomputed ancestor was made."""
+
+    run = 0
+
+
+clock = _Clock()
+
+
+def forget() -> None:
+    """Empty the hash-consing table: called after each run, so that it never grows.  Only sharing is lost."""
+    _TABLE.clear()
+
+
+def _new(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...], a: Aval, data: Any, born: int) -> Node:
+    n = Node()
+    n.prim, n.op, n.inputs, n.params, n.aval = prim, prim.name, inputs, params, a
+    n.real, n.data, n.born = None, data, born
+    return n
+
+
+def node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...] = ()) -> Node:
+    """The node of `prim` over `inputs`; shapes and dtypes are inferred, and errors raised, here."""
+    inputs = tuple([i.real or i for i in inputs])
+    key = (prim, inputs, params)
+    n = _TABLE.get(key)
+    if n is None:
+        a = prim.infer(*[i.aval for i in inputs], *params)
+        born = clock.run
+        for i in inputs:
+            if i.born < born:
+                born = i.born
+        n = _TABLE[key] = _new(prim, inputs, params, a, None, born)
+    return n
+
+
+def _number(prim: Primitive, value: Any, dtype: DType) -> Node:
+    data = np.asarray(value).astype(dtype.np)[()] if not isinstance(value, (bool, int, float)) else dtype.np.type(value)
+    bits = data.tobytes()
+    key = (prim, dtype, bits)                            # bits: -0.0 is not 0.0, and NaN is found again
+    n = _TABLE.get(key)
+    if n is None:
+        n = _TABLE[key] = _new(prim, (), (bits,), aval((), dtype), data, NEVER)
+    return n
+
+
+def const(value: Any, dtype: DType) -> Node:
+    """A 0-d number that belongs to the program."""
+    return _number(CONST, value, dtype)
+
+
+def scalar(value: Any, dtype: DType) -> Node:
+    """A 0-d number that the user wrote.  Special ones stay constants; the others are slots and never enter keys."""
+    return _number(CONST if value in SPECIAL else SCALAR, value, dtype)
+
+
+def placeholder(a: Aval, data: Any = None) -> Node:
+    """A fresh input; never merged with another."""
+    return _new(PLACEHOLDER, (), (), a, data, clock.run)
+
+
+def buffer(data: Any, a: Aval) -> Node:
+    """A leaf over memory that holds its value."""
+    return _new(BUFFER, (), (), a, data, NEVER)
+
+
+def is_const(n: Node, value: float | None = None) -> bool:
+    return n.op == "const" and (value is None or bool(n.data == value))
+
+
+def linearise(roots: Iterable[Node], stop: Any = ()) -> list[Node]:
+    """Nodes in evaluation order, each after its inputs; inputs of nodes in `stop` are not visited."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack = [r.real or r for r in roots]
+    stack.reverse()
+    while stack:
+        n = stack[-1]
+        if n in done:
+            stack.pop()
+            continue
+        todo = [] if n in stop else [m for m in [i.real or i for i in n.inputs] if m not in done]
+        if todo:
+            todo.reverse()
+            stack.extend(todo)
+        else:
+            done.add(n)
+            order.append(n)
+            stack.pop()
+    return order
+
+
+def structure(order: Sequence[Node], number: dict[Node, int]) -> tuple[Any, ...]:
+    """The structural key of nodes in evaluation order: leaves by first use, constants by bits.  Same loop body, same key."""
+    rows: list[Any] = []
+    for n in order:
+        if n.prim.kind == LEAF:
+            rows.append((n.op, n.aval, n.params) if n.op == "const" else (n.op, n.aval))
+        else:
+            rows.append((n.op, n.params, tuple([number[i.real or i] for i in n.inputs])))
+    return tuple(rows)
+
+
+class Graph:
+    """(inputs, outputs): a pure function.  Inputs are leaves of any kind but const; every leaf that is reached must be one."""
+
+    __slots__ = ("inputs", "outputs", "_order", "_key")
+
+    def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+        self.inputs, self.outputs = tuple(inputs), tuple([o.real or o for o in outputs])
+        self._order: list[Node] | None = None
+        self._key: tuple[Any, ...] | None = None
+
+    @property
+    def order(self) -> list[Node]:
+        """All nodes in evaluation order, inputs first."""
+        if self._order is None:
+            self._order = linearise([*self.inputs, *self.outputs])
+        return self._order
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        if self._key is None:
+            number = {n: k for k, n in enumerate(self.order)}
+            self._key = (len(self.inputs), structure(self.order, number), tuple(number[o] for o in self.outputs))
+        return self._key
+
+
+def substitute(outputs: Sequence[Node], env: dict[Node, Node],
+               build: Callable[[Primitive, tuple[Node, ...], tuple[Any, ...]], Node] = node) -> list[Node]:
+    """`outputs` with the nodes in `env` replaced; `build` makes each changed node (a rewriter hooks in here)."""
+    for n in linearise(outputs, stop=env):
+        if n not in env:
+            new = tuple([env[i.real or i] for i in n.inputs])
+            env[n] = n if n.prim.kind == LEAF else build(n.prim, new, n.params)
+    return [env[o.real or o] for o in outputs]

@@ -1,0 +1,3 @@
+"""The place where operations are declared, by family.  Importing this package declares them all."""
+
+from . import elementwise, index, movement, reduce  # noqa: F401
