@@ -1,0 +1,133 @@
+"""Programs: executable graphs, found by key, that begin on the NumPy tier and change to compiled code when it is ready.
+
+In: a key and a way to build the Graph if the key is new.  Out: `Program`, called with arrays.  Never waits for a compiler
+unless `config.tier` is "compile"; never compiles if it is "numpy".
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..backends.numpy.run import NumpyProgram
+from ..config import config
+from ..errors import CompileError
+from ..ir.graph import Graph
+from . import events
+
+if TYPE_CHECKING:
+    from .compile import Prepared
+
+Arrays = Sequence[Any]
+
+KEPT = 4096                                               # programs that are remembered
+
+
+class Program:
+    """One graph made executable.  `tier` is the tier that answered last: "numpy" or "compiled"."""
+
+    __slots__ = ("graph", "runs", "tier", "native", "prepared", "failed", "_numpy", "_lock", "eager", "checked")
+
+    def __init__(self, graph: Graph, eager: bool = True) -> None:
+        self.graph, self.eager = graph, eager
+        self.runs = 0
+        self.tier = "numpy"
+        self.native: Callable[[Arrays], list[Any]] | None = None
+        self.prepared: Prepared | None = None
+        self.failed: CompileError | None = None
+        self._numpy: NumpyProgram | None = None
+        self._lock = threading.Lock()
+        self.checked = 0.0
+
+    def __call__(self, arrays: Arrays) -> list[Any]:
+        """Arrays for the graph's inputs (C-contiguous, right dtype and shape); fresh arrays for its outputs."""
+        self.runs += 1
+        native = self.native
+        if native is not None:
+            return native(arrays)
+        if config.tier != "numpy" and self.failed is None:
+            self._advance()
+            if self.native is not None:
+                return self.native(arrays)
+        return self.interpret(arrays)
+
+    def interpret(self, arrays: Arrays) -> list[Any]:
+        """The oracle's answer."""
+        if self._numpy is None:
+            self._numpy = NumpyProgram(self.graph)
+        self.tier = "numpy"
+        return self._numpy(arrays)
+
+    def _advance(self) -> None:
+        """One step on the way to compiled code: prepare, ask for kernels, link when they are there."""
+        wait = config.tier == "compile"
+        if not wait and self.eager and self.runs < 2:
+            return                                        # an eager graph seen once may never come again
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
+            if self.native is None:
+                self._compile(wait)
+        except CompileError as e:
+            self.failed = e
+            if wait:
+                raise
+            warnings.warn(f"autojit runs this program on NumPy, since a kernel did not compile: {e}", RuntimeWarning,
+                          stacklevel=4)
+        finally:
+            self._lock.release()
+
+    def _compile(self, wait: bool) -> None:
+        from . import compile as pipeline                 # the stages: imported when first needed
+        if self.prepared is None:
+            self.prepared = pipeline.prepare(self.graph)
+            self.prepared.request()
+        if wait or self.prepared.ready():
+            self.native = self.prepared.link()
+            self.tier = "compiled"
+            events.log(1, "compiled", self.prepared.summary)
+
+    def wait(self) -> None:
+        """Compile now, whatever the tier."""
+        with self._lock:
+            if self.native is None:
+                self._compile(True)
+
+
+_PROGRAMS: OrderedDict[Hashable, Program] = OrderedDict()
+_lock = threading.Lock()
+
+
+def find(key: Hashable, build: Callable[[], Graph], eager: bool = True) -> Program:
+    """The program of `key`; `build` makes its graph if the key is new."""
+    program = _PROGRAMS.get(key)
+    if program is None:
+        start = time.perf_counter()
+        program = Program(build(), eager)
+        events.log(1, "new program", f"{len(program.graph.order)} nodes, {(time.perf_counter() - start) * 1e3:.1f} ms")
+        events.log(3, "graph", program.graph)
+        with _lock:
+            program = _PROGRAMS.setdefault(key, program)
+            while len(_PROGRAMS) > KEPT:
+                _PROGRAMS.popitem(last=False)
+    return program
+
+
+def wait_compiled() -> None:
+    """Return when every program that was asked for has its compiled code (or has failed)."""
+    for p in list(_PROGRAMS.values()):
+        if p.native is None and p.failed is None and p.runs:
+            try:
+                p.wait()
+            except CompileError as e:
+                p.failed = e
+
+
+def clear() -> None:
+    """Forget all programs: for tests."""
+    with _lock:
+        _PROGRAMS.clear()
