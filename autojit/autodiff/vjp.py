@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ..dtypes import FLOAT
 from ..ir.graph import Node, is_const, linearise
 from ..ir.primitive import ELEMENTWISE
+from ..ops.control import set_reverse
 from ..ops.declare import P, zeros_like
 
 Cotangent = tuple[Node, Node | None]                      # value, and the mask outside which it is zero
@@ -102,3 +103,6 @@ def reverse(outputs: Sequence[Node], cotangents: Sequence[Node | None], wanted: 
                 cts[i] = _add(cts.get(i), g)
     found = [cts.get(w.real or w) for w in wanted]
     return [None if f is None else f[0] for f in found]
+
+
+set_reverse(reverse)

@@ -1,3 +1,3 @@
 """The place where operations are declared, by family.  Importing this package declares them all."""
 
-from . import elementwise, index, movement, reduce  # noqa: F401
+from . import control, elementwise, index, movement, reduce  # noqa: F401
