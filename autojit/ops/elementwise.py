@@ -148,6 +148,9 @@ primitive("cast", ELEMENTWISE, lambda a, dtype: aval(a.shape, dtype, a.device), 
           lambda ct, out, a, dtype: (P.cast(ct, a.dtype) if dtype.category == FLOAT == a.dtype.category else None,),
           emit="to_{o}({0})", linear=True, doc="The value as another dtype.")
 
+elementwise("stop", ref=lambda a: a, emit="{0}", dtype="same", vjp=None, cost=0,
+            doc="The value itself, through which no derivative flows: how detach() and no_grad stand in a traced graph.")
+
 # ---------------------------------------------------------------- signs and rounding
 elementwise("abs", ref=np.abs, emit="abs_{t}({0})", dtype="same",
             vjp=lambda ct, out, a: (P.mul(ct, P.sign(a)),), doc="Magnitude.")

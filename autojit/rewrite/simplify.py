@@ -121,6 +121,11 @@ def _cast(ins: Inputs, params: Params) -> Node | None:
     return ins[0] if ins[0].dtype is params[0] else None
 
 
+@rule("stop")
+def _stop(ins: Inputs, params: Params) -> Node | None:
+    return ins[0]                                         # derivatives are taken by now
+
+
 @rule("neg")
 def _neg(ins: Inputs, params: Params) -> Node | None:
     return ins[0].inputs[0] if ins[0].op == "neg" else None
