@@ -28,7 +28,7 @@ def is_zero(n: Node) -> bool:
     return is_const(n, 0)
 
 
-def _mask_of(g: Node) -> Cotangent:
+def masked(g: Node) -> Cotangent:
     """A rule's result, with the mask it carries itself."""
     if g.op == "where" and is_zero(g.inputs[2]):
         return g, g.inputs[0]
@@ -47,29 +47,29 @@ def _through(n: Node, mask: Node) -> Node | None:
     return moved  # type: ignore[no-any-return]
 
 
-def _pull(n: Node, ct: Cotangent) -> list[Cotangent | None]:
-    """Cotangents of one node's inputs."""
+def _pull(n: Node, ct: Cotangent, out: Node) -> list[Cotangent | None]:
+    """Cotangents of one node's inputs; `out` is what its rule sees as the node's value."""
     value, mask = ct
     if n.prim.vjp is None:
         return [None] * len(n.inputs)
     if mask is not None and n.prim.kind == ELEMENTWISE and n.op not in _LINEAR:
         bare = value.inputs[1] if value.op == "where" and value.inputs[0] is mask else value
-        grads = n.prim.vjp(bare, n, *n.inputs, *n.params)
+        grads = n.prim.vjp(bare, out, *n.inputs, *n.params)
         return [None if g is None else (P.where(mask, g, zeros_like(g)), mask) for g in grads]
-    out: list[Cotangent | None] = []
-    for g in n.prim.vjp(value, n, *n.inputs, *n.params):
+    found: list[Cotangent | None] = []
+    for g in n.prim.vjp(value, out, *n.inputs, *n.params):
         if g is None or is_zero(g):
-            out.append(None)
+            found.append(None)
         elif mask is not None and (n.op in _MOVED or n.op in _LINEAR and g.shape == mask.shape):
-            own, carried = _mask_of(g)
+            own, carried = masked(g)
             moved = _through(n, mask) if n.op in _MOVED else carried or mask
-            out.append((own, moved))
+            found.append((own, moved))
         else:
-            out.append(_mask_of(g))
-    return out
+            found.append(masked(g))
+    return found
 
 
-def _add(a: Cotangent | None, b: Cotangent) -> Cotangent:
+def plus(a: Cotangent | None, b: Cotangent) -> Cotangent:
     if a is None:
         return b
     mask = P.bitwise_or(a[1], b[1]) if a[1] is not None and b[1] is not None else None
@@ -78,6 +78,14 @@ def _add(a: Cotangent | None, b: Cotangent) -> Cotangent:
 
 def reverse(outputs: Sequence[Node], cotangents: Sequence[Node | None], wanted: Sequence[Node]) -> list[Node | None]:
     """Cotangents of `wanted` (nodes of any kind), given those of `outputs`; None where no path leads, or only zeros."""
+    cts = [None if c is None else masked(c) for c in cotangents]
+    return [None if f is None else f[0] for f in reverse_masked(outputs, cts, wanted, {})]
+
+
+def reverse_masked(outputs: Sequence[Node], cotangents: Sequence[Cotangent | None], wanted: Sequence[Node],
+                   known: dict[Node, Node]) -> list[Cotangent | None]:
+    """`reverse` with the masks of cotangents handed in and out.  `known[n]` stands in for n where n's own rule reads its
+    result: so that a caller can tell a rule that reads the result from one that computes the same again."""
     order = linearise(outputs)
     live = set(wanted)
     for n in order:
@@ -87,7 +95,7 @@ def reverse(outputs: Sequence[Node], cotangents: Sequence[Node | None], wanted: 
     for o, c in zip(outputs, cotangents):
         o = o.real or o
         if c is not None and o in live:
-            cts[o] = _add(cts.get(o), _mask_of(c))
+            cts[o] = plus(cts.get(o), c)
     keep = set(wanted)
     for n in reversed(order):
         ct = cts.get(n)
@@ -98,11 +106,10 @@ def reverse(outputs: Sequence[Node], cotangents: Sequence[Node | None], wanted: 
         inputs = [i.real or i for i in n.inputs]
         if not any(i in live for i in inputs):
             continue
-        for i, g in zip(inputs, _pull(n, ct)):
+        for i, g in zip(inputs, _pull(n, ct, known.get(n, n))):
             if g is not None and i in live:
-                cts[i] = _add(cts.get(i), g)
-    found = [cts.get(w.real or w) for w in wanted]
-    return [None if f is None else f[0] for f in found]
+                cts[i] = plus(cts.get(i), g)
+    return [cts.get(w.real or w) for w in wanted]
 
 
 set_reverse(reverse)
