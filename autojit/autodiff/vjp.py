@@ -38,13 +38,13 @@ def masked(g: Node) -> Cotangent:
 def _through(n: Node, mask: Node) -> Node | None:
     """The mask of a movement's operand, from the mask of its result."""
     if n.op == "reshape":
-        return P.reshape(mask, n.inputs[0].shape)  # type: ignore[no-any-return]
+        return P.reshape(mask, n.inputs[0].shape)
     if n.op == "expand":                                  # a place is masked if all its copies are
         shape = n.inputs[0].shape
         axes = tuple([i for i, (a, b) in enumerate(zip(shape, n.shape)) if a != b])
         return P.reshape(P.max(mask, axes), shape) if n.aval.size else None
     (moved,) = n.prim.vjp(mask, n, *n.inputs, *n.params)  # type: ignore[misc]
-    return moved  # type: ignore[no-any-return]
+    return moved
 
 
 def _pull(n: Node, ct: Cotangent, out: Node) -> list[Cotangent | None]:

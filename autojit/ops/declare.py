@@ -25,7 +25,7 @@ class _Namespace:
         raise AttributeError(f"no primitive {name!r} is declared")
 
 
-P: Any = _Namespace()
+P = _Namespace()
 
 
 def primitive(name: str, kind: str, infer: Callable[..., Aval], ref: Callable[..., Any],
@@ -227,10 +227,16 @@ class Op:
     or a tuple of Nodes.  `grad_name`: torch's name of its grad_fn, a string or a function of the static values;
     `vjp(ct, out, *args)`: its own rule, where torch reads less than the primitives' rules would (softmax: the output alone);
     `view`: the result aliases the first argument; `inplace`: a method with a trailing underscore exists;
-    `star`: the last positional parameter takes loose arguments (`x.reshape(2, 3)`); `returns`: names of several results."""
+    `star`: the last positional parameter takes loose arguments (`x.reshape(2, 3)`); `returns`: names of several results
+    (an op without them that gives a tuple gives a plain sequence: split, unbind).
+    `variants`: other ops to call instead, by a static parameter that they have and this one lacks, or by a tensor parameter
+    of this op that is a Python number (`pow`: {"exponent": "pow_number"}).
+    `grad_number`: the grad_fn's name when a tensor argument is a Python number; `grad_of(*args)`: the name where it depends
+    on shapes; `bounds(*args)`: what an index must satisfy, (index node, lowest, end, words with {value}) for each."""
 
     __slots__ = ("name", "fn", "params", "defaults", "is_tensor", "ntensors", "sequence", "grad_name", "vjp", "view", "inplace",
-                 "star", "returns", "method", "function", "aliases", "leading", "doc")
+                 "star", "returns", "method", "function", "functional", "aliases", "leading", "doc", "variants", "grad_number",
+                 "grad_of", "bounds")
 
     name: str
     fn: Callable[..., Any]
@@ -247,32 +253,42 @@ class Op:
     returns: tuple[str, ...] | None
     method: bool
     function: bool
+    functional: bool               # stands in nn.functional
     aliases: tuple[str, ...]
     leading: bool                  # all tensor parameters come first
     doc: str
+    variants: dict[str, str]
+    grad_number: str | None
+    grad_of: Any
+    bounds: Any
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
         """`fn` with `nodes` at the tensor positions and `static` at the others."""
-        if self.sequence:
-            return self.fn(tuple(nodes), *static)
-        if self.leading:
-            return self.fn(*nodes, *static)
-        n, s = iter(nodes), iter(static)
-        return self.fn(*[next(n) if t else next(s) for t in self.is_tensor])
+        return self.fn(*self.arrange(nodes, static))
 
     def pull(self, ct: Node, out: Node, nodes: Sequence[Node], static: Sequence[Any]) -> Sequence[Node | None]:
         """Its own rule (`vjp` is not None): one cotangent or None for each tensor argument."""
-        if self.sequence:
-            return self.vjp(ct, out, tuple(nodes), *static)  # type: ignore[no-any-return]
-        if self.leading:
-            return self.vjp(ct, out, *nodes, *static)  # type: ignore[no-any-return]
-        n, s = iter(nodes), iter(static)
-        return self.vjp(ct, out, *[next(n) if t else next(s) for t in self.is_tensor])  # type: ignore[no-any-return]
+        found: Sequence[Node | None] = self.vjp(ct, out, *self.arrange(nodes, static))
+        return found
 
-    def label(self, static: Sequence[Any]) -> str:
-        """The name of its grad_fn, as torch has it."""
+    def arrange(self, nodes: Sequence[Any], static: Sequence[Any]) -> list[Any]:
+        """Tensor and static arguments in the order of `params`."""
+        if self.sequence:
+            return [tuple(nodes), *static]
+        if self.leading:
+            return [*nodes, *static]
+        n, s = iter(nodes), iter(static)
+        return [next(n) if t else next(s) for t in self.is_tensor]
+
+    def label(self, static: Sequence[Any], nodes: Sequence[Any] = (), number: bool = False) -> str:
+        """The name of its grad_fn, as torch has it.  `nodes`: the tensor arguments (anything with `shape` and `ndim` does);
+        `number`: one of them was a Python number."""
+        if number and self.grad_number is not None:
+            return self.grad_number
+        if nodes and self.grad_of is not None:
+            return str(self.grad_of(*self.arrange(nodes, static)))
         g = self.grad_name
-        return g if isinstance(g, str) else g(*static)
+        return str(g if isinstance(g, str) else g(*static))
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -283,7 +299,9 @@ OPS: dict[str, Op] = {}
 
 def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool = False, inplace: bool = False,
        star: bool = False, returns: tuple[str, ...] | None = None, method: bool = True, function: bool = True,
-       aliases: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+       functional: bool = False, aliases: tuple[str, ...] = (), variants: dict[str, str] | None = None,
+       grad_number: str | None = None, grad_of: Any = None,
+       bounds: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a public op: annotate tensor parameters `Node` (or `Nodes` for a sequence); all others are static."""
     def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
         o, code = Op(), fn.__code__
@@ -300,7 +318,9 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
         camel = "".join([w[:1].upper() + w[1:] for w in o.name.split("_")])
         o.grad_name = grad or camel + "Backward0"
         o.vjp, o.view, o.inplace, o.star, o.returns = vjp, view, inplace, star, returns
-        o.method, o.function, o.aliases, o.doc = method, function, aliases, fn.__doc__ or ""
+        o.method, o.function, o.functional = method, function, functional
+        o.aliases, o.doc, o.variants = aliases, fn.__doc__ or "", variants or {}
+        o.grad_number, o.grad_of, o.bounds = grad_number, grad_of, bounds
         if o.name in OPS:
             raise ValueError(f"op {o.name!r} is declared twice")
         OPS[o.name] = o

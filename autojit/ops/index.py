@@ -88,7 +88,7 @@ def _matmul(a: Aval, b: Aval) -> Aval:
 def swap(n: Node) -> Node:
     """The last two axes exchanged."""
     k = len(n.shape)
-    return P.permute(n, (*range(k - 2), k - 1, k - 2))  # type: ignore[no-any-return]
+    return P.permute(n, (*range(k - 2), k - 1, k - 2))
 
 
 primitive("matmul", CONTRACT, _matmul, np.matmul,

@@ -168,17 +168,17 @@ primitive("iota", CREATE, lambda shape, axis, dtype: aval(shape, dtype),
           lambda shape, axis, dtype: np.broadcast_to(
               np.arange(shape[axis], dtype=dtype.np).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape),
           None, doc="The index along `axis`, as int64.")
-P.iota = _iota
+setattr(P, "iota", _iota)
 
 
 def slice_axis(n: Node, axis: int, start: int, limit: int, step: int = 1) -> Node:
     """A slice of one axis."""
     k = len(n.shape)
-    return P.slice(n, tuple([start if i == axis else 0 for i in range(k)]),  # type: ignore[no-any-return]
+    return P.slice(n, tuple([start if i == axis else 0 for i in range(k)]),
                    tuple([limit if i == axis else s for i, s in enumerate(n.shape)]),
                    tuple([step if i == axis else 1 for i in range(k)]))
 
 
 def pad_value(n: Node, starts: Ints, shape: Shape, value: float) -> Node:
     """`n` laid into `value` instead of zeros."""
-    return P.update(full(value, shape, n.dtype), n, starts, (1,) * len(shape))  # type: ignore[no-any-return]
+    return P.update(full(value, shape, n.dtype), n, starts, (1,) * len(shape))
