@@ -24,7 +24,7 @@ casts               ``to_f32 to_f64 to_i64 to_b1``; ``to_i32 to_i16 to_i8 to_u8`
                     fit give the least int64 (int32 below 64 bits, then cut), as x86 and torch do.
                     To bool: ``x != 0``, NaN is True
 bits                ``bits_f32(x)``: the pattern as int64 (sign extended), ``from_bits_f32(i)``; _f64
-accumulate          ``add_f32(acc, v)``, ``mul_f32`` and f64, i64: the order of terms is free
+accumulate          ``add_f32(acc, v)``, ``mul_f32``; f64: the order of terms is free
 order               ``maximum_f32 minimum_f32`` (NaN wins; f64, i64), ``fmax_f32 fmin_f32`` (NaN loses)
 choice              ``select(cond, a, b)`` computes both sides, vectorises; ``a if c else b`` may branch
 exact               ``sqrt fma floor ceil trunc rint abs copysign`` + ``_f32/_f64``; ``abs_i64``
@@ -34,18 +34,22 @@ division            ``floordiv remainder fmod`` + ``_f32/_f64/_i64``: torch's (P
 index               ``index_div(i, n)``, ``index_mod(i, n)`` for i >= 0, n > 0, unchecked
 powers              ``powi_f32(x, 3)``: integer constant, by products; f64, i64 (not negative there);
                     ``pow_i64(x, y)`` run-time y
-integers            ``shl_i64 shr_i64 ushr_i64`` (a shift by 64 or more, or less than 0, shifts all out)
+integers            ``add_i64 sub_i64 mul_i64 neg_i64`` wrap at 64 bits: use them for data, and ``+ - *``
+                    for indices, which never overflow; ``shl_i64 shr_i64 ushr_i64`` (a shift by 64 or
+                    more, or less than 0, shifts all out)
 mathematics         `MATH`: exp log sin tanh erf pow ... + ``_f32/_f64``, within the ulps of vecmath
 ==================  ==============================================================================
 
 ``+ - *`` on all numbers, ``/`` on floats, ``& | ^ ~`` on integers, ``& | ^`` and ``not`` on bools,
-comparisons, ``a and b``, ``if``, ``for i in range(lo, hi)`` with a constant step, assignment.
+comparisons, ``a and b``, ``if``, ``for i in range(lo, hi)`` with a constant step, assignment to one name
+(no tuples), ``pass``.  Nothing else: no calls of other functions, no ``return``, no ``while``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -255,6 +259,15 @@ def _fma_f64(a: float, b: float, c: float) -> np.float64:
         return np.float64(math.inf if exact > 0 else -math.inf)
 
 
+def _maximum(a: Any, b: Any) -> Any:
+    """NaN wins, and 0 is more than -0 (NumPy leaves that open)."""
+    return (b if np.signbit(a) else a) if a == b else np.maximum(a, b)
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    return (a if np.signbit(a) else b) if a == b else np.minimum(a, b)
+
+
 def _special(name: str) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         import scipy.special  # type: ignore[import-untyped]
@@ -269,7 +282,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "erfinv": _special("erfinv"), "lgamma": _special("gammaln"), "digamma": _special("digamma"),
     "rsqrt": lambda x: type(x)(1) / np.sqrt(x),
     "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint,
-    "abs": np.abs, "copysign": np.copysign, "maximum": np.maximum, "minimum": np.minimum,
+    "abs": np.abs, "copysign": np.copysign, "maximum": _maximum, "minimum": _minimum,
     "fmax": np.fmax, "fmin": np.fmin, "fmod": np.fmod, "remainder": remainder_float,
     "floordiv": floordiv_float, "fma": _fma, "add": np.add, "mul": np.multiply,
 }
@@ -281,6 +294,8 @@ _INTEGER: dict[str, Callable[..., Any]] = {
     "floordiv": floordiv_int, "remainder": remainder_int, "fmod": fmod_int, "pow": pow_int,
     "shl": _shl, "shr": _shr, "ushr": _ushr, "maximum": np.maximum, "minimum": np.minimum,
     "add": lambda a, b: np.int64(wrap(int(a) + int(b), 64)),
+    "sub": lambda a, b: np.int64(wrap(int(a) - int(b), 64)),
+    "neg": lambda a: np.int64(wrap(-int(a), 64)),
     "mul": lambda a, b: np.int64(wrap(int(a) * int(b), 64)),
     "abs": lambda a: np.int64(wrap(abs(int(a)), 64)),
 }
@@ -329,11 +344,17 @@ def python_namespace() -> dict[str, Any]:
     """Every name of the language, over NumPy arrays and Python numbers.
 
     `args` is then a list: contiguous arrays of the views' dtypes first, ints and floats after
-    them.  Wrong types, indices out of bounds and unknown names raise.
+    them.  Wrong types, indices out of bounds and unknown names raise.  The same function objects
+    come each time: they are also what `library.py` hangs the compiled meaning on.
     """
+    return dict(_words())
+
+
+@cache
+def _words() -> dict[str, Any]:
     ns: dict[str, Any] = {name: _view(name) for name in VIEWS}
-    ns.update(size=_size, c_i64=_size, set_error=_set_error, f4=np.float32, f8=np.float64,
-              inf=math.inf, nan=math.nan, select=_select, to_b1=_to_bool, range=range,
+    ns.update(size=_size, c_i64=_size, set_error=_set_error, inf=math.inf, nan=math.nan,
+              f4=_to_float(np.float32), f8=_to_float(np.float64), select=_select, to_b1=_to_bool,
               index_div=_index(lambda i, n: i // n), index_mod=_index(lambda i, n: i % n))
     for bits in (64, 32, 16, 8):
         ns[f"to_i{bits}"] = lambda x, bits=bits: to_int(x, bits)
@@ -377,7 +398,8 @@ def load(text: str) -> Callable[[Any, int, int, int], None]:
     >>> import numpy as np
     >>> x, y = np.ones(3, "f4"), np.zeros(3, "f4")
     >>> k = load('''def kernel(args, lo, hi, chunk):
-    ...     x, y = f32(args, 0, 2), f32(args, 1, 2)
+    ...     x = f32(args, 0, 2)
+    ...     y = f32(args, 1, 2)
     ...     for i in range(lo, hi):
     ...         y[i] = x[i] + f4(1.5)
     ... ''')

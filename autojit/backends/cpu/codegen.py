@@ -1,0 +1,180 @@
+"""Kernel text to object code, by Numba and LLVM.
+
+In: the text of a kernel (see `interpret`).  Out: `Compiled`: a symbol, relocatable object bytes, the
+outside symbols they need.  The code has the ABI ``int32 f(void *, void *, int64 *args, int64 lo,
+int64 hi, int64 chunk)``; Numba's two leading slots and the status (0) are not used.  Numba is the
+front end only, on two contexts of its own that know nothing but `library`: the full ones take half a
+second to fill.  Never executes what it compiles, and never touches the contexts of a user's Numba.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba.core import cpu, fastmathpass, imputils, types, typing
+from numba.core.codegen import CPUCodeLibrary
+from numba.core.compiler import Compiler, Flags, compile_extra
+from numba.core.compiler_machinery import PassManager
+from numba.core.errors import NumbaError
+from numba.core.typed_passes import (
+    IRLegalization,
+    NativeLowering,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.typing import templates
+from numba.core.untyped_passes import (
+    FixupArgs,
+    IRProcessing,
+    ReconstructSSA,
+    TranslateByteCode,
+)
+
+from autojit.backends.cpu import elf, interpret, library, mathcode, target
+from autojit.backends.cpu.objects import Compiled, symbol_of
+from autojit.errors import CompileError
+
+_STORE_RESULT = 'store i8* null, i8** %"retptr"'  # a kernel returns nothing: callers may pass null
+SIGNATURE = (library.TABLE, types.int64, types.int64, types.int64)
+
+
+class _Typing(typing.Context):
+    """A typing context that holds Python's numbers, `range` and the words of kernels."""
+
+    def _load_builtins(self) -> None:
+        """Called by every compile; filled once, by `_contexts`."""
+
+    def load_additional_registries(self) -> None:
+        """None: kernels know neither arrays nor NumPy."""
+
+    def resolve_value_type(self, val: Any) -> Any:
+        """Words first: asking `typeof` about a builtin makes Numba import its containers."""
+        return self._get_global_type(val) or super().resolve_value_type(val)
+
+
+class _Target(cpu.CPUContext):
+    """A target context without Numba's run time: no reference counts, no wrappers, no engine run."""
+
+    def load_additional_registries(self) -> None:
+        """Filled once, by `_contexts`."""
+
+    def refresh(self) -> None:
+        """Nothing can have been added since."""
+
+    def post_lowering(self, mod: Any, library: Any) -> None:
+        fastmathpass.rewrite_module(mod, self.fastmath)
+
+
+class _Text(CPUCodeLibrary):
+    """Keeps the LLVM text of the function that Numba lowers, and does nothing with it."""
+
+    text = ""
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        self.text = str(ir_module)
+
+    def add_linking_library(self, library: Any) -> None:
+        raise CompileError("a kernel called a function that is not part of the language")
+
+    def _finalize_specific(self) -> None:
+        """Never finalised: `compile_text` hands the text to LLVM."""
+
+
+class _Compiler(Compiler):
+    """Numba's pipeline without the passes that look for what kernels cannot contain."""
+
+    def define_pipelines(self) -> list[PassManager]:
+        passes = PassManager("kernel")
+        for step in (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA,
+                     NopythonTypeInference, PreLowerStripPhis, IRLegalization, NativeLowering):
+            passes.add_pass(step, step.__name__)
+        passes.finalize()
+        return [passes]
+
+
+@cache
+def _contexts() -> tuple[Any, Any]:
+    from numba.core.typing import builtins as _typed  # noqa: F401  (fills the builtin registries)
+    from numba.cpython import builtins, numbers, rangeobj  # noqa: F401
+
+    typing_context = _Typing()
+    target_context = _Target(typing_context)
+    plain = templates.Registry()  # methods and attributes would make Numba fill its full contexts
+    plain.functions = templates.builtin_registry.functions
+    plain.globals = templates.builtin_registry.globals
+    for registry in (plain, library.TYPING):
+        typing_context.install_registry(registry)
+    for registry in (imputils.builtin_registry, library.LOWERING):
+        target_context.install_registry(registry)
+    return typing_context, target_context
+
+
+def _flags() -> Any:
+    flags = Flags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.nrt, flags.error_model, flags.fastmath = False, "numpy", {"contract"}
+    return flags
+
+
+def _front(text: str, name: str) -> str:
+    """LLVM text of the kernel, by Numba."""
+    namespace = interpret.python_namespace()
+    try:
+        exec(compile(text, f"<{name}>", "exec"), namespace)
+        kernel = namespace["kernel"]
+        typing_context, target_context = _contexts()
+        out = _Text(target_context.codegen(), name)
+        made = compile_extra(typing_context, target_context, kernel, SIGNATURE, types.void, _flags(),
+                             {}, library=out, pipeline_class=_Compiler)
+    except (NumbaError, SyntaxError, KeyError, NotImplementedError) as e:
+        raise CompileError(f"Numba refuses a kernel: {e}\n{text}") from e
+    text_of_llvm = out.text.replace(made.fndesc.llvm_func_name, name)
+    return text_of_llvm.replace(_STORE_RESULT, "")
+
+
+def lower(text: str) -> Any:
+    """The kernel as an optimised LLVM module."""
+    name = symbol_of(text)
+    module = llvm.parse_assembly(_front(text, name))
+    module.verify()
+    for word in mathcode.words_in(text):
+        module.link_in(llvm.parse_bitcode(mathcode.bitcode(word)))
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"  # Numba's environment: nobody looks at it
+    target.optimise(module)
+    return module
+
+
+def _outside(module: Any, code: bytes, name: str) -> set[str]:
+    if elf.NATIVE:
+        defined, undefined = elf.symbols(code)
+        if name not in defined:
+            raise CompileError(f"the object code does not define {name}")
+        return undefined
+    return {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+
+
+def compile_text(text: str) -> Compiled:
+    """Compile one kernel.
+
+    Raises CompileError with the text and the compiler's words: for a syntax or type error, an unknown
+    word, or code that would need a symbol outside the C library.
+    """
+    start = time.perf_counter()
+    name = symbol_of(text)
+    module = lower(text)
+    code = target.machine().emit_object(module)
+    needs = _outside(module, code, name)
+    foreign = sorted(needs - mathcode.OUTSIDE)
+    if foreign:
+        raise CompileError(f"a kernel would need {', '.join(foreign)} from outside:\n{text}")
+    return Compiled(name, code, tuple(sorted(needs)), time.perf_counter() - start)
+
+
+def assembly(text: str) -> str:
+    """The machine code of a kernel, to read."""
+    return target.assembly(lower(text))

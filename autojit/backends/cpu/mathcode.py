@@ -1,0 +1,125 @@
+"""LLVM code of the mathematical words: one small module a function, made once and kept.
+
+In: a name such as ``exp_f32``.  Out: bitcode that defines ``autojit_exp_f32``, to be linked into
+kernels and inlined there.  A function of `vecmath` is compiled by the whole of Numba (half a second
+in a fresh process, so the bitcode travels to the disk cache and back, see `compiler`); what vecmath
+lacks is a call of the C library.  Never runs code.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from autojit.backends.cpu import interpret, target
+from autojit.errors import CompileError
+
+_WORDS = re.compile(r"\b(?:" + "|".join(interpret.MATH) + r")_f(?:32|64)\b")
+_LLVM = {"f32": "float", "f64": "double"}
+
+LIBM = {name: name for name in ("exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh "
+                                "cosh tanh asinh acosh atanh cbrt erf erfc pow atan2 hypot").split()}
+LIBM["lgamma"] = "lgamma"
+
+OUTSIDE = frozenset(n + s for n in (*LIBM.values(), "fmod", "fma", "sqrt", "floor", "ceil", "trunc",
+                                    "rint", "fmax", "fmin") for s in ("", "f")
+                    ) | {"memcpy", "memset", "memmove", "sincos", "sincosf"}
+"""Symbols that kernels may leave undefined: the C library's, found in every process."""
+
+_known: dict[str, bytes] = {}
+
+
+def words_in(text: str) -> list[str]:
+    """The mathematical words of a kernel text, sorted."""
+    return sorted(set(_WORDS.findall(text)))
+
+
+def learn(codes: dict[str, bytes]) -> None:
+    """Take bitcode that another process made."""
+    _known.update(codes)
+
+
+def known() -> dict[str, bytes]:
+    """Bitcode of every function this process has made or learned."""
+    return dict(_known)
+
+
+def bitcode(name: str) -> bytes:
+    """The module of one function, made at the first call."""
+    code = _known.get(name)
+    if code is None:
+        module = llvm.parse_assembly(_from_numba(name) or _from_libm(name))
+        module.verify()
+        target.optimise(module, vectorise=False)
+        module.get_function(f"autojit_{name}").linkage = "linkonce_odr"  # goes once it is inlined
+        code = _known[name] = module.as_bitcode()
+    return code
+
+
+def _function(name: str) -> Any:
+    try:
+        from autojit.backends.cpu import vecmath
+    except ImportError:
+        return None
+    return vecmath.FUNCTIONS.get(name)
+
+
+def _shape(name: str) -> tuple[str, str, str]:
+    """(LLVM type, parameters, head of the definition) of a word."""
+    base, suffix = name.rsplit("_", 1)
+    ty = _LLVM[suffix]
+    count = 2 if base in interpret.BINARY else 1
+    params = ", ".join(f"{ty} %x{i}" for i in range(count))
+    return ty, params, f"define {ty} @autojit_{name}({params}) alwaysinline nounwind"
+
+
+def _from_libm(name: str) -> str:
+    base, suffix = name.rsplit("_", 1)
+    if base not in LIBM:
+        raise CompileError(f"no code for the word {name}")
+    ty, params, head = _shape(name)
+    symbol = LIBM[base] + ("f" if suffix == "f32" else "")
+    types = ", ".join(p.split()[0] for p in params.split(", "))
+    return (f"declare {ty} @{symbol}({types}) nounwind willreturn memory(none)\n"
+            f"{head} {{\n  %r = call {ty} @{symbol}({params})\n  ret {ty} %r\n}}\n")
+
+
+def _from_numba(name: str) -> str:
+    """The function as Numba compiles it, behind a plain signature; empty when vecmath lacks it."""
+    function = _function(name)
+    if function is None:
+        return ""
+    from numba.core import types
+    from numba.core.compiler import Flags, compile_extra
+    from numba.core.registry import cpu_target
+
+    ty, params, head = _shape(name)
+    scalar = types.float32 if ty == "float" else types.float64
+    flags = Flags()
+    cpu_target.options.parse_as_flags(flags, getattr(function, "targetoptions", {}))
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.nrt = False
+    made = compile_extra(cpu_target.typing_context, cpu_target.target_context,
+                         getattr(function, "py_func", function), (scalar,) * (params.count(",") + 1),
+                         scalar, flags, {})
+    inner = made.fndesc.llvm_func_name
+    module = llvm.parse_bitcode(made.library._final_module.as_bitcode())
+    for defined in (*module.functions, *module.global_variables):
+        if not defined.is_declaration and not defined.name.startswith("llvm."):
+            defined.linkage = "internal"
+    wrapper = (f"declare i32 @\"{inner}\"(ptr, ptr, {ty}{', ' + ty if ',' in params else ''})\n"
+               f"{head} {{\n  %slot = alloca {ty}\n"
+               f"  %s = call i32 @\"{inner}\"(ptr %slot, ptr null, {params})\n"
+               f"  %r = load {ty}, ptr %slot\n  ret {ty} %r\n}}\n")
+    return _joined(module, inner, wrapper)
+
+
+def _joined(module: Any, inner: str, wrapper: str) -> str:
+    """The wrapper appended to the module's text (linking cannot see an internal function)."""
+    declaration, definition = wrapper.split("\n", 1)
+    text = str(module)
+    if f"@{inner}(" not in text and f'@"{inner}"(' not in text:
+        raise CompileError(f"Numba did not define {inner}")
+    return text + "\n" + definition

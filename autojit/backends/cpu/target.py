@@ -1,0 +1,68 @@
+"""The processor that kernels are compiled for.
+
+In: what LLVM says of this machine.  Out: its name, the features kernels may use, a target machine
+and LLVM's pass pipeline.  Imports llvmlite only, never Numba; both the process that compiles and
+the one that loads use it, so that they agree.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+# The JIT's own model: sections may land anywhere. Short addresses (small) measured no faster.
+RELOCATION, CODE_MODEL = "static", "jitdefault"
+
+
+@cache
+def features() -> str:
+    """This CPU's features; AVX-512 machines use the whole register (LLVM's tuning often does not)."""
+    flags = llvm.get_host_cpu_features()
+    wide = ",-prefer-256-bit" if flags.get("avx512f") else ""
+    return flags.flatten() + wide
+
+
+@cache
+def cpu_name() -> str:
+    return llvm.get_host_cpu_name()
+
+
+@cache
+def machine() -> Any:
+    """LLVM's target machine for this CPU."""
+    return fresh_machine()
+
+
+def fresh_machine() -> Any:
+    """A target machine to give away: an engine owns the one it gets (1-2 ms)."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=cpu_name(), features=features(), opt=3,
+                                        reloc=RELOCATION, codemodel=CODE_MODEL, jit=True)
+
+
+def optimise(module: Any, vectorise: bool = True) -> None:
+    """LLVM's O3 pipeline, in place.  No SLP: it makes gathers of unrolled code."""
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = vectorise
+    options.loop_interleaving = vectorise
+    options.loop_unrolling = vectorise
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine(), options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def assembly(module: Any) -> str:
+    return str(machine().emit_assembly(module))
+
+
+def vector_bits() -> int:
+    """Width of the registers kernels use: 512, 256 or 128."""
+    found = features()
+    if re.search(r"\+avx512f\b", found):
+        return 512
+    return 256 if re.search(r"\+avx2\b", found) else 128
