@@ -178,3 +178,9 @@ def compile_text(text: str) -> Compiled:
 def assembly(text: str) -> str:
     """The machine code of a kernel, to read."""
     return target.assembly(lower(text))
+
+
+def warm_up() -> None:
+    """Do ahead of the first kernel what no kernel decides: fill the contexts, make the target machine."""
+    _contexts()
+    target.machine()

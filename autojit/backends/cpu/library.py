@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.ir import IRBuilder as Builder
 from llvmlite.ir.instructions import Instruction
-from numba.core import types
+from numba.core import types as numba_types
 from numba.core.datamodel import models, register_default
 from numba.core.errors import TypingError
 from numba.core.imputils import Registry as LoweringRegistry
@@ -23,6 +24,7 @@ from numba.core.typing.templates import Registry as TypingRegistry
 
 from autojit.backends.cpu import interpret
 
+types: Any = numba_types  # a module that fills itself: mypy cannot see its names
 TYPING = TypingRegistry()
 LOWERING = LoweringRegistry("autojit kernel words")
 
@@ -34,7 +36,6 @@ LLVM = {"f32": F32, "f64": F64, "i64": I64, "b1": I1}
 WIDTHS = {"i64": 64, "i32": 32, "i16": 16, "i8": 8, "u8": 8}
 FREE_ORDER = ("reassoc", "contract")
 
-Builder = ir.IRBuilder
 Emit = Callable[..., Any]
 
 

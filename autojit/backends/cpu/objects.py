@@ -46,7 +46,7 @@ class Loader:
     """Loads object files into this process; safe to call from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # its holder is never between processes: KernelStore has a lock of its own
         self._engine: Any = None
         self._addresses: dict[str, int] = {}
 
