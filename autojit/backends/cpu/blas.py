@@ -1,0 +1,545 @@
+"""Matrix products: the BLAS that NumPy already loaded, by address, and how to split a product over threads.
+
+In: nothing but an imported NumPy (SciPy only where NumPy shows no BLAS).  Out: ``find()``, addresses and calling
+conventions; ``TEXT``, the LLVM text that runs one product or a chunk of one; ``choose()``, the split by size.
+Never sets the BLAS's thread count for longer than one product: the rest of the user's process has its own wishes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+from typing import Any
+
+from . import native
+
+# Calling conventions, as numbered in the switch of @gemm_one; + 1 for float64.
+LOOPS, CBLAS64, CBLAS32, FORTRAN32, GEMV64, GEMV32 = 0, 2, 4, 6, 8, 10
+BATCH, ROWS, COLUMNS = 0, 1, 2
+
+# What runs inside the plan's step; the word layout is runner.GEMM's.
+_PART = """
+%product = type { i64, i64, i64, i64, i64, i64, ptr, i64, i64, i64, i64, i64, ptr, i64, ptr, i64, ptr, i64,
+                  i64, i64, i64, i64, double, double, i64 }
+
+define internal i32 @gemm_part(ptr %ret, ptr %exc, ptr %p, i64 %lo, i64 %hi, i64 %chunk) {
+entry:
+  %count = sub i64 %hi, %lo
+  %empty = icmp sle i64 %count, 0
+  br i1 %empty, label %out, label %read
+read:
+$READ
+  %by_batch = icmp eq i64 %axis, $BATCH
+  %by_rows = icmp eq i64 %axis, $ROWS
+  %by_cols = icmp eq i64 %axis, $COLUMNS
+  %ta = icmp ne i64 %transa, 0
+  %tb = icmp ne i64 %transb, 0
+  %row_a = select i1 %ta, i64 1, i64 %lda
+  %col_b = select i1 %tb, i64 %ldb, i64 1
+  %ar = mul i64 %lo, %row_a
+  %br = mul i64 %lo, %col_b
+  %cr = mul i64 %lo, %ldc
+  %ac = select i1 %by_rows, i64 %ar, i64 0
+  %bc = select i1 %by_cols, i64 %br, i64 0
+  %cc1 = select i1 %by_cols, i64 %lo, i64 0
+  %cc = select i1 %by_rows, i64 %cr, i64 %cc1
+  %m = select i1 %by_rows, i64 %count, i64 %m0
+  %n = select i1 %by_cols, i64 %count, i64 %n0
+  %from = select i1 %by_batch, i64 %lo, i64 0
+  %to = select i1 %by_batch, i64 %hi, i64 %batch
+  %no_rows = icmp eq i64 %m, 0
+  %no_cols = icmp eq i64 %n, 0
+  %nothing = or i1 %no_rows, %no_cols
+  br i1 %nothing, label %out, label %loop
+loop:
+  %i = phi i64 [ %from, %read ], [ %i1, %one ]
+  %more = icmp slt i64 %i, %to
+  br i1 %more, label %one, label %out
+one:
+  %as = mul i64 %i, %stridea
+  %bs = mul i64 %i, %strideb
+  %cs = mul i64 %i, %stridec
+  %a1 = add i64 %as, %ac
+  %b1 = add i64 %bs, %bc
+  %c1 = add i64 %cs, %cc
+  %a2 = mul i64 %a1, %size
+  %b2 = mul i64 %b1, %size
+  %c2 = mul i64 %c1, %size
+  %ai = getelementptr i8, ptr %a, i64 %a2
+  %bi = getelementptr i8, ptr %b, i64 %b2
+  %ci = getelementptr i8, ptr %c, i64 %c2
+  call void @gemm_one(i64 %routine, ptr %f, i64 %transa, i64 %transb, i64 %m, i64 %n, i64 %k, double %alpha,
+                      ptr %ai, i64 %lda, ptr %bi, i64 %ldb, double %beta, ptr %ci, i64 %ldc)
+  %i1 = add i64 %i, 1
+  br label %loop
+out:
+  ret i32 0
+}
+
+define internal i32 @gemm(ptr %p) {
+entry:
+$READ
+  %by_rows = icmp eq i64 %axis, $ROWS
+  %by_cols = icmp eq i64 %axis, $COLUMNS
+  %e1 = select i1 %by_rows, i64 %m0, i64 %batch
+  %extent = select i1 %by_cols, i64 %n0, i64 %e1
+  %limited = icmp ne i64 %limit, 0
+  br i1 %limited, label %enter, label %go
+enter:
+  call void @blas_single(i64 1)
+  br label %go
+go:
+  %many = icmp ugt i64 %chunks, 1
+  br i1 %many, label %split, label %whole
+split:
+  %s = call i32 @parallel(ptr @gemm_part, ptr %p, i64 %extent, i64 %chunks, i64 %mask)
+  br label %end
+whole:
+  %s1 = call i32 @gemm_part(ptr null, ptr null, ptr %p, i64 0, i64 %extent, i64 0)
+  br label %end
+end:
+  br i1 %limited, label %leave, label %out
+leave:
+  call void @blas_single(i64 -1)
+  br label %out
+out:
+  ret i32 0
+}
+
+; Hold the BLAS at one thread while somebody needs it so: the first who comes saves the user's setting, the last
+; who goes puts it back.
+@single_lock = internal global i64 0, align 128
+@single_count = internal global i64 0
+@single_saved = internal global i32 0
+
+define internal void @blas_single(i64 %delta) {
+entry:
+  %get = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_get_threads)
+  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_set_threads)
+  %unknown = icmp eq ptr %set, null
+  br i1 %unknown, label %out, label %try
+try:
+  %pair = cmpxchg ptr @single_lock, i64 0, i64 1 seq_cst seq_cst
+  %won = extractvalue { i64, i1 } %pair, 1
+  br i1 %won, label %mine, label %again
+again:
+  call void asm sideeffect "$PAUSE", ""()
+  br label %try
+mine:
+  %old = load i64, ptr @single_count
+  %new = add i64 %old, %delta
+  store i64 %new, ptr @single_count
+  %from_none = icmp eq i64 %old, 0
+  %to_none = icmp eq i64 %new, 0
+  br i1 %from_none, label %first, label %later
+first:
+  %user = call i32 %get()
+  store i32 %user, ptr @single_saved
+  %is_one = icmp eq i32 %user, 1
+  br i1 %is_one, label %unlock, label %lower
+lower:
+  call void %set(i32 1)
+  br label %unlock
+later:
+  br i1 %to_none, label %last, label %unlock
+last:
+  %saved = load i32, ptr @single_saved
+  %was_one = icmp eq i32 %saved, 1
+  br i1 %was_one, label %unlock, label %raise
+raise:
+  call void %set(i32 %saved)
+  br label %unlock
+unlock:
+  store atomic i64 0, ptr @single_lock release, align 8
+  br label %out
+out:
+  ret void
+}
+
+define internal void @blas_forked() {      ; nobody is inside any more; the setting goes back to the user's
+entry:
+  store i64 0, ptr @single_lock
+  %count = load i64, ptr @single_count
+  %inside = icmp sgt i64 %count, 0
+  br i1 %inside, label %restore, label %out
+restore:
+  store i64 1, ptr @single_count
+  call void @blas_single(i64 -1)
+  br label %out
+out:
+  ret void
+}
+"""
+
+_FIELDS = (("axis", "i64", 1), ("chunks", "i64", 2), ("mask", "i64", 3), ("limit", "i64", 4), ("routine", "i64", 5),
+           ("f", "ptr", 6), ("transa", "i64", 7), ("transb", "i64", 8), ("m0", "i64", 9), ("n0", "i64", 10),
+           ("k", "i64", 11), ("a", "ptr", 12), ("lda", "i64", 13), ("b", "ptr", 14), ("ldb", "i64", 15),
+           ("c", "ptr", 16), ("ldc", "i64", 17), ("batch", "i64", 18), ("stridea", "i64", 19),
+           ("strideb", "i64", 20), ("stridec", "i64", 21), ("alpha", "double", 22), ("beta", "double", 23),
+           ("size", "i64", 24))
+
+_SIGNATURE = ("ptr %f, i64 %ta, i64 %tb, i64 %m, i64 %n, i64 %k, double %alpha, ptr %a, i64 %lda, ptr %b, i64 %ldb,"
+              " double %beta, ptr %c, i64 %ldc")
+
+# One per element type T and integer type I of the library.
+_CBLAS = """
+define internal void @gemm_$NAME($SIGNATURE) {
+$SCALARS
+  %ta32 = trunc i64 %ta to i32
+  %tb32 = trunc i64 %tb to i32
+  %opa = add i32 %ta32, 111
+  %opb = add i32 %tb32, 111
+$INTS
+  call void %f(i32 101, i32 %opa, i32 %opb, $I %m_, $I %n_, $I %k_, $T %alpha_, ptr %a, $I %lda_, ptr %b,
+               $I %ldb_, $T %beta_, ptr %c, $I %ldc_)
+  ret void
+}
+
+define internal void @gemv_$NAME($SIGNATURE) {     ; m or n is 1
+$SCALARS
+  %column = icmp eq i64 %n, 1
+  %ta1 = icmp ne i64 %ta, 0
+  %tb1 = icmp ne i64 %tb, 0
+  %rows_a = select i1 %ta1, i64 %k, i64 %m
+  %cols_a = select i1 %ta1, i64 %m, i64 %k
+  %rows_b = select i1 %tb1, i64 %n, i64 %k
+  %cols_b = select i1 %tb1, i64 %k, i64 %n
+  %not_tb = xor i1 %tb1, true
+  %step_a = select i1 %ta1, i64 %lda, i64 1
+  %step_b = select i1 %tb1, i64 1, i64 %ldb
+  %matrix = select i1 %column, ptr %a, ptr %b
+  %vector = select i1 %column, ptr %b, ptr %a
+  %trans = select i1 %column, i1 %ta1, i1 %not_tb
+  %rows = select i1 %column, i64 %rows_a, i64 %rows_b
+  %cols = select i1 %column, i64 %cols_a, i64 %cols_b
+  %ld = select i1 %column, i64 %lda, i64 %ldb
+  %incx = select i1 %column, i64 %step_b, i64 %step_a
+  %incy = select i1 %column, i64 %ldc, i64 1
+  %op = select i1 %trans, i32 112, i32 111
+$VECTOR_INTS
+  call void %f(i32 101, i32 %op, $I %rows_, $I %cols_, $T %alpha_, ptr %matrix, $I %ld_, ptr %vector, $I %incx_,
+               $T %beta_, ptr %c, $I %incy_)
+  ret void
+}
+"""
+
+_FORTRAN = """
+define internal void @gemm_$NAME($SIGNATURE) {     ; column-major: the transposed product
+$SCALARS
+$INTS
+  %ints = alloca [6 x i32]
+  %reals = alloca [2 x $T]
+  %ops = alloca [2 x i8]
+  %ta1 = icmp ne i64 %ta, 0
+  %tb1 = icmp ne i64 %tb, 0
+  %opa = select i1 %ta1, i8 84, i8 78
+  %opb = select i1 %tb1, i8 84, i8 78
+  %pa = getelementptr i8, ptr %ops, i64 1
+  store i8 %opb, ptr %ops
+  store i8 %opa, ptr %pa
+  %pbeta = getelementptr $T, ptr %reals, i64 1
+  store $T %alpha_, ptr %reals
+  store $T %beta_, ptr %pbeta
+  %pm = getelementptr i32, ptr %ints, i64 1
+  %pk = getelementptr i32, ptr %ints, i64 2
+  %plda = getelementptr i32, ptr %ints, i64 3
+  %pldb = getelementptr i32, ptr %ints, i64 4
+  %pldc = getelementptr i32, ptr %ints, i64 5
+  store i32 %n_, ptr %ints
+  store i32 %m_, ptr %pm
+  store i32 %k_, ptr %pk
+  store i32 %lda_, ptr %plda
+  store i32 %ldb_, ptr %pldb
+  store i32 %ldc_, ptr %pldc
+  call void %f(ptr %ops, ptr %pa, ptr %ints, ptr %pm, ptr %pk, ptr %reals, ptr %b, ptr %pldb, ptr %a, ptr %plda,
+               ptr %pbeta, ptr %c, ptr %pldc)
+  ret void
+}
+"""
+
+_LOOPS = """
+define internal void @gemm_$NAME($SIGNATURE) {     ; no library, or an empty sum: row by row
+entry:
+$SCALARS
+  %ta1 = icmp ne i64 %ta, 0
+  %tb1 = icmp ne i64 %tb, 0
+  %row_a = select i1 %ta1, i64 1, i64 %lda
+  %col_a = select i1 %ta1, i64 %lda, i64 1
+  %row_b = select i1 %tb1, i64 1, i64 %ldb
+  %col_b = select i1 %tb1, i64 %ldb, i64 1
+  %overwrite = fcmp oeq $T %beta_, 0.0
+  br label %row
+row:
+  %i = phi i64 [ 0, %entry ], [ %i1, %row_end ]
+  %rows = icmp slt i64 %i, %m
+  br i1 %rows, label %scale_start, label %out
+scale_start:
+  %ci = mul i64 %i, %ldc
+  %crow = getelementptr $T, ptr %c, i64 %ci
+  %ai = mul i64 %i, %row_a
+  %arow = getelementptr $T, ptr %a, i64 %ai
+  br label %scale
+scale:
+  %s = phi i64 [ 0, %scale_start ], [ %s1, %scale_one ]
+  %scaling = icmp slt i64 %s, %n
+  br i1 %scaling, label %scale_one, label %sum
+scale_one:
+  %sp = getelementptr $T, ptr %crow, i64 %s
+  %sv = load $T, ptr %sp
+  %sm = fmul $T %sv, %beta_
+  %sn = select i1 %overwrite, $T 0.0, $T %sm
+  store $T %sn, ptr %sp
+  %s1 = add i64 %s, 1
+  br label %scale
+sum:
+  %j = phi i64 [ 0, %scale ], [ %j1, %sum_end ]
+  %sums = icmp slt i64 %j, %k
+  br i1 %sums, label %term, label %row_end
+term:
+  %aj = mul i64 %j, %col_a
+  %ap = getelementptr $T, ptr %arow, i64 %aj
+  %a0 = load $T, ptr %ap
+  %av = fmul $T %a0, %alpha_
+  %bj = mul i64 %j, %row_b
+  %brow = getelementptr $T, ptr %b, i64 %bj
+  br label %column
+column:
+  %l = phi i64 [ 0, %term ], [ %l1, %add ]
+  %columns = icmp slt i64 %l, %n
+  br i1 %columns, label %add, label %sum_end
+add:
+  %bl = mul i64 %l, %col_b
+  %bp = getelementptr $T, ptr %brow, i64 %bl
+  %bv = load $T, ptr %bp
+  %cp = getelementptr $T, ptr %crow, i64 %l
+  %cv = load $T, ptr %cp
+  %pv = fmul contract $T %av, %bv
+  %cn = fadd contract $T %cv, %pv
+  store $T %cn, ptr %cp
+  %l1 = add i64 %l, 1
+  br label %column
+sum_end:
+  %j1 = add i64 %j, 1
+  br label %sum
+row_end:
+  %i1 = add i64 %i, 1
+  br label %row
+out:
+  ret void
+}
+"""
+
+API = ("blas_get_threads", "blas_set_threads")
+
+
+def text(values: dict[str, Any]) -> str:
+    """The LLVM text of products; ``values`` are the indices of the table @api and the like."""
+    reads = "\n".join(f"  %{name}_at = getelementptr %product, ptr %p, i64 0, i32 {i}\n"
+                      f"  %{name} = load {kind}, ptr %{name}_at" for name, kind, i in _FIELDS)
+    values = values | {"READ": reads, "BATCH": BATCH, "ROWS": ROWS, "COLUMNS": COLUMNS}
+    parts = [native.substitute(_PART, values)]
+    cases = []
+    for code, template, name, integer in ((LOOPS, _LOOPS, "loops", "i64"), (CBLAS64, _CBLAS, "cblas64", "i64"),
+                                          (CBLAS32, _CBLAS, "cblas32", "i32"),
+                                          (FORTRAN32, _FORTRAN, "fortran32", "i32")):
+        for offset, kind in enumerate(("float", "double")):
+            full = f"{name}_{kind}"
+            parts.append(native.substitute(template, _typed(full, kind, integer)))
+            cases.append((code + offset, f"gemm_{full}"))
+            if template is _CBLAS:
+                cases.append((code + GEMV64 - CBLAS64 + offset, f"gemv_{full}"))
+    parts.append(_switch(cases))
+    return "".join(parts)
+
+
+def _typed(name: str, kind: str, integer: str) -> dict[str, str]:
+    def ints(names: str) -> str:
+        cast = "add i64 0, %{0}" if integer == "i64" else "trunc i64 %{0} to i32"
+        return "\n".join(f"  %{n}_ = {cast.format(n)}" for n in names.split())
+
+    scalars = "\n".join(f"  %{s}_ = " + (f"fadd double -0.0, %{s}" if kind == "double" else
+                                         f"fptrunc double %{s} to float") for s in ("alpha", "beta"))
+    return {"NAME": name, "T": kind, "I": integer, "SIGNATURE": _SIGNATURE, "SCALARS": scalars,
+            "INTS": ints("m n k lda ldb ldc"), "VECTOR_INTS": ints("rows cols ld incx incy")}
+
+
+def _switch(cases: list[tuple[int, str]]) -> str:
+    arguments = _SIGNATURE
+    jumps = " ".join(f"i64 {code}, label %{name}" for code, name in cases)
+    blocks = "".join(f"{name}:\n  call void @{name}({arguments})\n  ret void\n" for code, name in cases)
+    return (f"\ndefine internal void @gemm_one(i64 %routine, {_SIGNATURE}) {{\n"
+            f"  switch i64 %routine, label %out [ {jumps} ]\n{blocks}out:\n  ret void\n}}\n")
+
+
+class Blas:
+    """A BLAS in this process: ``integers`` has 64 or 32 bits; addresses are 0 where a function is missing."""
+
+    __slots__ = ("name", "integers", "fortran", "gemm", "gemv", "get_threads", "set_threads")
+
+    def __init__(self, name: str, integers: int, fortran: bool, gemm: dict[str, int], gemv: dict[str, int],
+                 get_threads: int = 0, set_threads: int = 0) -> None:
+        self.name, self.integers, self.fortran = name, integers, fortran
+        self.gemm, self.gemv = gemm, gemv
+        self.get_threads, self.set_threads = get_threads, set_threads
+
+    def threads(self) -> int:
+        """How many threads a product may use now; 0 if the library does not say."""
+        return int(ctypes.CFUNCTYPE(ctypes.c_int)(self.get_threads)()) if self.get_threads else 0
+
+    def limit_threads(self, n: int) -> None:
+        """Let products use ``n`` threads from now on, NumPy's too."""
+        if self.set_threads:
+            ctypes.CFUNCTYPE(None, ctypes.c_int)(self.set_threads)(n)
+
+    def __repr__(self) -> str:
+        kind = "Fortran" if self.fortran else "C"
+        return f"Blas({self.name}, {kind}, {self.integers}-bit integers, {self.threads()} threads)"
+
+
+_found: list[Blas | None] = []
+
+
+def find() -> Blas | None:
+    """The BLAS of this process, looked for once; None if NumPy and SciPy show none.
+
+    >>> find().threads() >= 1
+    True
+    """
+    if not _found:
+        _found.append(_of_numpy() or _of_scipy())
+    return _found[0]
+
+
+def _of_numpy() -> Blas | None:
+    import numpy
+
+    core = numpy._core if hasattr(numpy, "_core") else numpy.core
+    folder = os.path.dirname(numpy.__file__)
+    # Looking a symbol up in NumPy's extension searches the libraries it was linked to as well, whatever they are.
+    files = [core._multiarray_umath.__file__]
+    for pattern in ("../numpy.libs/*blas*", ".dylibs/*blas*", ".libs/*blas*"):
+        files += sorted(glob.glob(os.path.join(folder, pattern)))
+    for file in files:
+        try:
+            library = ctypes.CDLL(file)
+        except OSError:
+            continue
+        found = _of_library(library, os.path.basename(file))
+        if found is not None:
+            return found
+    return None
+
+
+# prefix, suffix, width of integers: wheels of NumPy, Debian's and conda's 64-bit builds, plain, Accelerate.
+_SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_", "", 32), ("", "", 32),
+              ("", "$NEWLAPACK$ILP64", 64), ("", "$NEWLAPACK", 32))
+
+
+def _of_library(library: ctypes.CDLL, file: str) -> Blas | None:
+    for prefix, suffix, integers in _SPELLINGS:
+        def address(name: str, prefix: str = prefix, suffix: str = suffix) -> int:
+            return _symbol(library, f"{prefix}{name}{suffix}")
+
+        gemm = {"f32": address("cblas_sgemm"), "f64": address("cblas_dgemm")}
+        if all(gemm.values()):
+            gemv = {"f32": address("cblas_sgemv"), "f64": address("cblas_dgemv")}
+            get = address("openblas_get_num_threads") or _symbol(library, "MKL_Get_Max_Threads")
+            set_ = address("openblas_set_num_threads") or _symbol(library, "MKL_Set_Num_Threads")
+            return Blas(file, integers, False, gemm, gemv, get, set_ if get else 0)
+    return None
+
+
+def _symbol(library: ctypes.CDLL, name: str) -> int:
+    try:
+        return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
+
+
+def _of_scipy() -> Blas | None:
+    try:
+        from scipy.linalg import cython_blas
+    except ImportError:
+        return None
+    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi))
+    capsules = cython_blas.__pyx_capi__
+    gemm = {kind: pointer(capsules[name], name_of(capsules[name])) or 0
+            for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
+    return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0})
+
+
+def routine(dtype: str, m: int, n: int, k: int, ld: int) -> tuple[int, int]:
+    """Which calling convention of @gemm_one serves a product, and the function's address."""
+    found = find()
+    wide = int(dtype == "f64")
+    if found is None or k == 0 or (found.integers == 32 and max(m, n, k, ld) >= 1 << 31):
+        return LOOPS + wide, 0
+    if found.fortran:
+        return FORTRAN32 + wide, found.gemm[dtype]
+    if (m == 1 or n == 1) and found.gemv[dtype]:
+        return (GEMV64 if found.integers == 64 else GEMV32) + wide, found.gemv[dtype]
+    return (CBLAS64 if found.integers == 64 else CBLAS32) + wide, found.gemm[dtype]
+
+
+class Split:
+    """How a product is run: along ``axis`` in ``chunks`` parts by the pool, ``single``: with the BLAS at one
+    thread meanwhile."""
+
+    __slots__ = ("axis", "chunks", "align", "single")
+
+    def __init__(self, axis: int, chunks: int, align: int, single: bool) -> None:
+        self.axis, self.chunks, self.align, self.single = axis, chunks, align, single
+
+    def __repr__(self) -> str:
+        name = ("batch", "rows", "columns")[self.axis]
+        return f"Split({name}, {self.chunks} chunks of {self.align}, single={self.single})"
+
+
+def choose(dtype: str, m: int, n: int, k: int, batch: int, threads: int) -> Split:
+    """How to run a product fastest on ``threads`` threads: always by our pool, never by the BLAS's own threads.
+
+    Measured with OpenBLAS on 2 cores (Zen 4, float32, us; pool: rows or columns in 2 parts):
+
+        m, n, k            one thread   BLAS's two   pool    with both cores busy: BLAS's two, pool
+        64, 256, 784              264          191    151                           4136, 280
+        784, 256, 64 (A^T)        256          137    141                                 260
+        512, 512, 128             656          596    364                          15998, 680
+        512, 128, 512 (B^T)       669          362    360                                 730
+        256, 256, 256             320          179    168                          15994, 330
+        1000, 16, 100              38           20     14                           7996, 32
+        16, 1000, 100              38           32     17                           7984, 38
+        32 of 64, 64, 32           76           76     38
+
+    The BLAS waits for all its threads by spinning, hence its collapse.  A part takes all rows, or all columns, of
+    the longer side (columns cost up to 1.8x where rows are many).  Two parts a thread halve what a delayed thread
+    costs and let the caller go on while a sleeper wakes up (128, 128, 128 after a pause: 43 with one thread, 53 in
+    2 parts, 40 in 4); shorter parts pack the other matrix too often.  Below a million multiplications (20 us) the
+    split costs more than it saves when the helper sleeps (64, 64, 64: 5 against 12), so there is none; matrix times
+    vector takes 3 times as long a multiplication.
+    """
+    vector = m == 1 or n == 1
+    single = m * n * k > (_VECTOR_ALONE if vector else _MATRIX_ALONE)
+    found = find()
+    if found is not None and not found.set_threads and single:
+        return Split(BATCH, 1, 1, False)            # it may start threads of its own and cannot be told not to
+    work = m * n * k * batch * (2 if dtype == "f64" else 1) * (3 if vector else 1)
+    if batch >= 4 * threads or (batch > 1 and batch % threads == 0):
+        axis, extent, align, shortest = BATCH, batch, 1, 1
+    elif m >= n:
+        axis, extent, align, shortest = ROWS, m, 4, 32
+    else:
+        axis, extent, align, shortest = COLUMNS, n, 16, 32
+    parts = min(2 * threads, work // _WORTH_A_PART, extent // shortest)
+    if threads > 1 and parts < 2 * threads:
+        parts = min(parts, threads)
+    if work < _WORTH_A_SPLIT or threads == 1 or parts < 2:
+        return Split(BATCH, 1, 1, single)
+    return Split(axis, int(parts), align, single)
+
+
+_WORTH_A_SPLIT, _WORTH_A_PART = 1 << 20, 1 << 18
+# OpenBLAS runs products of up to twice these sizes on one thread by itself; others may start earlier.
+_MATRIX_ALONE, _VECTOR_ALONE = 1 << 17, 1 << 12

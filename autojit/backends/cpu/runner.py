@@ -1,0 +1,268 @@
+"""Plans: what one native call runs, written word by word.
+
+In: arguments, arenas, constants and steps, declared in order.  Out: a ``NativePlan``, one int64 array whose address
+goes to ``runtime().run``.  Never computes anything itself, never looks at a buffer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import blas
+from .runtime import ADDRESS, ARGUMENT_WORDS, BUSY, COPY, F32, F64, FILL, GEMM, HEADER_WORDS, I64, KERNEL, MAGIC, OK, runtime
+
+_KINDS = {"address": ADDRESS, "f32": F32, "f64": F64, "i64": I64}
+
+
+class Slot:
+    """A place in memory that steps and tables name before its address is known: ``slot + bytes`` is another.
+
+    Made by ``PlanBuilder`` only.  ``owner`` says whose address counts: an argument's, an arena's, the plan's own,
+    or None for a plain address.
+    """
+
+    __slots__ = ("owner", "index", "offset")
+
+    def __init__(self, owner: str | None, index: int, offset: int) -> None:
+        self.owner, self.index, self.offset = owner, index, offset
+
+    def __add__(self, offset: int) -> Slot:
+        return Slot(self.owner, self.index, self.offset + int(offset))
+
+    def __repr__(self) -> str:
+        return f"Slot({self.owner or 'fixed'} {self.index} + {self.offset})"
+
+
+Word = int | Slot
+
+
+class PlanBuilder:
+    """Writes a plan: declare arguments, arenas and constants, then steps in the order they shall run.
+
+    Wherever a step wants an address it takes a ``Slot`` or a plain int.
+
+    >>> made = PlanBuilder()
+    >>> x, y = made.argument(), made.argument()
+    >>> made.copy(y, x, 8)
+    >>> plan = made.build()
+    >>> a, b = np.array([7.0]), np.zeros(1)
+    >>> plan.run(a.ctypes.data, b.ctypes.data), float(b[0])
+    (0, 7.0)
+    """
+
+    __slots__ = ("_arguments", "_arenas", "_keep", "_data", "_steps", "_names")
+
+    def __init__(self) -> None:
+        self._arguments: list[tuple[int, int]] = []     # kind, index of the cell among the data
+        self._arenas: list[tuple[int, int]] = []        # bytes, alignment
+        self._keep: list[object] = []
+        self._data: list[Word] = []
+        self._steps: list[list[Word]] = []
+        self._names: list[str] = []
+
+    # ---- memory
+
+    def argument(self, kind: str = "address") -> Slot:
+        """The next external argument: the ``address`` of a buffer, or a number for an ``f32``, ``f64`` or ``i64``
+        cell, whose address the slot then is."""
+        if kind not in _KINDS:
+            raise ValueError(f"an argument is one of {', '.join(_KINDS)}, not {kind!r}")
+        number = len(self._arguments)
+        if kind == "address":
+            self._arguments.append((ADDRESS, -1))
+            return Slot("argument", number, 0)
+        cell = self.table([0])
+        self._arguments.append((_KINDS[kind], cell.offset // 8))
+        return cell
+
+    def arena(self, nbytes: int, align: int = 64) -> Slot:
+        """Scratch memory of the plan's own, not initialised; a clone of the plan gets another."""
+        if align & (align - 1) or align < 1:
+            raise ValueError(f"alignment must be a power of two, not {align}")
+        self._arenas.append((int(nbytes), align))
+        return Slot("arena", len(self._arenas) - 1, 0)
+
+    def constant(self, address: int, keep: object = None) -> Slot:
+        """Memory at a fixed address; ``keep`` lives as long as the plan."""
+        self._keep.append(keep)
+        return Slot(None, 0, int(address))
+
+    def table(self, words: Sequence[Word]) -> Slot:
+        """A table of int64 words inside the plan: kernel arguments, sizes, addresses."""
+        at = Slot("plan", 0, 8 * len(self._data))
+        self._data.extend(words)
+        return at
+
+    # ---- steps
+
+    def kernel(self, function: int, args: Word, n: int, chunks: int = 1, align: int = 1,
+               name: str = "kernel") -> None:
+        """Call ``i32 function(ret, exc, args, lo, hi, chunk)`` on [0, n) in ``chunks`` parts, which the pool runs.
+
+        Part c is [n*c // chunks, n*(c+1) // chunks), both ends rounded down to a multiple of ``align`` (a power of
+        two); it may be empty and is called even so.  A status other than 0 ends the plan.
+        """
+        if chunks < 1 or n < 0 or align < 1 or align & (align - 1):
+            raise ValueError(f"a kernel over {n} in {chunks} chunks aligned to {align}")
+        self._step(name, KERNEL, [int(function), args, int(n), int(chunks), -int(align)])
+
+    def fill(self, to: Word, nbytes: int, value: int = 0) -> None:
+        """Set ``nbytes`` bytes to ``value``."""
+        self._step("fill", FILL, [to, int(nbytes), _memory_chunks(nbytes), int(value)])
+
+    def copy(self, to: Word, source: Word, nbytes: int) -> None:
+        """Copy ``nbytes`` bytes between areas that do not overlap."""
+        self._step("copy", COPY, [to, int(nbytes), _memory_chunks(nbytes), source])
+
+    def gemm(self, dtype: str, m: int, n: int, k: int, a: Word, b: Word, c: Word, *, trans_a: bool = False,
+             trans_b: bool = False, lda: int | None = None, ldb: int | None = None, ldc: int | None = None,
+             batch: int = 1, stride_a: int = 0, stride_b: int = 0, stride_c: int = 0, alpha: float = 1.0,
+             beta: float = 0.0, split: blas.Split | None = None) -> None:
+        """Row-major C = alpha op(A) op(B) + beta C, ``batch`` times.
+
+        op(A) is m by k, op(B) k by n.  Strides and leading dimensions count elements; a leading dimension left out
+        is that of a contiguous matrix.  With beta 0 what C held does not matter, NaN included.  ``split`` overrides
+        ``blas.choose``.  ValueError for a leading dimension shorter than a row.
+        """
+        if dtype not in ("f32", "f64"):
+            raise ValueError(f"a product is of f32 or f64, not {dtype!r}")
+        widths = (m if trans_a else k, k if trans_b else n, n)
+        lda, ldb, ldc = (max(1, width) if given is None else given
+                         for given, width in zip((lda, ldb, ldc), widths, strict=True))
+        if 0 in (m, n, batch):
+            return
+        if min(m, n, k, batch) < 0 or any(ld < max(1, w) for ld, w in zip((lda, ldb, ldc), widths, strict=True)):
+            raise ValueError(f"a product of {m}x{n}x{k} with leading dimensions {lda}, {ldb}, {ldc}")
+        routine, function = blas.routine(dtype, m, n, k, max(lda, ldb, ldc))
+        if split is None:
+            split = blas.choose(dtype, m, n, k, batch, runtime().pool.num_threads)
+        self._step("gemm", GEMM, [
+            split.axis, split.chunks, -split.align, int(split.single), routine, function, int(trans_a), int(trans_b),
+            m, n, k, a, lda, b, ldb, c, ldc, batch, stride_a, stride_b, stride_c, _bits(alpha), _bits(beta),
+            4 if dtype == "f32" else 8])
+
+    def _step(self, name: str, operation: int, words: list[Word]) -> None:
+        self._steps.append([operation | (len(words) + 1) << 8, *words])
+        self._names.append(name)
+
+    # ---- the plan
+
+    def build(self, release: bool = True) -> NativePlan:
+        """The finished plan.  ``release``: let go of the GIL while the steps run (30 ns; a must for long ones)."""
+        start = HEADER_WORDS + ARGUMENT_WORDS * len(self._arguments)
+        words: list[Word] = [0] * start + self._data + [word for step in self._steps for word in step]
+        patched: list[list[tuple[int, int]]] = [[] for _ in self._arguments]
+        for at, word in enumerate(words):
+            if isinstance(word, Slot) and word.owner == "argument":
+                patched[word.index].append((at, word.offset))
+        end = len(words)
+
+        def inside(at: int) -> Slot:
+            return Slot("plan", 0, 8 * (at - start))
+
+        words[:HEADER_WORDS] = [MAGIC, 0, int(release), len(self._arguments), inside(HEADER_WORDS),
+                           inside(start + len(self._data)), inside(end)]
+        for number, (kind, cell) in enumerate(self._arguments):
+            first = len(words)
+            for at, offset in patched[number]:
+                words += [inside(at), offset]
+            record = HEADER_WORDS + ARGUMENT_WORDS * number
+            words[record:record + ARGUMENT_WORDS] = [kind, -1, inside(start + max(cell, 0)), inside(first),
+                                                inside(len(words))]
+        steps = list(zip(self._names, (len(step) for step in self._steps), strict=True))
+        return NativePlan(_Template(words, start, self._arenas, steps, self._keep))
+
+
+class _Template:
+    """A plan before its addresses: the words, and which of them count from the plan or from an arena."""
+
+    __slots__ = ("words", "inside", "arenas", "steps", "keep")
+
+    def __init__(self, words: list[Word], start: int, arenas: list[tuple[int, int]],
+                 steps: list[tuple[str, int]], keep: list[object]) -> None:
+        inside: list[int] = []
+        users: list[list[int]] = [[] for _ in arenas]
+        for at, word in enumerate(words):
+            if isinstance(word, Slot):
+                words[at] = word.offset
+                if word.owner == "plan":
+                    words[at] = word.offset + 8 * start
+                    inside.append(at)
+                elif word.owner == "arena":
+                    users[word.index].append(at)
+        self.words = np.array(words, np.int64)
+        self.inside = np.array(inside, np.intp)
+        self.arenas = [(*arena, np.array(at, np.intp)) for arena, at in zip(arenas, users, strict=True)]
+        self.steps, self.keep = steps, keep
+
+
+class NativePlan:
+    """A plan in memory, ready for ``Runtime.run(plan.address, *arguments)``.
+
+    It owns its arenas and keeps its constants alive; it must outlive every call.
+    """
+
+    __slots__ = ("address", "_memory", "_arenas", "_template", "_spare")
+
+    def __init__(self, template: _Template) -> None:
+        self._template = template
+        self._memory = template.words.copy()
+        self.address: int = self._memory.ctypes.data
+        self._memory[template.inside] += self.address
+        self._arenas = []
+        for nbytes, align, users in template.arenas:
+            area = np.empty(nbytes + align, np.uint8)
+            base = area.ctypes.data
+            self._memory[users] += base + -base % align
+            self._arenas.append(area)
+        self._spare: list[NativePlan] = []
+
+    def clone(self) -> NativePlan:
+        """The same plan with memory of its own, for a second thread; what ``bind`` set is not copied."""
+        return NativePlan(self._template)
+
+    def run(self, *arguments: float) -> int:
+        """Run once and give the status, on a clone if another thread is inside (the engine's own road is
+        ``Runtime.run``; this one costs a few hundred ns more)."""
+        status = runtime().run(self.address, *arguments)
+        while status == BUSY:
+            try:
+                other = self._spare.pop()           # atomic, and never the same for two threads
+            except IndexError:
+                other = self.clone()
+            status = runtime().run(other.address, *arguments)
+            self._spare.append(other)
+        return int(status)
+
+    def profile(self, *arguments: float) -> list[tuple[str, float]]:
+        """Run once, step by step: each step's name and its seconds (about 0.3 us of each are the call's)."""
+        call = runtime()
+        if call.bind(self.address, *arguments) != OK:
+            raise RuntimeError("the plan is running in another thread")
+        first, last = int(self._memory[5]), int(self._memory[6])
+        times, at = [], first
+        try:
+            for name, words in self._template.steps:
+                self._memory[5], self._memory[6] = at, at + 8 * words
+                start = time.perf_counter()
+                status = call.run_bound(self.address)
+                times.append((name, time.perf_counter() - start))
+                if status != OK:
+                    raise RuntimeError(f"step {len(times) - 1} ({name}) ended with status {status}")
+                at += 8 * words
+        finally:
+            self._memory[5], self._memory[6] = first, last
+        return times
+
+
+def _bits(value: float) -> int:
+    """A double's bits as an int64."""
+    return int(np.float64(value).view(np.int64))
+
+
+def _memory_chunks(nbytes: int) -> int:
+    """One core moves a megabyte in the time it takes to wake another."""
+    return runtime().pool.num_threads if nbytes >= 1 << 20 else 1

@@ -1,0 +1,490 @@
+"""The native runtime: the LLVM text that runs a plan, and its loading.
+
+In: the address of a plan (``runner.PlanBuilder`` writes one) and, at each call, the addresses of the external
+buffers or plain Python numbers.  Out: a status; results are where the kernels wrote them.  Never makes a Python
+object between the call and its return, never allocates, never checks a shape: the engine did that.
+
+Words of a plan (addresses are absolute):
+
+    header      magic, busy, release, argument count, argument records, first step, end of the steps
+    argument    kind, address of last call, cell, first relocation, end of its relocations
+    relocation  address of a word, byte offset: before the steps run, word = argument's address + offset
+    step        operation | words << 8, then its own words
+
+A plan serves one call at a time: ``busy`` holds the process's epoch while a call is inside (the epoch changes at
+fork, so a call that was cut off there does not hold the child's copy).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+from ...config import config
+from . import blas, native, pool
+
+MAGIC = 0x6A6974706C616E31
+OK, BUSY, FAILED = 0, 1, 2
+KERNEL, GEMM, FILL, COPY = 1, 2, 3, 4
+ADDRESS, F32, F64, I64 = 0, 1, 2, 3
+HEADER_WORDS, ARGUMENT_WORDS = 7, 5
+
+_TEXT = """
+%plan = type { i64, i64, i64, i64, ptr, ptr, ptr }
+%argument = type { i64, i64, ptr, ptr, ptr }
+@api = internal global [$API x ptr] zeroinitializer, align 64
+
+define void @set_api(i64 %i, ptr %function) {
+  %at = getelementptr ptr, ptr @api, i64 %i
+  store ptr %function, ptr %at
+  ret void
+}
+
+define internal void @fail(i64 %error, ptr %message) cold noinline {
+  %kind_at = getelementptr ptr, ptr @api, i64 %error
+  %kind = load ptr, ptr %kind_at
+  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyErr_SetString)
+  call void %set(ptr %kind, ptr %message)
+  ret void
+}
+
+define internal i1 @failed() cold noinline {
+  %f = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyErr_Occurred)
+  %e = call ptr %f()
+  %any = icmp ne ptr %e, null
+  ret i1 %any
+}
+
+$STRINGS
+
+; The busy word: a call enters where it is not this process's epoch.
+define internal i1 @enter(ptr %plan) alwaysinline {
+  %busy_at = getelementptr %plan, ptr %plan, i64 0, i32 1
+  %now = load i64, ptr @epoch
+  %old = load atomic i64, ptr %busy_at monotonic, align 8
+  %inside = icmp eq i64 %old, %now
+  br i1 %inside, label %no, label %try
+try:
+  %pair = cmpxchg ptr %busy_at, i64 %old, i64 %now seq_cst monotonic
+  %won = extractvalue { i64, i1 } %pair, 1
+  ret i1 %won
+no:
+  ret i1 false
+}
+
+define internal void @leave(ptr %plan) alwaysinline {
+  %busy_at = getelementptr %plan, ptr %plan, i64 0, i32 1
+  store atomic i64 0, ptr %busy_at release, align 8
+  ret void
+}
+
+; Python arguments into addresses and cells; false with a Python error set.
+define internal i1 @accept(ptr %plan, ptr %args, i64 %given) {
+entry:
+  %count_at = getelementptr %plan, ptr %plan, i64 0, i32 3
+  %first_at = getelementptr %plan, ptr %plan, i64 0, i32 4
+  %count = load i64, ptr %count_at
+  %first = load ptr, ptr %first_at
+  %to_address = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_AsSsize_t)
+  %to_long = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_AsLongLong)
+  %to_double = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyFloat_AsDouble)
+  %same = icmp eq i64 %count, %given
+  br i1 %same, label %loop, label %wrong
+wrong:
+  call void @fail(i64 $TypeError, ptr @many)
+  ret i1 false
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %more = icmp ult i64 %i, %count
+  br i1 %more, label %one, label %good
+one:
+  %object_at = getelementptr ptr, ptr %args, i64 %i
+  %object = load ptr, ptr %object_at
+  %kind_at = getelementptr %argument, ptr %first, i64 %i, i32 0
+  %last_at = getelementptr %argument, ptr %first, i64 %i, i32 1
+  %cell_at = getelementptr %argument, ptr %first, i64 %i, i32 2
+  %kind = load i64, ptr %kind_at
+  %real = icmp ule i64 %kind, $F64
+  %buffer = icmp eq i64 %kind, $ADDRESS
+  br i1 %buffer, label %address, label %scalar
+address:
+  %value = call i64 %to_address(ptr %object)
+  %old = load i64, ptr %last_at
+  %suspect = icmp eq i64 %value, -1
+  br i1 %suspect, label %check1, label %compare
+check1:
+  %e1 = call i1 @failed()
+  br i1 %e1, label %bad, label %compare
+compare:
+  %known = icmp eq i64 %value, %old
+  br i1 %known, label %next, label %relocate
+relocate:
+  store i64 %value, ptr %last_at
+  %from_at = getelementptr %argument, ptr %first, i64 %i, i32 3
+  %to_at = getelementptr %argument, ptr %first, i64 %i, i32 4
+  %from = load ptr, ptr %from_at
+  %to = load ptr, ptr %to_at
+  br label %words
+words:
+  %r = phi ptr [ %from, %relocate ], [ %r1, %word ]
+  %left = icmp ult ptr %r, %to
+  br i1 %left, label %word, label %next
+word:
+  %target = load ptr, ptr %r
+  %offset_at = getelementptr i64, ptr %r, i64 1
+  %offset = load i64, ptr %offset_at
+  %moved = add i64 %value, %offset
+  store i64 %moved, ptr %target
+  %r1 = getelementptr i64, ptr %r, i64 2
+  br label %words
+scalar:
+  %cell = load ptr, ptr %cell_at
+  br i1 %real, label %floating, label %integer
+floating:
+  %d = call double %to_double(ptr %object)
+  %minus = fcmp oeq double %d, -1.0
+  br i1 %minus, label %check2, label %round
+check2:
+  %e2 = call i1 @failed()
+  br i1 %e2, label %bad, label %round
+round:
+  %single = icmp eq i64 %kind, $F32
+  br i1 %single, label %narrow, label %wide
+narrow:
+  %s = fptrunc double %d to float
+  store float %s, ptr %cell
+  br label %next
+wide:
+  store double %d, ptr %cell
+  br label %next
+integer:
+  %l = call i64 %to_long(ptr %object)
+  store i64 %l, ptr %cell
+  %m1 = icmp eq i64 %l, -1
+  br i1 %m1, label %check3, label %next
+check3:
+  %e3 = call i1 @failed()
+  br i1 %e3, label %bad, label %next
+next:
+  %i1 = add i64 %i, 1
+  br label %loop
+good:
+  ret i1 true
+bad:
+  ret i1 false
+}
+
+define internal i32 @fill_part(ptr %ret, ptr %exc, ptr %step, i64 %lo, i64 %hi, i64 %chunk) {
+  %to_at = getelementptr i64, ptr %step, i64 1
+  %value_at = getelementptr i64, ptr %step, i64 4
+  %to = load ptr, ptr %to_at
+  %value = load i32, ptr %value_at
+  %at = getelementptr i8, ptr %to, i64 %lo
+  %n = sub i64 %hi, %lo
+  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $memset)
+  %r = call ptr %set(ptr %at, i32 %value, i64 %n)
+  ret i32 0
+}
+
+define internal i32 @copy_part(ptr %ret, ptr %exc, ptr %step, i64 %lo, i64 %hi, i64 %chunk) {
+  %to_at = getelementptr i64, ptr %step, i64 1
+  %from_at = getelementptr i64, ptr %step, i64 4
+  %to = load ptr, ptr %to_at
+  %from = load ptr, ptr %from_at
+  %at = getelementptr i8, ptr %to, i64 %lo
+  %source = getelementptr i8, ptr %from, i64 %lo
+  %n = sub i64 %hi, %lo
+  %move = load ptr, ptr getelementptr (ptr, ptr @api, i64 $memmove)
+  %r = call ptr %move(ptr %at, ptr %source, i64 %n)
+  ret i32 0
+}
+
+define internal i32 @bytes(ptr %part, ptr %step) {
+  %n_at = getelementptr i64, ptr %step, i64 2
+  %chunks_at = getelementptr i64, ptr %step, i64 3
+  %n = load i64, ptr %n_at
+  %chunks = load i64, ptr %chunks_at
+  %many = icmp ugt i64 %chunks, 1
+  br i1 %many, label %split, label %whole
+split:
+  %s = call i32 @parallel(ptr %part, ptr %step, i64 %n, i64 %chunks, i64 -64)
+  ret i32 0
+whole:
+  %w = call i32 %part(ptr null, ptr null, ptr %step, i64 0, i64 %n, i64 0)
+  ret i32 0
+}
+
+define internal i64 @steps(ptr %plan) {
+entry:
+  %ret = alloca [2 x ptr]
+  %exc = getelementptr ptr, ptr %ret, i64 1
+  %first_at = getelementptr %plan, ptr %plan, i64 0, i32 5
+  %last_at = getelementptr %plan, ptr %plan, i64 0, i32 6
+  %first = load ptr, ptr %first_at
+  %last = load ptr, ptr %last_at
+  br label %loop
+loop:
+  %step = phi ptr [ %first, %entry ], [ %after, %next ]
+  %more = icmp ult ptr %step, %last
+  br i1 %more, label %one, label %out
+one:
+  %head = load i64, ptr %step
+  %op = and i64 %head, 255
+  %words = lshr i64 %head, 8
+  %after = getelementptr i64, ptr %step, i64 %words
+  switch i64 %op, label %next [ i64 $KERNEL, label %kernel  i64 $GEMM, label %gemm
+                                i64 $FILL, label %fill  i64 $COPY, label %copy ]
+kernel:
+  %f_at = getelementptr i64, ptr %step, i64 1
+  %args_at = getelementptr i64, ptr %step, i64 2
+  %n_at = getelementptr i64, ptr %step, i64 3
+  %chunks_at = getelementptr i64, ptr %step, i64 4
+  %mask_at = getelementptr i64, ptr %step, i64 5
+  %f = load ptr, ptr %f_at
+  %args = load ptr, ptr %args_at
+  %n = load i64, ptr %n_at
+  %chunks = load i64, ptr %chunks_at
+  %many = icmp ugt i64 %chunks, 1
+  br i1 %many, label %split, label %whole
+split:
+  %mask = load i64, ptr %mask_at
+  %s1 = call i32 @parallel(ptr %f, ptr %args, i64 %n, i64 %chunks, i64 %mask)
+  br label %ran
+whole:
+  %s2 = call i32 %f(ptr %ret, ptr %exc, ptr %args, i64 0, i64 %n, i64 0)
+  br label %ran
+ran:
+  %s = phi i32 [ %s1, %split ], [ %s2, %whole ]
+  %fine = icmp eq i32 %s, 0
+  br i1 %fine, label %next, label %broken
+gemm:
+  %g = call i32 @gemm(ptr %step)
+  br label %next
+fill:
+  %x1 = call i32 @bytes(ptr @fill_part, ptr %step)
+  br label %next
+copy:
+  %x2 = call i32 @bytes(ptr @copy_part, ptr %step)
+  br label %next
+next:
+  br label %loop
+broken:
+  %code = zext i32 %s to i64
+  %failed = add i64 %code, $FAILED
+  br label %out
+out:
+  %status = phi i64 [ $OK, %loop ], [ %failed, %broken ]
+  ret i64 %status
+}
+
+define i64 @run_plan(i64 %address) {
+  %plan = inttoptr i64 %address to ptr
+  %mine = call i1 @enter(ptr %plan)
+  br i1 %mine, label %go, label %no
+go:
+  %status = call i64 @steps(ptr %plan)
+  call void @leave(ptr %plan)
+  ret i64 %status
+no:
+  ret i64 $BUSY
+}
+
+; The steps, without the GIL where the plan asks for that; the plan is entered.
+define internal ptr @finish(ptr %plan) {
+  %release_at = getelementptr %plan, ptr %plan, i64 0, i32 2
+  %release = load i64, ptr %release_at
+  %free = icmp ne i64 %release, 0
+  br i1 %free, label %let_go, label %hold
+let_go:
+  %save = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyEval_SaveThread)
+  %restore = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyEval_RestoreThread)
+  %state = call ptr %save()
+  %s1 = call i64 @steps(ptr %plan)
+  call void @leave(ptr %plan)
+  call void %restore(ptr %state)
+  br label %out
+hold:
+  %s2 = call i64 @steps(ptr %plan)
+  call void @leave(ptr %plan)
+  br label %out
+out:
+  %status = phi i64 [ %s1, %let_go ], [ %s2, %hold ]
+  %r = call ptr @number(i64 %status)
+  ret ptr %r
+}
+
+define internal ptr @number(i64 %value) alwaysinline {
+  %make = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_FromLongLong)
+  %r = call ptr %make(i64 %value)
+  ret ptr %r
+}
+
+; The plan of a call's first argument; null with a Python error set.
+define internal ptr @plan_of(ptr %args, i64 %count) alwaysinline {
+  %none = icmp slt i64 %count, 1
+  br i1 %none, label %empty, label %read
+empty:
+  call void @fail(i64 $TypeError, ptr @few)
+  ret ptr null
+read:
+  %object = load ptr, ptr %args
+  %to_address = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_AsSsize_t)
+  %address = call i64 %to_address(ptr %object)
+  %low = icmp slt i64 %address, 4096
+  br i1 %low, label %wrong, label %look
+wrong:
+  %e = call i1 @failed()
+  br i1 %e, label %nothing, label %alien
+look:
+  %plan = inttoptr i64 %address to ptr
+  %magic = load i64, ptr %plan
+  %fits = icmp eq i64 %magic, $MAGIC
+  br i1 %fits, label %good, label %alien
+good:
+  ret ptr %plan
+alien:
+  call void @fail(i64 $ValueError, ptr @alien_text)
+  br label %nothing
+nothing:
+  ret ptr null
+}
+
+define ptr @run(ptr %self, ptr %args, i64 %count) {
+  %plan = call ptr @plan_of(ptr %args, i64 %count)
+  %none = icmp eq ptr %plan, null
+  br i1 %none, label %bad, label %look
+look:
+  %mine = call i1 @enter(ptr %plan)
+  br i1 %mine, label %read, label %busy
+busy:
+  %b = call ptr @number(i64 $BUSY)
+  ret ptr %b
+read:
+  %rest = getelementptr ptr, ptr %args, i64 1
+  %given = sub i64 %count, 1
+  %good = call i1 @accept(ptr %plan, ptr %rest, i64 %given)
+  br i1 %good, label %go, label %unlock
+go:
+  %r = tail call ptr @finish(ptr %plan)
+  ret ptr %r
+unlock:
+  call void @leave(ptr %plan)
+  br label %bad
+bad:
+  ret ptr null
+}
+
+define ptr @bind(ptr %self, ptr %args, i64 %count) {
+  %plan = call ptr @plan_of(ptr %args, i64 %count)
+  %none = icmp eq ptr %plan, null
+  br i1 %none, label %bad, label %look
+look:
+  %mine = call i1 @enter(ptr %plan)
+  br i1 %mine, label %read, label %busy
+busy:
+  %b = call ptr @number(i64 $BUSY)
+  ret ptr %b
+read:
+  %rest = getelementptr ptr, ptr %args, i64 1
+  %given = sub i64 %count, 1
+  %good = call i1 @accept(ptr %plan, ptr %rest, i64 %given)
+  call void @leave(ptr %plan)
+  br i1 %good, label %done, label %bad
+done:
+  %r = call ptr @number(i64 $OK)
+  ret ptr %r
+bad:
+  ret ptr null
+}
+
+define ptr @run_bound(ptr %self, ptr %args, i64 %count) {
+  %plan = call ptr @plan_of(ptr %args, i64 %count)
+  %none = icmp eq ptr %plan, null
+  br i1 %none, label %bad, label %alone
+alone:
+  %single = icmp eq i64 %count, 1
+  br i1 %single, label %look, label %wrong
+wrong:
+  call void @fail(i64 $TypeError, ptr @bound_text)
+  br label %bad
+look:
+  %mine = call i1 @enter(ptr %plan)
+  br i1 %mine, label %go, label %busy
+busy:
+  %b = call ptr @number(i64 $BUSY)
+  ret ptr %b
+go:
+  %r = tail call ptr @finish(ptr %plan)
+  ret ptr %r
+bad:
+  ret ptr null
+}
+"""
+
+_API = (*pool.API, *blas.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t", "PyLong_AsLongLong",
+        "PyLong_FromLongLong",
+        "PyFloat_AsDouble", "PyEval_SaveThread", "PyEval_RestoreThread", "memset", "memmove", "TypeError",
+        "ValueError")
+_STRINGS = {"few": "a plan's address comes first, then its arguments",
+            "many": "not the number of arguments that this plan takes",
+            "alien_text": "not the address of a plan",
+            "bound_text": "run_bound takes the address of a plan and nothing else"}
+
+
+def text() -> str:
+    """The whole runtime as one LLVM module: runner, pool and products."""
+    values: dict[str, Any] = {name: i for i, name in enumerate(_API)}
+    values |= {"API": len(_API), "MAGIC": MAGIC, "OK": OK, "BUSY": BUSY, "FAILED": FAILED, "KERNEL": KERNEL,
+               "GEMM": GEMM, "FILL": FILL, "COPY": COPY, "ADDRESS": ADDRESS, "F32": F32, "F64": F64,
+               "PAUSE": pool.pause(), "MAX_THREADS": pool.MAX_THREADS,
+               "STRINGS": "\n".join(f'@{name} = internal constant [{len(line) + 1} x i8] c"{line}\\00"'
+                                    for name, line in _STRINGS.items())}
+    return (native.substitute(_TEXT, values) + native.substitute(pool.TEXT, values) + blas.text(values))
+
+
+class Runtime:
+    """The loaded runtime: three builtins, the thread pool, and the BLAS that products use.
+
+    ``run(plan, *arguments) -> status``, ``bind(plan, *arguments)`` and ``run_bound(plan) -> status`` take the
+    address of a plan; the status is ``OK``, ``BUSY`` (another thread is inside this very plan) or ``FAILED`` plus
+    the kernel's own.  ``run_plan`` is the address of the C function ``i64 run_plan(i64 plan)``, which does what
+    ``run_bound`` does and may be called without the GIL.
+    """
+
+    __slots__ = ("run", "bind", "run_bound", "run_plan", "pool", "blas")
+
+    def __init__(self, store: native.Store | None = None) -> None:
+        names = ("run", "bind", "run_bound", "run_plan", "set_api", *pool.NAMES)
+        library = native.load(text(), names, store=store, level=0)     # it is written as O2 would leave it
+        self.blas = blas.find()
+        put = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address("set_api"))
+        for i, name in enumerate(_API):
+            put(i, self._c_function(name))
+        self.run = native.builtin(library.address("run"), "run", "Run a plan on these arguments.")
+        self.bind = native.builtin(library.address("bind"), "bind", "Give a plan its arguments.")
+        self.run_bound = native.builtin(library.address("run_bound"), "run_bound",
+                                        "Run a plan on the arguments it has.")
+        self.run_plan = library.address("run_plan")
+        self.pool = pool.Pool(library.address, config.num_threads)
+
+    def _c_function(self, name: str) -> int | None:
+        if name in ("TypeError", "ValueError"):
+            return id(TypeError if name == "TypeError" else ValueError)
+        if name.startswith("blas_"):
+            return getattr(self.blas, name[5:], 0) or None
+        source = ctypes if name in ("memset", "memmove") else ctypes.pythonapi
+        return ctypes.cast(getattr(source, name), ctypes.c_void_p).value
+
+
+_made: list[Runtime] = []
+_making = threading.Lock()
+
+
+def runtime(store: native.Store | None = None) -> Runtime:
+    """The process's runtime, loaded at the first call (from ``store`` if it has the object code)."""
+    if not _made:
+        with _making:
+            if not _made:
+                _made.append(Runtime(store))
+    return _made[0]
