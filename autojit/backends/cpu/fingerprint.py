@@ -25,20 +25,19 @@ def source_digest(paths: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def _here() -> str:
-    return os.path.dirname(os.path.abspath(__file__))
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_MATH = os.path.join(_HERE, "vecmath")
 
 
 @cache
 def math_fingerprint() -> str:
     """What the code of the mathematical words depends on: it outlives changes in the rest."""
     from . import target
-    files = [n for n in os.listdir(_here()) if n.startswith("vecmath") and n.endswith(".py")]
-    digest = source_digest(os.path.join(_here(), n) for n in (*files, "mathcode.py"))
-    return f"{target.cpu_name()} {target.features()} {digest}"
+    files = [os.path.join(_MATH, n) for n in os.listdir(_MATH) if n.endswith(".py")]
+    return f"{target.cpu_name()} {target.features()} {source_digest([*files, os.path.join(_HERE, 'mathcode.py')])}"
 
 
 @cache
 def fingerprint() -> str:
     """What the code of a kernel depends on."""
-    return f"{math_fingerprint()} {source_digest(os.path.join(_here(), n) for n in SOURCES)}"
+    return f"{math_fingerprint()} {source_digest(os.path.join(_HERE, n) for n in SOURCES)}"

@@ -59,7 +59,7 @@ class Worker:
         try:
             self.process = subprocess.Popen(
                 _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=_environment(),
-                **({"process_group": 0} if os.name == "posix" else {}))  # Ctrl-C is the user's, not the worker's
+                process_group=0 if os.name == "posix" else None)  # Ctrl-C is the user's, not the worker's
         except OSError as e:
             raise NoProcess(str(e)) from e
 
