@@ -8,7 +8,7 @@ functions, stubs, documentation and tests.  Never imports a family file: rules l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from ..ir.primitive import ELEMENTWISE, MOVEMENT, Primitive, register
 
 class _Namespace:
     """`P.exp(x)`, `P.sum(x, axes)`: nodes first (or one sequence of nodes), then the primitive's params."""
+
+    iota: Callable[..., Node]
 
     def __getattr__(self, name: str) -> Callable[..., Node]:
         raise AttributeError(f"no primitive {name!r} is declared")
@@ -221,6 +223,15 @@ def back(n: Node, axes: Sequence[int], shape: Shape) -> Node:
     return spread(keepdims(n, axes, shape), shape)
 
 
+def unspread(g: Node, n: Node) -> Node:
+    """The cotangent of `n` from that of what `n` was cast and broadcast to: for rules of public ops."""
+    if g.shape != n.shape:
+        lead = len(g.shape) - len(n.shape)
+        axes = (*range(lead), *[i + lead for i, m in enumerate(n.shape) if m == 1 != g.shape[i + lead]])
+        g = P.reshape(P.sum(g, axes), n.shape)
+    return cast(g, n.dtype)
+
+
 # ---------------------------------------------------------------- public ops
 class Op:
     """A public function.  `fn(*args)` takes nodes where `is_tensor` says so and static values elsewhere, and returns a Node
@@ -295,22 +306,25 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+Nodes = tuple[Node, ...]           # annotates the one parameter that is a sequence of tensors
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool = False, inplace: bool = False,
        star: bool = False, returns: tuple[str, ...] | None = None, method: bool = True, function: bool = True,
        functional: bool = False, aliases: tuple[str, ...] = (), variants: dict[str, str] | None = None,
        grad_number: str | None = None, grad_of: Any = None,
-       bounds: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+       bounds: Any = None) -> Callable[[F], F]:
     """Declare a public op: annotate tensor parameters `Node` (or `Nodes` for a sequence); all others are static."""
-    def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
-        o, code = Op(), fn.__code__
-        o.name, o.fn = name or fn.__name__, fn
+    def declare(fn: F) -> F:
+        f: Any = fn
+        o, code = Op(), f.__code__
+        o.name, o.fn = name or f.__name__, fn
         o.params = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
-        plain = fn.__defaults__ or ()
+        plain = f.__defaults__ or ()
         o.defaults = dict(zip(code.co_varnames[code.co_argcount - len(plain):code.co_argcount], plain))
-        o.defaults.update(fn.__kwdefaults__ or {})
-        kinds = [str(fn.__annotations__.get(p, "")) for p in o.params]
+        o.defaults.update(f.__kwdefaults__ or {})
+        kinds = [str(f.__annotations__.get(p, "")) for p in o.params]
         o.is_tensor = tuple([k.startswith("Node") for k in kinds])
         o.ntensors = sum(o.is_tensor)
         o.sequence = bool(kinds) and kinds[0] == "Nodes"

@@ -14,7 +14,7 @@ from ..dtypes import BOOL, FLOAT, INT, DType
 from ..ir.aval import Aval, aval
 from ..ir.graph import OPERATORS, Node
 from ..ir.primitive import ELEMENTWISE, HOST
-from .declare import P, arith, elementwise, full, keep_dtype, ones_like, primitive, same_aval, zeros_like
+from .declare import P, arith, elementwise, full, keep_dtype, ones_like, primitive, quiet, same_aval, zeros_like
 
 TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 
@@ -67,6 +67,15 @@ def _powi(a: Any, n: int) -> Any:
 primitive("powi", ELEMENTWISE, lambda a, n: a, keep_dtype(_powi),
           lambda ct, out, a, n: (None if n == 0 else ct if n == 1 else P.mul(ct, P.mul(like(n, a), P.powi(a, n - 1))),),
           emit="powi_{t}({0}, {p0})", cost=3, doc="Power with a constant integer exponent, by repeated squaring.")
+
+
+def _int_pow(a: Any, b: Any) -> Any:
+    """Wraps as kernels do; a negative exponent leaves 1 for 1, ±1 for -1 and 0 else."""
+    down = np.where(a == 1, 1, np.where(a == -1, np.where(b % 2 == 0, 1, -1), 0))
+    return np.where(b < 0, down, np.power(a, np.where(b < 0, 0, b))).astype(a.dtype)
+
+
+primitive("int_pow", HOST, same_aval, quiet(_int_pow), None, doc="Power of integers.")
 
 
 def _ties(ct: Node, a: Node, b: Node, wins: Node) -> Node:
@@ -132,9 +141,9 @@ def _bits(*avals: Aval) -> Aval:
     return a
 
 
-for _name, _ref, _sign in (("bitwise_and", np.bitwise_and, "&"), ("bitwise_or", np.bitwise_or, "|"),
+for _name, _bit, _sign in (("bitwise_and", np.bitwise_and, "&"), ("bitwise_or", np.bitwise_or, "|"),
                            ("bitwise_xor", np.bitwise_xor, "^")):
-    primitive(_name, ELEMENTWISE, _bits, _ref, None, emit="{0} " + _sign + " {1}", commutative=True,
+    primitive(_name, ELEMENTWISE, _bits, _bit, None, emit="{0} " + _sign + " {1}", commutative=True,
               doc=f"a {_sign} b on integers or bools.")
 primitive("bitwise_not", ELEMENTWISE, _bits, np.invert, None, emit="not_{t}({0})", doc="Each bit turned; not, for bools.")
 
@@ -193,6 +202,10 @@ def _sigmoid(a: Any) -> Any:
 elementwise("sigmoid", ref=keep_dtype(_sigmoid), emit="sigmoid_{t}({0})", cost=20,
             vjp=lambda ct, out, a: (P.mul(ct, P.mul(out, P.sub(ones_like(out), out))),), doc="1 / (1 + exp(-a)).")
 
+elementwise("softplus", ref=keep_dtype(lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))), cost=30,
+            emit="maximum_{t}({0}, to_{t}(0)) + log1p_{t}(exp_{t}(-abs_{t}({0})))",
+            vjp=lambda ct, out, a: (P.mul(ct, P.sigmoid(a)),), doc="log(1 + exp(a)), exact on both sides.")
+
 # ---------------------------------------------------------------- circular and hyperbolic functions
 elementwise("sin", ref=np.sin, emit="sin_{t}({0})", cost=14, vjp=lambda ct, out, a: (P.mul(ct, P.cos(a)),), doc="Sine (radians).")
 elementwise("cos", ref=np.cos, emit="cos_{t}({0})", cost=14, vjp=lambda ct, out, a: (P.neg(P.mul(ct, P.sin(a))),),
@@ -231,7 +244,7 @@ elementwise("atan2", ref=np.arctan2, emit="atan2_{t}({0}, {1})", cost=24, domain
 # ---------------------------------------------------------------- special functions
 def _special(name: str) -> Any:
     def ref(a: Any) -> Any:
-        import scipy.special                              # 0.1 s: only when somebody asks for one
+        import scipy.special  # 0.1 s: only when somebody asks for one
         return np.asarray(getattr(scipy.special, name)(a)).astype(a.dtype)
     return ref
 
@@ -275,7 +288,8 @@ def _operator(name: str) -> Any:
             a = _lift(a, b)
         elif type(b) is not Node:
             b = _lift(b, a)
-        return getattr(P, name)(*arith(a, b))
+        out: Node = getattr(P, name)(*arith(a, b))
+        return out
     return f
 
 

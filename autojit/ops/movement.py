@@ -168,7 +168,7 @@ primitive("iota", CREATE, lambda shape, axis, dtype: aval(shape, dtype),
           lambda shape, axis, dtype: np.broadcast_to(
               np.arange(shape[axis], dtype=dtype.np).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape),
           None, doc="The index along `axis`, as int64.")
-setattr(P, "iota", _iota)
+P.iota = _iota
 
 
 def slice_axis(n: Node, axis: int, start: int, limit: int, step: int = 1) -> Node:

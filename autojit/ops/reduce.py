@@ -105,6 +105,37 @@ primitive("cumprod", HOST, _same, lambda a, axis: np.cumprod(a, axis=axis, dtype
           doc="Running product along an axis.")
 
 
+def _log_accumulate(a: Any, axis: int) -> Any:
+    with np.errstate(all="ignore"):
+        return np.logaddexp.accumulate(a, axis=axis)
+
+
+def _vjp_logcumsumexp(ct: Node, out: Node, a: Node, axis: int) -> tuple[Node]:
+    """sum over k >= i of ct_k * exp(a_i - out_k), in logarithms, so that nothing overflows: ct's two signs apart."""
+    def part(keep: Node, sign: Node) -> Node:
+        low = full(-np.inf, a.shape, a.dtype)
+        weight = P.where(keep, P.sub(P.log(P.where(keep, sign, full(1, a.shape, a.dtype))), out), low)
+        return P.exp(P.add(P.flip(P.logcumsumexp(P.flip(weight, (axis,)), axis), (axis,)), a))
+
+    zero = zeros_like(ct)
+    return (P.sub(part(P.gt(ct, zero), ct), part(P.lt(ct, zero), P.neg(ct))),)
+
+
+primitive("logcumsumexp", HOST, lambda a, axis: a, _log_accumulate, _vjp_logcumsumexp,
+          doc="Logarithm of the running sum of exponentials along an axis.")
+
+
+def _cumarg_ref(a: Any, axis: int, largest: bool) -> Any:
+    best = (np.maximum if largest else np.minimum).accumulate(a, axis=axis)
+    at = np.arange(a.shape[axis]).reshape([-1 if i == axis else 1 for i in range(a.ndim)])
+    hit = (a == best) | ((a != a) & (best != best))
+    return np.maximum.accumulate(np.where(hit, at, 0), axis=axis).astype(np.int64)
+
+
+primitive("cumarg", HOST, lambda a, axis, largest: aval(a.shape, int64, a.device), _cumarg_ref, None,
+          doc="Place of the last largest (or smallest) so far along an axis; NaN stays.")
+
+
 def _sort_ref(a: Any, axis: int, descending: bool) -> Any:
     order = _argsort_ref(a, axis, descending)
     return np.take_along_axis(a, order, axis)
