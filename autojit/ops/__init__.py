@@ -5,9 +5,12 @@ from . import (  # noqa: F401
     activations,
     arithmetic,
     comparisons,
+    joins,
     losses,
     mathematics,
     moments,
+    parts,
     reductions,
+    shapes,
     softmaxes,
 )
