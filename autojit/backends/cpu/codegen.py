@@ -142,10 +142,11 @@ def lower(text: str) -> Any:
     module.verify()
     for word in mathcode.words_in(text):
         module.link_in(llvm.parse_bitcode(mathcode.bitcode(word)))
-    for variable in module.global_variables:
-        if not variable.is_declaration:
-            variable.linkage = "internal"  # Numba's environment: nobody looks at it
+    for inner in (*module.functions, *module.global_variables):
+        if not (inner.is_declaration or inner.name == name or inner.name.startswith("llvm.")):
+            inner.linkage = "internal"
     target.optimise(module)
+    target.drop_unused(module)
     return module
 
 

@@ -61,7 +61,7 @@ VIEWS: dict[str, str] = {"f32": "float32", "f64": "float64", "i64": "int64", "i3
 FLOATS: dict[str, type] = {"f32": np.float32, "f64": np.float64}
 
 UNARY = ("exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh "
-         "atanh sigmoid rsqrt cbrt erf erfc erfinv lgamma digamma").split()
+         "atanh sigmoid softplus rsqrt cbrt erf erfc erfinv lgamma digamma").split()
 BINARY = "pow atan2 hypot".split()
 MATH = (*UNARY, *BINARY)
 """Functions that `vecmath` gives to the compiler, each with suffix _f32 and _f64."""
@@ -280,6 +280,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "acosh": np.arccosh, "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power,
     "sigmoid": _special("expit"), "erf": _special("erf"), "erfc": _special("erfc"),
     "erfinv": _special("erfinv"), "lgamma": _special("gammaln"), "digamma": _special("digamma"),
+    "softplus": lambda x: np.logaddexp(type(x)(0), x),
     "rsqrt": lambda x: type(x)(1) / np.sqrt(x),
     "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint,
     "abs": np.abs, "copysign": np.copysign, "maximum": _maximum, "minimum": _minimum,

@@ -107,7 +107,8 @@ def _from_numba(name: str) -> str:
     inner = made.fndesc.llvm_func_name
     module = llvm.parse_bitcode(made.library._final_module.as_bitcode())
     for defined in (*module.functions, *module.global_variables):
-        if not defined.is_declaration and not defined.name.startswith("llvm."):
+        # Numba counts its names from 1 in every process, so they must not meet; vecmath's own names are its own
+        if not (defined.is_declaration or defined.name.startswith(("llvm.", "autojit_"))):
             defined.linkage = "internal"
     wrapper = (f"declare i32 @\"{inner}\"(ptr, ptr, {ty}{', ' + ty if ',' in params else ''})\n"
                f"{head} {{\n  %slot = alloca {ty}\n"

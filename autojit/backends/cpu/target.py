@@ -56,6 +56,17 @@ def optimise(module: Any, vectorise: bool = True) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
+def drop_unused(module: Any) -> None:
+    """Remove what only ``llvm.compiler.used`` kept: vector variants of functions that no loop came to call."""
+    kept = [v for v in module.global_variables if v.name == "llvm.compiler.used"]
+    if kept:
+        kept[0].linkage = "internal"
+        builder = llvm.create_pass_builder(machine(), llvm.create_pipeline_tuning_options())
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_global_dead_code_eliminate_pass()
+        passes.run(module, builder)
+
+
 def assembly(module: Any) -> str:
     return str(machine().emit_assembly(module))
 
