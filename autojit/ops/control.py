@@ -50,6 +50,10 @@ class SubGraph:
             found = self._pulls[k] = (SubGraph(Graph([*self.graph.inputs, ct], outs), self.name + "_vjp"), where)
         return found
 
+    def preset_pull(self, k: int, inputs: Sequence[Node], grads: Sequence[Node], where: list[int | None]) -> None:
+        """The reverse of output k as somebody else derived it: over the graph's inputs and a cotangent."""
+        self._pulls[k] = (SubGraph(Graph(inputs, grads), self.name + "_vjp"), where)
+
     def inline(self, inputs: Sequence[Node], build: Any) -> list[Node]:
         """Its outputs over `inputs`."""
         env = dict(zip(self.graph.inputs, inputs))

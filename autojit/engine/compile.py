@@ -1,0 +1,117 @@
+"""The road, from a graph to something that runs: the only place that knows the order of the stages.
+
+In: a Graph.  Out: `Prepared` (all that can be done without a compiler), then a native program once its kernels are there.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+from ..backends.cpu.emit import Emitted, emit_kernel
+from ..backends.cpu.link import NativeProgram
+from ..ir.graph import Graph
+from ..ir.verify import verify_graph
+from ..rewrite.inline import inline
+from ..rewrite.simplify import simplify
+from ..schedule.loops import GemmStep, HostStep, KernelStep, Schedule
+from ..schedule.plan import schedule
+from ..schedule.verify import verify_schedule
+from . import events, kernels
+
+
+class Prepared:
+    """A scheduled graph and the text of its kernels; `link()` needs their machine code."""
+
+    __slots__ = ("graph", "schedule", "emitted", "texts", "seconds")
+
+    def __init__(self, graph: Graph, plan: Schedule, emitted: dict[int, Emitted], seconds: dict[str, float]) -> None:
+        self.graph, self.schedule, self.emitted, self.seconds = graph, plan, emitted, seconds
+        self.texts = list(dict.fromkeys(e.text for e in emitted.values()))
+
+    def request(self) -> None:
+        """Have what is missing compiled in the background."""
+        kernels.store().request(self.texts)
+
+    def ready(self) -> bool:
+        return kernels.store().ready(self.texts)
+
+    def link(self) -> NativeProgram:
+        """The native program; waits for its kernels.  CompileError if one cannot be compiled."""
+        start = time.perf_counter()
+        address = dict(zip(self.texts, kernels.store().require(self.texts)))
+        native = NativeProgram(self.schedule, {k: (e, address[e.text]) for k, e in self.emitted.items()},
+                               [o.aval for o in self.graph.outputs])
+        self.seconds["link"] = time.perf_counter() - start
+        return native
+
+    @property
+    def summary(self) -> str:
+        """One line: what the program is made of and what each stage cost."""
+        kinds = [type(s) for s in self.schedule.steps]
+        parts = [f"{kinds.count(KernelStep)} kernels ({len(self.texts)} distinct)"]
+        parts += [f"{n} {word}" for n, word in ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"))
+                  if n]
+        return ", ".join(parts) + "; " + ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in self.seconds.items())
+
+
+def prepare(graph: Graph) -> Prepared:
+    """Every stage but the compiler."""
+    clock = _Clock()
+    verify_graph(graph, "trace")
+    flat = inline(graph)
+    clock.lap("inline")
+    simple = simplify(flat)
+    verify_graph(simple, "simplify")
+    events.log(5, "simplified", simple)
+    clock.lap("simplify")
+    plan = schedule(simple)
+    verify_schedule(plan)
+    clock.lap("schedule")
+    emitted = {k: emit_kernel(s.kernel) for k, s in enumerate(plan.steps) if isinstance(s, KernelStep)}
+    clock.lap("emit")
+    for text in dict.fromkeys(e.text for e in emitted.values()):
+        events.log(4, "kernel", text)
+    return Prepared(simple, plan, emitted, clock.seconds)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.at = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self.at
+        self.at = now
+
+
+def source(prepared: Prepared) -> str:
+    """The program's kernels as readable text, in the order they run."""
+    names: dict[str, str] = {}
+    lines: list[str] = []
+    for k, step in enumerate(prepared.schedule.steps):
+        if k in prepared.emitted:
+            text = prepared.emitted[k].text
+            if text not in names:
+                names[text] = f"kernel{len(names)}"
+                lines.append(text.replace("def kernel(", f"def {names[text]}(", 1).rstrip() + "\n")
+    lines.append(_steps(prepared, names))
+    return "\n".join(lines)
+
+
+def _steps(prepared: Prepared, names: dict[str, str]) -> str:
+    out = ["# steps"]
+    for k, s in enumerate(prepared.schedule.steps):
+        what: Any
+        if isinstance(s, KernelStep):
+            buffers = [e[1] for e in prepared.emitted[k].table if e[0] == "buffer"]
+            what = f"{names[prepared.emitted[k].text]}({', '.join(buffers)})  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
+        elif isinstance(s, GemmStep):
+            what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
+                f" batch {s.batch}" if s.batch > 1 else "")
+        else:
+            what = f"{s.output} = {s.prim.name}({', '.join(s.inputs)})"
+        out.append(f"#   {what}")
+    return "\n".join(out)

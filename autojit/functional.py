@@ -1,0 +1,249 @@
+"""Functions of functions: `grad`, `value_and_grad`, `vjp`.
+
+In: a function of tensors, arrays or nests of them.  Out: a function that gives derivatives.  For a traced function value and
+gradient are one compiled program, found by a dictionary look-up and run by one native call; for any other function they are
+the eager face's `autograd.grad`.  All nest.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import tree
+from .dtypes import FLOAT
+from .eager import autograd
+from .eager.modes import enable_grad
+from .eager.state import state
+from .eager.tensor import Tensor, new
+from .eager.storage import Storage
+from .errors import explain
+from .ir.graph import buffer
+from .tracing import Plan, Traced, array_of, as_tensor, gather, run_time
+
+Argnums = int | Sequence[int]
+
+
+def _numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for k in numbers:
+        if not -given <= k < given:
+            raise explain(ValueError(f"argnums says {k}, but the function was called with {given} positional arguments"))
+    return tuple([k % given for k in numbers])
+
+
+def _leaf(x: Any) -> Tensor:
+    """An argument to differentiate by: an alias with a place of its own in the tape."""
+    t = as_tensor(x, np.dtype(np.float32)) if not isinstance(x, float) else as_tensor(np.float64(x), _default())
+    if t.aval.dtype.category < FLOAT:
+        raise explain(RuntimeError(f"only floating point tensors can be differentiated by, not {t.aval.dtype}"),
+                      hint="convert it with .float()")
+    if t.requires_grad and state.grad:
+        return t.view_as(t)
+    return t.detach().requires_grad_()
+
+
+def _default() -> Any:
+    from .dtypes import default_float
+    return default_float()
+
+
+def _like(x: Any, g: Tensor) -> Any:
+    """A gradient in the kind of its argument: arrays for arrays, floats for floats, tensors for tensors."""
+    if isinstance(x, np.ndarray) and state.trace is None:
+        return g.detach().numpy()
+    if isinstance(x, (float, np.floating)) and state.trace is None:
+        return g.item()
+    return g
+
+
+class ValueAndGrad:
+    """`value_and_grad(f)`; see there."""
+
+    def __init__(self, fn: Callable[..., Any], argnums: Argnums, has_aux: bool) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn, self.argnums, self.has_aux = fn, argnums, has_aux
+        self._fast: dict[Any, tuple[Plan, bool]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if type(self.fn) is Traced and state.trace is None and not kwargs:
+            try:
+                key = tuple([a.aval if a.fn is None and not a.req else None for a in args])
+            except AttributeError:
+                key = (None,)
+            found = self._fast.get(key)
+            if found is not None and found[0].stale() is None:
+                return self._run(found[0], found[1], args, list(args))
+            if not _differentiated(args):
+                return self._traced(args, key)
+        return self._eager(args, kwargs)
+
+    # ------------------------------------------------------------ one compiled program
+    def _traced(self, args: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
+        fn: Any = self.fn
+        leaves, structure, tensors = fn.leaves(args, {})
+        numbers = _numbers(self.argnums, len(args))
+        wrt, at = [], 0
+        for k, a in enumerate(args):
+            for x in tree.flatten(a)[0]:
+                if run_time(x):
+                    if k in numbers:
+                        wrt.append(at)
+                    at += 1
+                elif k in numbers:
+                    raise explain(TypeError(f"argument {k} holds {type(x).__name__}, which has no gradient"),
+                                  hint="pass a float, a floating tensor or array")
+        for k in wrt:
+            if tensors[k].aval.dtype.category < FLOAT:
+                raise explain(RuntimeError(f"only floating point tensors can be differentiated by, not {tensors[k].aval.dtype}"),
+                              hint="convert it with .float()")
+        plan = fn.plan(leaves, structure, tensors, tuple(wrt))
+        fn.last = plan
+        if None not in key and plan.pure and all(isinstance(a, Tensor) for a in args):
+            if len(self._fast) > 256:
+                self._fast.clear()
+            self._fast[key] = (plan, isinstance(self.argnums, int))
+        return self._run(plan, isinstance(self.argnums, int), args, tensors)
+
+    def _run(self, plan: Plan, single: bool, args: Sequence[Any], tensors: list[Any]) -> tuple[Any, Any]:
+        inputs = [array_of(t) for t in tensors]
+        if plan.captured or plan.draws:
+            inputs += gather(plan)
+        arrays = plan.program(inputs)
+        results = plan.results
+        n = len(plan.needs)
+        outs = [_wrap(a, r.aval) for a, r in zip(arrays[:n], results)]
+        count = len(arrays) - n
+        if plan.pure:
+            grads = [_wrap(a, r.aval) for a, r in zip(arrays[n:], results[n:])]
+        else:
+            fn: Any = self.fn
+            count = _gradient_count(plan)
+            grads = [_wrap(a, r.aval) for a, r in zip(arrays[n:n + count], results[n:n + count])]
+            fn.write_back(plan, tensors, arrays)
+        value = outs[0] if n == 1 and plan.structure == tree.LEAF else self._nest(plan, outs)
+        if single and count == 1 and type(args[self.argnums]) is Tensor:  # type: ignore[index]
+            return value, grads[0]
+        return value, self._structured(args, grads)
+
+    def _nest(self, plan: Plan, outs: list[Tensor]) -> Any:
+        it = iter(outs)
+        return tree.unflatten(plan.structure, [next(it) if s is None else s for s in plan.static])
+
+    def _structured(self, args: Sequence[Any], grads: list[Tensor]) -> Any:
+        it = iter(grads)
+        per = []
+        for k in _numbers(self.argnums, len(args)):
+            leaves, structure = tree.flatten(args[k])
+            per.append(tree.unflatten(structure, [_like(x, next(it)) for x in leaves]))
+        return per[0] if isinstance(self.argnums, int) else tuple(per)
+
+    # ------------------------------------------------------------ the tape
+    def _eager(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, Any]:
+        numbers = _numbers(self.argnums, len(args))
+        given, inner, leaves = list(args), [], []
+        nested = state.grad and _differentiated([args[k] for k in numbers]) or state.trace is not None and state.grad
+        for k in numbers:
+            flat, structure = tree.flatten(args[k])
+            new_leaves = [_leaf(x) for x in flat]
+            inner += new_leaves
+            leaves += flat
+            given[k] = tree.unflatten(structure, new_leaves)
+        with enable_grad():
+            out = self.fn(*given, **kwargs)
+        value = out[0] if self.has_aux else out
+        if not isinstance(value, Tensor) or value.aval.size != 1:
+            raise explain(RuntimeError("grad needs a function that returns one floating number, and this one returned "
+                                       f"{value.aval if isinstance(value, Tensor) else type(value).__name__}"),
+                          hint="sum() or mean() the result")
+        if value.requires_grad:
+            grads = autograd.grad(value, inner, create_graph=bool(nested), allow_unused=True, materialize_grads=True)
+        else:
+            grads = tuple([t.detach() * 0 for t in inner])
+        if not nested:
+            out = tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, out)
+        return out, self._structured(args, list(grads))
+
+
+def _gradient_count(plan: Plan) -> int:
+    extra = len(plan.writes) + sum(1 for _, at in plan.grads if at is not None)
+    return len(plan.results) - len(plan.needs) - extra
+
+
+def _wrap(array: Any, a: Any) -> Tensor:
+    return new(Storage(buffer(array, a)), a)
+
+
+def _differentiated(args: Sequence[Any]) -> bool:
+    """Does an outer derivative look at any of these?"""
+    return any(isinstance(x, Tensor) and x.requires_grad for x in tree.flatten(list(args))[0])
+
+
+def value_and_grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns (value, gradient) of `fn`, which returns one floating number.
+
+    `argnums`: by which positional argument (an int: the gradient has its structure) or arguments (a sequence: a tuple of
+    gradients).  `has_aux`: `fn` returns (value, anything else) and the value is returned in that form.
+    RuntimeError if the result is not a single floating number, TypeError for an argument that has no gradient.
+
+    >>> import autojit as aj
+    >>> value, grad = aj.value_and_grad(lambda x: (x ** 3).sum())(aj.tensor([1.0, 2.0]))
+    >>> value, grad
+    (tensor(9.), tensor([ 3., 12.]))
+    """
+    return ValueAndGrad(fn, argnums, has_aux)
+
+
+def grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the gradient of `fn` (with `has_aux`: gradient and the rest); see `value_and_grad`.
+
+    >>> import autojit as aj
+    >>> aj.grad(aj.grad(lambda x: x ** 3))(aj.tensor(2.0))
+    tensor(12.)
+    """
+    both = value_and_grad(fn, argnums, has_aux)
+
+    @functools.wraps(fn)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+    return gradient
+
+
+def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
+    """(fn(*primals), pull): `pull(cotangent)` gives the vector-Jacobian product for each primal; it may be called again.
+
+    >>> import autojit as aj
+    >>> y, pull = aj.vjp(lambda x: x.sin(), aj.tensor([0.0, 0.0]))
+    >>> pull(aj.tensor([1.0, 2.0]))
+    (tensor([1., 2.]),)
+    """
+    flat, structure = tree.flatten(primals)
+    nested = state.grad and _differentiated(flat)
+    inner = [_leaf(x) for x in flat]
+    with enable_grad():
+        out = fn(*tree.unflatten(structure, inner))
+    outs, out_structure = tree.flatten(out)
+
+    def pull(cotangent: Any) -> tuple[Any, ...]:
+        cts, given = tree.flatten(cotangent)
+        if given != out_structure:
+            raise explain(TypeError("the cotangent must have the structure of the function's result"))
+        pairs = [(o, as_tensor(c, _default())) for o, c in zip(outs, cts) if o.requires_grad]
+        if not pairs:
+            grads: Any = [t.detach() * 0 for t in inner]
+        else:
+            grads = autograd.grad([o for o, _ in pairs], inner, [c for _, c in pairs], retain_graph=True,
+                                  create_graph=bool(nested), allow_unused=True, materialize_grads=True)
+        return tree.unflatten(structure, [_like(x, g) for x, g in zip(flat, grads)])  # type: ignore[no-any-return]
+
+    shown = out if nested else tree.tree_map(lambda t: t.detach(), out)
+    return shown, pull
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same values, through which no derivative flows (a nest's too)."""
+    return tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, x)

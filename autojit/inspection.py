@@ -1,0 +1,35 @@
+"""What a traced function tells of itself: `explain()` and `source()`.
+
+In: a Traced.  Out: text.  Never changes anything, though `source()` schedules a program that has not been compiled yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .engine import compile as pipeline
+
+
+def _prepared(traced: Any) -> pipeline.Prepared:
+    program = traced._last().program
+    if program.prepared is None:
+        program.prepared = pipeline.prepare(program.graph)
+    return program.prepared  # type: ignore[no-any-return]
+
+
+def source_of(traced: Any) -> str:
+    """The kernels of the program that ran last."""
+    return pipeline.source(_prepared(traced))
+
+
+def explain_traced(traced: Any) -> str:
+    """Recordings and their reasons, the program's parts, why what was not fused was not, and where the time of making went."""
+    prepared = _prepared(traced)
+    program = traced._last().program
+    lines = [f"{traced.__name__}: {sum(map(len, traced.plans.values()))} recordings"]
+    lines += [f"  {h}" for h in traced.history[-10:]]
+    lines.append(f"last program: {prepared.summary}")
+    lines.append(f"  answered last by the {program.tier} tier, {program.runs} runs" + (
+        f"; not compiled: {program.failed}" if program.failed else ""))
+    lines += [f"  {note}" for note in prepared.schedule.notes]
+    return "\n".join(lines)
