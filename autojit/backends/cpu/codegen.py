@@ -38,6 +38,7 @@ from autojit.backends.cpu.objects import Compiled, symbol_of
 from autojit.errors import CompileError
 
 _STORE_RESULT = 'store i8* null, i8** %"retptr"'  # a kernel returns nothing: callers may pass null
+_LOOPS = ("getiter", "iternext", "pair_first", "pair_second")
 SIGNATURE = (library.TABLE, types.int64, types.int64, types.int64)
 
 
@@ -102,10 +103,10 @@ def _contexts() -> tuple[Any, Any]:
 
     typing_context = _Typing()
     target_context = _Target(typing_context)
-    plain = templates.Registry()  # methods and attributes would make Numba fill its full contexts
-    plain.functions = templates.builtin_registry.functions
-    plain.globals = templates.builtin_registry.globals
-    for registry in (plain, library.TYPING):
+    loops = templates.Registry()  # all that kernels take from Numba's own words
+    loops.functions = [t for t in templates.builtin_registry.functions if getattr(t, "key", None) in _LOOPS]
+    loops.globals = [(value, ty) for value, ty in templates.builtin_registry.globals if value is range]
+    for registry in (loops, library.TYPING):
         typing_context.install_registry(registry)
     for registry in (imputils.builtin_registry, library.LOWERING):
         target_context.install_registry(registry)

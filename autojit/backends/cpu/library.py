@@ -457,6 +457,54 @@ def _declare_math(name: str, suffix: str) -> None:
     simple(f"{name}_{suffix}", suffix, kinds, emit)
 
 
+# -------------------------------------------------------------------------------------- operators
+def _declare_operator(keys: tuple[Any, ...], emits: dict[str, Emit], result: str | None = None, arity: int = 2) -> None:
+    """An operator of Python on equal types: kind -> instructions.  Nothing is promoted, unlike in Numba."""
+    for key in keys:
+        operator_key = key
+
+        class Template(AbstractTemplate):
+            key = operator_key
+
+            def generic(self, args: Any, kws: Any) -> Any:
+                plain = [types.unliteral(a) for a in args]
+                kinds = [k for k, ty in TYPES.items() if k in emits and plain == [ty] * arity]
+                if not kinds:
+                    name = getattr(operator_key, "__name__", operator_key)
+                    raise TypingError(f"{name} of ({', '.join(map(str, plain))})")
+                return signature(TYPES[result or kinds[0]], *plain)
+
+        TYPING.register_global(key, types.Function(Template))
+        for kind, emit in emits.items():
+            LOWERING.lower(key, *[TYPES[kind]] * arity)(lambda ctx, b, sig, args, emit=emit: emit(b, *args))
+
+
+def _declare_operators() -> None:
+    index = {"add": ir.IRBuilder.add, "sub": ir.IRBuilder.sub, "mul": ir.IRBuilder.mul}
+    for name, emit in index.items():  # never overflows: a promise that helps LLVM with addresses
+        real = getattr(ir.IRBuilder, f"f{name}")
+        _declare_operator((getattr(operator, name), getattr(operator, f"i{name}")), {
+            "i64": lambda b, x, y, emit=emit: emit(b, x, y, flags=("nsw",)), "f32": real, "f64": real})
+    _declare_operator((operator.truediv, operator.itruediv), {"f32": ir.IRBuilder.fdiv, "f64": ir.IRBuilder.fdiv})
+    _declare_operator((operator.floordiv, operator.ifloordiv), {"i64": floordiv_int})
+    _declare_operator((operator.mod, operator.imod), {"i64": remainder_int})
+    for name in ("and_", "or_", "xor"):
+        emit = getattr(ir.IRBuilder, name)
+        _declare_operator((getattr(operator, name), getattr(operator, f"i{name.rstrip('_')}")), {"i64": emit, "b1": emit})
+    for name, sign in {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}.items():
+        whole = lambda b, x, y, sign=sign: b.icmp_signed(sign, x, y)
+        compare = ir.IRBuilder.fcmp_unordered if name == "ne" else ir.IRBuilder.fcmp_ordered
+        real = lambda b, x, y, sign=sign, compare=compare: compare(b, sign, x, y)
+        bits = {"b1": lambda b, x, y, sign=sign: b.icmp_unsigned(sign, x, y)} if name in ("eq", "ne") else {}
+        _declare_operator((getattr(operator, name),), {"i64": whole, "f32": real, "f64": real, **bits}, "b1")
+    negate = ir.IRBuilder.fneg
+    _declare_operator((operator.neg,), {"i64": lambda b, x: b.sub(I64(0), x, flags=("nsw",)),
+                                        "f32": negate, "f64": negate}, arity=1)
+    _declare_operator((operator.invert,), {"i64": ir.IRBuilder.not_}, arity=1)
+    _declare_operator((operator.not_,), {"b1": ir.IRBuilder.not_}, arity=1)
+    _declare_operator((bool,), {"b1": lambda b, x: x}, arity=1)  # what `if` asks
+
+
 def _declare_all() -> None:
     for view in interpret.VIEWS:
         _declare_view(view)
@@ -477,6 +525,7 @@ def _declare_all() -> None:
         for name in interpret.MATH:
             _declare_math(name, suffix)
     _declare_integers()
+    _declare_operators()
 
 
 _declare_all()
