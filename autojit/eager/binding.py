@@ -1,0 +1,328 @@
+"""From declared ops to methods and functions: arguments sorted into tensors and static values, numbers into slots.
+
+In: what the user wrote.  Out: calls of `apply` and `apply_into`.  There is no list of ops here: `ops.declare.OPS` is it.
+Both spellings of names are taken (dim/axis, keepdim/keepdims), lists become tuples, NumPy numbers Python ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType, as_dtype, of_number, promote, result_type
+from ..errors import explain
+from ..ir.graph import Node, scalar
+from ..ops.declare import OPS, Op
+from .apply import apply
+from .checks import check_bounds, check_divisor
+from .inplace import apply_into
+from .tensor import Tensor
+
+SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input", "x": "input", "x1": "input", "x2": "other",
+            "dims": "dim", "shape": "size", "repeats": "size", "a": "input", "mat": "input", "tensor": "input"}
+NUMBERS = (int, float, bool)
+_DIVIDES = {"floor_divide", "remainder", "fmod"}
+
+
+def is_number(v: Any) -> bool:
+    return type(v) in NUMBERS or isinstance(v, (int, float, np.generic))
+
+
+def static(v: Any, name: str) -> Any:
+    """A static argument in its canonical form."""
+    kind = type(v)
+    if kind is int or v is None or kind is bool or kind is float:
+        return as_dtype(v) if name == "dtype" and v is not None else v
+    if isinstance(v, (tuple, list)):
+        return tuple([static(i, "") for i in v])
+    if kind is DType or kind is str:
+        return v
+    if isinstance(v, np.generic):
+        return v.item()
+    if isinstance(v, Tensor):
+        if v.aval.size != 1:
+            raise explain(TypeError(f"argument '{name}' must be a Python number, not a tensor of {v.aval.size} elements"))
+        return v.item()
+    if name == "dtype":
+        return as_dtype(v)
+    if hasattr(v, "__index__"):
+        return v.__index__()
+    return v
+
+
+def number(v: Any, others: Sequence[Any]) -> Node:
+    """A Python number as a 0-d node, of the dtype that it weakly asks for beside these tensors."""
+    if isinstance(v, np.generic):
+        v = v.item()
+    dims = zerod = None
+    for t in others:
+        if isinstance(t, Tensor):
+            d = t.aval.dtype
+            if t.aval.shape:
+                dims = d if dims is None else promote(dims, d)
+            else:
+                zerod = d if zerod is None else promote(zerod, d)
+    own = of_number(v)
+    if dims is None and zerod is None:
+        return scalar(v, own)
+    d = result_type(dims, zerod, None)
+    return scalar(v, d if own.category <= d.category else own)
+
+
+# ---------------------------------------------------------------- sorting arguments
+def arrange(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
+    """(the op or its variant, arguments by name).  TypeError says what does not fit."""
+    params = op.params
+    given: dict[str, Any] = {}
+    last = len(params) - 1
+    if op.star and len(args) > last and not (len(args) == last + 1 and isinstance(args[last], (tuple, list))):
+        args = (*args[:last], tuple(args[last:]))
+    if len(args) > len(params):
+        return arrange_variant(op, args, kwargs)
+    given.update(zip(params, args))
+    for name, v in kwargs.items():
+        if name not in params:
+            name = SYNONYMS.get(name, name)
+            if name not in params:
+                if name in op.variants:
+                    return arrange_variant(op, args, kwargs)
+                name = next((p for p in params if SYNONYMS.get(p) == name), name)
+                if name not in params:
+                    raise explain(TypeError(f"{op.name}() got an unexpected keyword argument '{name}'"),
+                                  hint=f"its parameters are {', '.join(params)}")
+        if name in given:
+            raise explain(TypeError(f"{op.name}() got multiple values for argument '{name}'"))
+        given[name] = v
+    for name, variant in op.variants.items():
+        if name in given and name in params and is_number(given[name]):
+            return OPS[variant], given
+    return op, given
+
+
+def arrange_variant(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
+    """A call that the op itself does not take: `x.max(1)`, `x.max(other)`, `x.max(dim=1)`."""
+    words = {SYNONYMS.get(k, k) for k in kwargs}
+    extra = args[len(op.params)] if len(args) > len(op.params) else None
+    for name, variant in op.variants.items():
+        v = OPS[variant]
+        if name in words or (extra is not None and name in v.params
+                             and v.is_tensor[v.params.index(name)] == isinstance(extra, Tensor)):
+            return arrange(v, args, kwargs)
+    raise explain(TypeError(f"{op.name}() takes {len(op.params)} arguments but {len(args)} were given"),
+                  hint=f"its parameters are {', '.join(op.params)}")
+
+
+def sort(op: Op, given: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...], bool]:
+    """(tensor arguments, static arguments, was one a number)."""
+    tensors: list[Any] = []
+    fixed: list[Any] = []
+    numbers = False
+    for name, wants in zip(op.params, op.is_tensor):
+        if name in given:
+            v = given[name]
+        elif name in op.defaults:
+            v = op.defaults[name]
+        else:
+            raise explain(TypeError(f"{op.name}() missing 1 required positional arguments: \"{name}\""))
+        if not wants:
+            fixed.append(static(v, name))
+        elif op.sequence and not tensors:
+            tensors.extend(_sequence(op, name, v))
+        else:
+            tensors.append(v)
+    if op.sequence:
+        return tensors, tuple(fixed), False
+    for k, v in enumerate(tensors):
+        if v is not None and not isinstance(v, Tensor):
+            tensors[k] = _lift(op, k, v, tensors)
+            numbers = True
+    return tensors, tuple(fixed), numbers
+
+
+def _sequence(op: Op, name: str, v: Any) -> list[Any]:
+    if isinstance(v, Tensor) or not isinstance(v, (tuple, list)):
+        raise explain(TypeError(f"{op.name}(): argument '{name}' (position 1) must be tuple of Tensors, not {_kind(v)}"))
+    for k, t in enumerate(v):
+        if not isinstance(t, Tensor):
+            raise explain(TypeError(f"expected Tensor as element {k} in argument 0, but got {_kind(t)}"))
+    if not v:
+        raise explain(RuntimeError(f"{op.name}(): expected a non-empty list of Tensors"))
+    return list(v)
+
+
+def _lift(op: Op, k: int, v: Any, tensors: Sequence[Any]) -> Node:
+    name = [p for p, wants in zip(op.params, op.is_tensor) if wants][k]
+    if not is_number(v) or (k == 0 and not any(isinstance(t, Tensor) for t in tensors)):
+        hint = "convert it: torch.from_numpy(a) shares its memory, torch.tensor(a) copies" if isinstance(v, np.ndarray) else None
+        raise explain(TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be Tensor, not {_kind(v)}"), hint=hint)
+    return number(v, tensors)
+
+
+def _kind(v: Any) -> str:
+    kind = type(v)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+# ---------------------------------------------------------------- calling
+def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The op on what the user wrote."""
+    out = kwargs.pop("out", None) if kwargs else None
+    op, given = arrange(op, args, kwargs)
+    tensors, fixed, numbers = sort(op, given)
+    if op.name in _DIVIDES or (op.name == "div" and fixed[0] is not None):
+        check_divisor(tensors[-1], tensors[0])
+    if op.bounds is not None:
+        check_bounds(op, tensors, fixed)
+    result = apply(op, tensors, fixed, numbers)
+    if type(result) is tuple and op.returns is not None:
+        result = named(op)(result)
+    return result if out is None else out.copy_(result)
+
+
+def call_into(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+    """The op written to its first argument."""
+    op, given = arrange(op, args, kwargs)
+    tensors, fixed, numbers = sort(op, given)
+    if op.name in _DIVIDES or (op.name == "div" and fixed[0] is not None):
+        check_divisor(tensors[-1], tensors[0])
+    if op.bounds is not None:
+        check_bounds(op, tensors, fixed)
+    return apply_into(op, tensors, fixed, numbers)
+
+
+class Named(tuple[Any, ...]):
+    """Several results with names, printed as torch prints them."""
+
+    __slots__ = ()
+    _fields: tuple[str, ...] = ()
+    _title = ""
+
+    def __repr__(self) -> str:
+        inner = ",\n".join([f"{f}={v!r}" for f, v in zip(self._fields, self)])
+        return f"torch.return_types.{self._title}(\n{inner})"
+
+
+_NAMED: dict[str, Any] = {}
+
+
+def named(op: Op) -> Any:
+    """The tuple class of an op with several results."""
+    found = _NAMED.get(op.name)
+    if found is None:
+        assert op.returns is not None
+        title = op.name.removesuffix("_dim")
+        space: dict[str, Any] = {"__slots__": (), "_fields": op.returns, "_title": title}
+        space.update({f: property(lambda s, k=k: s[k]) for k, f in enumerate(op.returns)})
+        found = _NAMED[op.name] = type(title, (Named,), space)
+    return found
+
+
+# ---------------------------------------------------------------- methods and functions
+def function_of(op: Op) -> Callable[..., Any]:
+    """The public function of an op; as a method it takes the tensor first."""
+    if len(op.params) == 1 and not op.sequence and not op.variants and op.bounds is None:
+        def f(input: Any, **kwargs: Any) -> Any:
+            return apply(op, (input,)) if isinstance(input, Tensor) and not kwargs else call(op, (input,), kwargs)
+    elif len(op.params) == 2 and op.ntensors == 2 and not op.variants and op.bounds is None and op.name not in _DIVIDES:
+        def f(input: Any, *args: Any, **kwargs: Any) -> Any:
+            if not kwargs and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(input, Tensor):
+                return apply(op, (input, args[0]))
+            return call(op, (input, *args), kwargs)
+    else:
+        def f(*args: Any, **kwargs: Any) -> Any:
+            return call(op, args, kwargs)
+    f.__name__ = f.__qualname__ = op.name
+    f.__doc__ = op.doc
+    return f
+
+
+def inplace_of(op: Op) -> Callable[..., Tensor]:
+    """The method with a trailing underscore."""
+    def f(*args: Any, **kwargs: Any) -> Tensor:
+        return call_into(op, args, kwargs)
+    f.__name__ = f.__qualname__ = op.name + "_"
+    f.__doc__ = f"In place: {op.doc}"
+    return f
+
+
+OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
+             "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+             "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift"}
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not", "pos": "positive"}
+
+
+def _operator(op: Op, swap: bool) -> Callable[..., Any]:
+    plain = not op.variants and op.bounds is None and op.name not in _DIVIDES and op.name != "div"
+    fixed = tuple([op.defaults[p] for p, wants in zip(op.params, op.is_tensor) if not wants])
+
+    def f(self: Tensor, other: Any) -> Any:
+        a, b = (other, self) if swap else (self, other)
+        if isinstance(other, Tensor):
+            return apply(op, (a, b), fixed) if plain else call(op, (a, b), {})
+        if not is_number(other):
+            return NotImplemented
+        if plain:
+            n = number(other, (self,))
+            return apply(op, (n, b) if swap else (a, n), fixed, True)
+        return call(op, (a, b), {})
+    return f
+
+
+def _operator_into(op: Op) -> Callable[..., Any]:
+    def f(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, Tensor) and not is_number(other):
+            return NotImplemented
+        return call_into(op, (self, other), {})
+    return f
+
+
+def _reverse_division(self: Tensor, other: Any) -> Any:
+    return self.reciprocal() * other if is_number(other) else NotImplemented
+
+
+def bind_methods() -> None:
+    """Put every declared op on Tensor."""
+    for op in OPS.values():
+        f = function_of(op)
+        if op.method:
+            for name in (op.name, *op.aliases):
+                if not hasattr(Tensor, name):
+                    setattr(Tensor, name, f)
+        if op.inplace:
+            for name in (op.name, *op.aliases):
+                if not hasattr(Tensor, name + "_"):
+                    setattr(Tensor, name + "_", inplace_of(op))
+    for word, name in OPERATORS.items():
+        if name in OPS:
+            op = OPS[name]
+            setattr(Tensor, f"__{word}__", _operator(op, False))
+            setattr(Tensor, f"__r{word}__", _operator(op, word not in ("add", "mul", "and", "or", "xor")))
+            setattr(Tensor, f"__i{word}__", _operator_into(op))
+    if "rsub" in OPS:
+        Tensor.__rsub__ = _operator(OPS["rsub"], False)  # type: ignore[attr-defined]
+    Tensor.__rtruediv__ = _reverse_division  # type: ignore[attr-defined]
+    for name in COMPARISONS:
+        if name in OPS:
+            setattr(Tensor, f"__{name}__", _operator(OPS[name], False))
+    for word, name in UNARY.items():
+        if name in OPS:
+            setattr(Tensor, f"__{word}__", function_of(OPS[name]))
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Public functions by name: what stands in the namespace of `autojit`."""
+    found: dict[str, Callable[..., Any]] = {}
+    for op in OPS.values():
+        if op.function:
+            f = function_of(op)
+            for name in (op.name, *op.aliases):
+                found.setdefault(name, f)
+    return found
+
+
+def functional() -> dict[str, Callable[..., Any]]:
+    """What stands in `nn.functional`."""
+    return {name: f for op in OPS.values() if op.functional for f in [function_of(op)] for name in (op.name, *op.aliases)}

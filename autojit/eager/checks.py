@@ -1,0 +1,56 @@
+"""What can only be refused by looking at values: division of integers by zero, indices out of range.
+
+In: the arguments of a call.  Out: nothing, or torch's error at the call.  Inside a trace nothing is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..dtypes import FLOAT
+from ..errors import explain
+from ..ir.graph import Node
+from .evaluate import realise
+from .state import state
+from .tensor import Tensor, value
+
+_RANGES: WeakKeyDictionary[Node, dict[Any, tuple[int, int] | None]] = WeakKeyDictionary()
+
+
+def check_divisor(divisor: Any, dividend: Any) -> None:
+    """Integers do not divide by zero.  RuntimeError in torch's words."""
+    if divisor is None or divisor.aval.dtype.category >= FLOAT or dividend.aval.dtype.category >= FLOAT or state.trace is not None:
+        return
+    array = realise(value(divisor) if isinstance(divisor, Tensor) else divisor)
+    if array.size and not np.all(array):
+        raise explain(RuntimeError("ZeroDivisionError"), hint="mask the zeros first, or divide in floating point: x / y")
+
+
+def extent(n: Node, ignore: int | None = None) -> tuple[int, int] | None:
+    """(least, greatest) of an integer node, `ignore` left out; None if there is nothing.  Remembered for each buffer."""
+    known = _RANGES.get(n.real or n)
+    if known is not None and ignore in known:
+        return known[ignore]
+    array = realise(n)
+    if ignore is not None:
+        array = array[array != ignore]
+    found = (int(array.min()), int(array.max())) if array.size else None
+    _RANGES.setdefault(n.real or n, {})[ignore] = found
+    return found
+
+
+def check_bounds(op: Any, tensors: Sequence[Any], fixed: Sequence[Any]) -> None:
+    """Indices of an op must lie where it says (see Op.bounds)."""
+    if state.trace is not None:
+        return
+    nodes = [value(t) if isinstance(t, Tensor) else t for t in tensors]
+    for index, lowest, end, words, *more in op.bounds(*op.arrange(nodes, fixed)):
+        error, ignore = more if more else (IndexError, None)
+        found = extent(index, ignore)
+        if found is not None and not (lowest <= found[0] and found[1] < end):
+            bad = found[0] if found[0] < lowest else found[1]
+            raise explain(error(words.replace("{value}", str(bad))))

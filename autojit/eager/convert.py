@@ -1,0 +1,314 @@
+"""Looking at tensors, and turning them into something else: numbers, lists, NumPy arrays, other dtypes, text.
+
+In: a tensor.  Out: Python and NumPy values (which makes pending work run), or another tensor.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import BOOL, FLOAT, DType, as_dtype, bool_, default_float, float32, float64, int8, int16, int32, int64, uint8
+from ..errors import explain
+from ..ops.declare import cast
+from .apply import apply
+from .evaluate import realise
+from .format import format_spec, format_tensor
+from .inplace import COPY, FILL, FILL_TENSOR, ZERO, apply_into, layout_of
+from .state import state
+from .tape import origin
+from .template import CLONE, Rule
+from .tensor import Device, Size, Tensor, alias, new, of_array, value
+from .views import is_contiguous
+
+TO_COPY = Rule("to", cast, "ToCopyBackward0")
+
+
+def array_of(t: Tensor) -> Any:
+    """What a tensor shows, as a NumPy array that must not be written to.  Runs what is pending."""
+    if state.trace is not None:
+        return realise(value(t))
+    array = t.storage.array(t)
+    for prim, params in t.view:
+        array = prim.ref(array, *params)  # type: ignore[misc]
+    return array
+
+
+# ---------------------------------------------------------------- Python values
+def item(self: Tensor) -> Any:
+    """The one element as a Python number.
+
+    >>> tensor([2.5]).item()
+    2.5
+    """
+    if self.aval.size != 1:
+        raise explain(RuntimeError(f"a Tensor with {self.aval.size} elements cannot be converted to Scalar"),
+                      hint="use tolist() for several elements")
+    return array_of(self).item()
+
+
+def tolist(self: Tensor) -> Any:
+    """Nested lists of Python numbers."""
+    return array_of(self).tolist()
+
+
+def _bool(self: Tensor) -> bool:
+    if self.aval.size != 1:
+        what = "no values" if self.aval.size == 0 else "more than one value"
+        raise explain(RuntimeError(f"Boolean value of Tensor with {what} is ambiguous"),
+                      hint="use .any() or .all(), or torch.where(condition, a, b)")
+    return bool(array_of(self).item())
+
+
+def _only_one(self: Tensor, kind: str) -> Any:
+    if self.aval.size != 1:
+        raise explain(RuntimeError(f"a Tensor with {self.aval.size} elements cannot be converted to Scalar"))
+    return array_of(self).item()
+
+
+def _index(self: Tensor) -> int:
+    if self.aval.dtype.category >= FLOAT or self.aval.size != 1:
+        raise explain(TypeError("only integer tensors of a single element can be converted to an index"))
+    return int(array_of(self).item())
+
+
+def _len(self: Tensor) -> int:
+    if not self.aval.shape:
+        raise explain(TypeError("len() of a 0-d tensor"))
+    return self.aval.shape[0]
+
+
+def _contains(self: Tensor, element: Any) -> bool:
+    if isinstance(element, (Tensor, int, float, bool, np.generic)):
+        return bool((self == element).any().item())
+    raise explain(RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."))
+
+
+def _iter(self: Tensor) -> Any:
+    if not self.aval.shape:
+        raise explain(TypeError("iteration over a 0-d tensor"))
+    return iter(self.unbind(0))
+
+
+# ---------------------------------------------------------------- NumPy
+def numpy(self: Tensor, *, force: bool = False) -> Any:
+    """The memory itself as a NumPy array: writes on either side are seen on the other.  Refused for tensors that require
+    grad, unless `force`: then it is detached."""
+    if self.requires_grad:
+        if not force:
+            raise explain(RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."))
+        return self.detach().numpy()
+    if state.trace is not None:
+        return realise(value(self))
+    array = self.storage.expose(self)
+    for prim, params in self.view:
+        array = prim.ref(array, *params)  # type: ignore[misc]
+    if array.base is not None and not array.flags.writeable and self.storage.mem is not None and self.storage.mem.flags.writeable:
+        array.flags.writeable = "expand" not in [p.name for p, _ in self.view]
+    return array
+
+
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
+    a = numpy(self)
+    if dtype is not None and a.dtype != dtype:
+        return a.astype(dtype)
+    return a.copy() if copy else a
+
+
+# ---------------------------------------------------------------- dtype and device
+def change(self: Tensor, dtype: DType, copy: bool = False) -> Tensor:
+    """The same values as another dtype; itself where nothing changes."""
+    if self.aval.dtype is dtype:
+        return clone(self) if copy else self
+    return apply(TO_COPY, (self,), (dtype,))  # type: ignore[no-any-return]
+
+
+def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, non_blocking: bool = False,
+       memory_format: Any = None) -> Tensor:
+    """Another dtype or device: `to(torch.float64)`, `to("cpu")`, `to(other)`.  Returns the tensor itself if nothing changes;
+    gradients flow back through it."""
+    for a in args:
+        if isinstance(a, Tensor):
+            dtype, device = a.aval.dtype, a.aval.device
+        elif isinstance(a, (str, Device)) and str(a).split(":")[0] in ("cpu", "cuda"):
+            device = a
+        elif isinstance(a, bool):
+            non_blocking = a
+        elif a is not None:
+            dtype = a
+    if device is not None:
+        check_device(device)
+    return change(self, self.aval.dtype if dtype is None else as_dtype(dtype), copy)
+
+
+def check_device(device: Any) -> None:
+    """This build computes on the CPU."""
+    if Device(device).type != "cpu":
+        raise explain(RuntimeError("Torch not compiled with CUDA enabled"), hint='use device="cpu"')
+
+
+def type_(self: Tensor, dtype: Any = None) -> Any:
+    """The name of the tensor's type, or the tensor as another dtype."""
+    from .template import scalar_type
+    if dtype is None:
+        return f"torch.{scalar_type(self.aval.dtype)}Tensor"
+    if isinstance(dtype, str) and dtype.endswith("Tensor"):
+        names = {f"torch.{scalar_type(d)}Tensor": d for d in (bool_, uint8, int8, int16, int32, int64, float32, float64)}
+        dtype = names[dtype]
+    return change(self, as_dtype(dtype))
+
+
+def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy with a history: gradients flow back through it."""
+    return apply(CLONE, (self,))  # type: ignore[no-any-return]
+
+
+def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
+    """Itself if its memory is in row-major order, else a copy."""
+    return self if contiguous_now(self) else clone(self)
+
+
+def contiguous_now(self: Tensor, memory_format: Any = None) -> bool:
+    """Is the memory in row-major order?"""
+    return is_contiguous(self.aval.shape, layout_of(self)[0])
+
+
+# ---------------------------------------------------------------- shape as numbers
+def size(self: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one extent of it."""
+    if dim is None:
+        return self.shape
+    n = len(self.aval.shape)
+    if not -n <= dim < n:
+        raise explain(IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got "
+                                 f"{dim})"))
+    return self.aval.shape[dim]
+
+
+def stride(self: Tensor, dim: int | None = None) -> Any:
+    """Elements from one index to the next, of each dimension."""
+    strides = layout_of(self)[0]
+    return strides if dim is None else strides[dim]
+
+
+# ---------------------------------------------------------------- writes
+def _source(self: Tensor, v: Any) -> Any:
+    from .binding import is_number, number
+    if isinstance(v, Tensor):
+        return v
+    if is_number(v):
+        return number(v, (self,))
+    raise explain(TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(v).__name__}"))
+
+
+def copy_(self: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
+    """Overwrite with another tensor's values, in this one's dtype; gradients go to `other`."""
+    return apply_into(COPY, (self, _source(self, other)))
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Overwrite every element with one number (a 0-d tensor may be one)."""
+    if isinstance(value, Tensor):
+        if value.aval.shape:
+            raise explain(RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} "
+                                       "dimensions."))
+        return apply_into(FILL_TENSOR, (self, value))
+    return apply_into(FILL, (self, _source(self, value)))
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Overwrite every element with 0."""
+    return apply_into(ZERO, (self, _source(self, 0)))
+
+
+# ---------------------------------------------------------------- text
+def default_dtype(d: DType) -> bool:
+    return d is default_float() or d is int64 or d is bool_
+
+
+def text(self: Tensor) -> str:
+    """As torch prints it."""
+    grad_fn = None
+    record = origin(self.edge())
+    if record is not None:
+        grad_fn = record.name()
+    return format_tensor(array_of(self), dtype_name=self.aval.dtype.name, default=default_dtype(self.aval.dtype),
+                         requires_grad=self.requires_grad, grad_fn=grad_fn, device=self.aval.device)
+
+
+def _format(self: Tensor, spec: str) -> str:
+    return format_spec(array_of(self), spec, lambda: text(self))
+
+
+# ---------------------------------------------------------------- copies of the object
+def rebuild(array: Any, requires_grad: bool) -> Tensor:
+    t = of_array(array)
+    t.req = requires_grad
+    return t
+
+
+def _reduce(self: Tensor, protocol: int) -> Any:
+    if not self.is_leaf:
+        raise explain(RuntimeError("only leaf tensors can be pickled: detach() it first"))
+    return rebuild, (np.array(array_of(self)), self.requires_grad)
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    if not self.is_leaf:
+        raise explain(RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you "
+            "were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+            "https://github.com/pytorch/pytorch/pull/103001"))
+    t: Tensor = new(type(self.storage)(value(self)), self.aval)
+    t.__class__ = type(self)
+    t.req = self.req
+    t.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ("hooks", "post")})
+    memo[id(self)] = t
+    return t
+
+
+def _copy(self: Tensor) -> Tensor:
+    t = alias(self)
+    t.__class__ = type(self)
+    t.req = self.req
+    return t
+
+
+METHODS: dict[str, Any] = {
+    "item": item, "tolist": tolist, "numpy": numpy, "to": to, "type": type_, "clone": clone, "contiguous": contiguous,
+    "is_contiguous": contiguous_now, "size": size, "stride": stride, "copy_": copy_, "fill_": fill_, "zero_": zero_,
+    "__bool__": _bool, "__len__": _len, "__iter__": _iter, "__contains__": _contains, "__index__": _index,
+    "__int__": lambda self: int(_only_one(self, "int")), "__float__": lambda self: float(_only_one(self, "float")),
+    "__array__": _array, "__repr__": text, "__str__": text, "__format__": _format, "__reduce_ex__": _reduce,
+    "__deepcopy__": _deepcopy, "__copy__": _copy,
+    "numel": lambda self: self.aval.size, "nelement": lambda self: self.aval.size,
+    "element_size": lambda self: self.aval.dtype.itemsize, "dim": lambda self: len(self.aval.shape),
+    "ndimension": lambda self: len(self.aval.shape), "storage_offset": lambda self: layout_of(self)[1],
+    "is_floating_point": lambda self: self.aval.dtype.category >= FLOAT, "is_complex": lambda self: False,
+    "is_signed": lambda self: self.aval.dtype.category != BOOL and self.aval.dtype is not uint8,
+    "is_inference": lambda self: self.frozen,
+    "data_ptr": lambda self: numpy(self.detach()).__array_interface__["data"][0],
+    "cpu": lambda self: self,
+    "cuda": lambda self, device=None: to(self, device="cuda"),
+}
+for _name, _dtype in (("float", float32), ("double", float64), ("long", int64), ("int", int32), ("short", int16),
+                      ("char", int8), ("byte", uint8), ("bool", bool_)):
+    METHODS[_name] = lambda self, _dtype=_dtype: change(self, _dtype)
+
+PROPERTIES: dict[str, Any] = {
+    "itemsize": lambda self: self.aval.dtype.itemsize, "nbytes": lambda self: self.aval.size * self.aval.dtype.itemsize,
+    "is_cuda": lambda self: False, "is_sparse": lambda self: False, "is_quantized": lambda self: False,
+    "layout": lambda self: "torch.strided", "names": lambda self: (None,) * len(self.aval.shape),
+}
+
+
+def install() -> None:
+    for name, f in METHODS.items():
+        setattr(Tensor, name, f)
+    for name, f in PROPERTIES.items():
+        setattr(Tensor, name, property(f))
+
+
+__all__ = ["Size", "array_of", "change", "check_device", "clone", "contiguous_now", "install"]

@@ -1,0 +1,396 @@
+"""New tensors: from Python data, from NumPy memory, from a shape.
+
+In: numbers, nested lists, arrays, shapes.  Out: tensors.  Constants (`zeros`, `full`) are expressions, not memory, until
+somebody looks.  `tensor()` copies; `from_numpy` shares.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import FLOAT, DType, as_dtype, default_float, int64, of_number
+from ..errors import explain
+from ..ir.aval import Shape
+from ..ir.graph import Node, scalar
+from ..ops.declare import P, full as constant, spread
+from .convert import array_of, check_device
+from .evaluate import pend
+from .state import state
+from .storage import Storage, aval_of
+from .tensor import Tensor, new, of_array, wrap
+
+_KINDS = "bool, int8, uint8, int16, int32, int64, float32 and float64"
+
+
+def finish(t: Tensor, requires_grad: bool) -> Tensor:
+    """The last words of a creation: requires_grad, inference."""
+    if requires_grad:
+        if t.aval.dtype.category < FLOAT:
+            raise explain(RuntimeError("Only Tensors of floating point and complex dtype can require gradients"),
+                          hint="make it floating: write 1. for 1, or give dtype=torch.float32")
+        t.req = True
+    if state.inference:
+        t.frozen = True
+    return t
+
+
+# ---------------------------------------------------------------- from data
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A tensor with a copy of `data`: a number, nested lists or tuples of numbers, a NumPy array, another tensor.
+
+    Floats become the default dtype, ints int64; NumPy data keep theirs.  ValueError for ragged lists.
+
+    >>> tensor([[1.0, 2.0], [3.0, 4.0]])
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
+    if device is not None:
+        check_device(device)
+    if isinstance(data, Tensor):
+        warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+                      "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+                      UserWarning, stacklevel=2)
+    array = array_from(data, None if dtype is None else as_dtype(dtype))
+    return finish(of_array(array), requires_grad)
+
+
+def array_from(data: Any, dtype: DType | None) -> Any:
+    """A new array with the data, C-contiguous, of a dtype that we have."""
+    kind = type(data)
+    if kind is float or kind is int or kind is bool:
+        return _cast(data, dtype or of_number(data))
+    if isinstance(data, Tensor):
+        return np.array(array_of(data), (dtype or data.aval.dtype).np, order="C", copy=True)
+    if isinstance(data, (np.ndarray, np.generic)):
+        return np.array(data, known(np.asarray(data), dtype).np, order="C", copy=True)
+    if isinstance(data, (list, tuple)):
+        return _from_sequence(data, dtype)
+    if hasattr(data, "__array__"):
+        return array_from(np.asarray(data), dtype)
+    if isinstance(data, str):
+        raise explain(TypeError("new(): invalid data type 'str'"))
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, dict):
+        return _from_sequence(list(data), dtype)
+    raise explain(RuntimeError(f"Could not infer dtype of {kind.__name__}"))
+
+
+def known(array: Any, dtype: DType | None) -> DType:
+    """The dtype that an array's elements become.  TypeError for what no tensor can hold."""
+    if array.dtype.kind not in "bifu" or (array.dtype.kind == "f" and array.dtype.itemsize == 2):
+        raise explain(TypeError(f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. "
+                                f"The only supported types are: {_KINDS}."))
+    return dtype or as_dtype(array.dtype)
+
+
+def _cast(values: Any, d: DType) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            if d.category < FLOAT and not isinstance(values, bool):
+                return np.array(values).astype(d.np)
+            return np.array(values, d.np)
+    except OverflowError:
+        raise explain(ValueError("Overflow when unpacking long long")) from None
+
+
+def _from_sequence(data: Sequence[Any], dtype: DType | None) -> Any:
+    first = _first(data)
+    if isinstance(first, (Tensor, np.ndarray)):
+        data = _plain(data)
+    try:
+        array = np.array(data) if len(data) else np.zeros(0)
+    except ValueError:
+        array = None
+    if array is None or array.dtype.kind not in "bif":
+        _refuse(data, _shape(data), 0)
+        if array is None or array.dtype.kind not in "biufO":
+            raise explain(RuntimeError(f"Could not infer dtype of {type(first).__name__}"))
+        raise explain(ValueError("Overflow when unpacking long long"))
+    if dtype is None:
+        if isinstance(first, (Tensor, np.ndarray, np.generic)):
+            dtype = first.aval.dtype if isinstance(first, Tensor) else known(array, None)
+        else:
+            dtype = default_float() if array.dtype.kind == "f" else as_dtype(array.dtype)
+    if dtype.np == array.dtype:
+        return np.ascontiguousarray(array) if array.ndim else array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype.np, order="C")
+
+
+def _first(data: Any) -> Any:
+    while isinstance(data, (list, tuple)) and len(data):
+        data = data[0]
+    return data
+
+
+def _plain(data: Any) -> Any:
+    """Nested lists with tensors and arrays as lists of NumPy values."""
+    if isinstance(data, Tensor):
+        if data.aval.size != 1:
+            raise explain(ValueError("only one element tensors can be converted to Python scalars"),
+                          hint="torch.stack(list) makes one tensor of several")
+        return array_of(data).reshape(())[()]
+    return [_plain(d) for d in data] if isinstance(data, (list, tuple)) else data
+
+
+def _shape(data: Any) -> Shape:
+    shape = []
+    while isinstance(data, (list, tuple, np.ndarray)) and not (isinstance(data, np.ndarray) and data.ndim == 0):
+        shape.append(len(data))
+        if not len(data):
+            break
+        data = data[0]
+    return tuple(shape)
+
+
+def _refuse(data: Any, shape: Shape, dim: int) -> None:
+    """Raise torch's error for nested lists that are no tensor."""
+    if isinstance(data, str) or (isinstance(data, (list, tuple)) and data and isinstance(data[0], str)):
+        raise explain(ValueError("too many dimensions 'str'"))
+    if dim == len(shape):
+        if isinstance(data, (list, tuple)):
+            raise explain(TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer"))
+        if data is None or not isinstance(data, (int, float, np.generic)):
+            raise explain(RuntimeError(f"Could not infer dtype of {type(data).__name__}"))
+        return
+    if not isinstance(data, (list, tuple, np.ndarray)):
+        if data is None:
+            raise explain(RuntimeError("Could not infer dtype of NoneType"))
+        raise explain(TypeError("not a sequence"))
+    if len(data) != shape[dim]:
+        raise explain(ValueError(f"expected sequence of length {shape[dim]} at dim {dim} (got {len(data)})"),
+                      hint="every row needs the same length: pad the short ones")
+    for d in data:
+        _refuse(d, shape, dim + 1)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor over `data` without a copy where that is possible: a tensor of that dtype is returned as it is, NumPy memory
+    is shared."""
+    if isinstance(data, Tensor):
+        return data.to(dtype=dtype, device=device)  # type: ignore[no-any-return]
+    if isinstance(data, np.ndarray) and (dtype is None or as_dtype(dtype).np == data.dtype):
+        return from_numpy(data)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: Any) -> Tensor:
+    """A tensor over the memory of a NumPy array: writes on either side are seen on the other.
+
+    >>> a = np.zeros(2, np.float32); t = from_numpy(a); a[0] = 5; t
+    tensor([5., 0.])
+    """
+    if not isinstance(array, np.ndarray):
+        raise explain(TypeError(f"expected np.ndarray (got {type(array).__name__})"))
+    known(array, None)
+    if any(s < 0 for s in array.strides):
+        raise explain(ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
+            "supported. (You can probably work around this by making a copy of your array  with array.copy().) "))
+    if not array.dtype.isnative:
+        raise explain(ValueError("given numpy array has byte order different from the native byte order. Conversion between "
+                                 "byte orders is currently not supported."))
+    if not array.flags.writeable:
+        warnings.warn("The given NumPy array is not writable, and PyTorch does not support non-writable tensors. This means "
+                      "writing to this tensor will result in undefined behavior.", UserWarning, stacklevel=2)
+    return finish(new(Storage(None, array[...]), aval_of(array)), False)
+
+
+def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+    """A tensor over the memory of an object that shows a buffer."""
+    t = from_numpy(np.frombuffer(buffer, as_dtype(dtype).np, count, offset))
+    return finish(t, requires_grad)
+
+
+# ---------------------------------------------------------------- from a shape
+def shape_of(name: str, size: Sequence[Any]) -> Shape:
+    """`(2, 3)` from `f(2, 3)`, `f((2, 3))`, `f([2, 3])`."""
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = size[0]
+    for k, n in enumerate(size):
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise explain(TypeError(f"{name}(): argument 'size' (position {k + 1}) must be tuple of ints, not "
+                                    f"{type(n).__name__}"))
+        if int(n) < 0:
+            raise explain(RuntimeError(f"{name}: Dimension size must be non-negative."))
+    return tuple([int(n) for n in size])
+
+
+def lazily(n: Node, requires_grad: bool) -> Tensor:
+    """A leaf tensor of an expression of constants."""
+    t = wrap(n)
+    if state.trace is None:
+        pend(t.storage)
+    return finish(t, requires_grad)
+
+
+def _filled(name: str, size: Sequence[Any], v: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    if device is not None:
+        check_device(device)
+    d = default_float() if dtype is None else as_dtype(dtype)
+    return lazily(constant(v, shape_of(name, size), d), requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **words: Any) -> Tensor:
+    """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`.
+
+    >>> zeros(2)
+    tensor([0., 0.])
+    """
+    return _filled("zeros", size or (words.get("size", ()),), 0, dtype, device, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **words: Any) -> Tensor:
+    """Ones of a shape.
+
+    >>> ones(2, dtype="int64")
+    tensor([1, 1])
+    """
+    return _filled("ones", size or (words.get("size", ()),), 1, dtype, device, requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **words: Any) -> Tensor:
+    """Memory of a shape, to be filled; it holds zeros."""
+    return _filled("empty", size or (words.get("size", ()),), 0, dtype, device, requires_grad)
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """One number everywhere; its dtype is the number's unless given.
+
+    >>> full((2,), 3)
+    tensor([3, 3])
+    """
+    if device is not None:
+        check_device(device)
+    if isinstance(fill_value, (Tensor, np.generic)):
+        fill_value = fill_value.item()
+    d = of_number(fill_value) if dtype is None else as_dtype(dtype)
+    shape = shape_of("full", (size,) if isinstance(size, (tuple, list)) else ((size,),))
+    return lazily(spread(scalar(_fit(fill_value, d), d), shape), requires_grad)
+
+
+def _fit(v: Any, d: DType) -> Any:
+    return int(v) if d.category < FLOAT and isinstance(v, float) else v
+
+
+def _like(name: str, v: Any) -> Any:
+    def f(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+          memory_format: Any = None) -> Tensor:
+        return _filled(name, (input.aval.shape,), v, input.aval.dtype if dtype is None else dtype, device, requires_grad)
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = f"`{name[:-5]}` of another tensor's shape and dtype."
+    return f
+
+
+zeros_like, ones_like, empty_like = _like("zeros_like", 0), _like("ones_like", 1), _like("empty_like", 0)
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+              memory_format: Any = None) -> Tensor:
+    """One number everywhere, of another tensor's shape and dtype."""
+    return full(input.aval.shape, fill_value, dtype=input.aval.dtype if dtype is None else dtype, device=device,
+                requires_grad=requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of an n by m matrix."""
+    if device is not None:
+        check_device(device)
+    d = default_float() if dtype is None else as_dtype(dtype)
+    return finish(of_array(np.eye(n, n if m is None else m, dtype=d.np)), requires_grad)
+
+
+# ---------------------------------------------------------------- ranges
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... below end.  Ints give int64, floats the default dtype.
+
+    >>> arange(3)
+    tensor([0, 1, 2])
+    """
+    if device is not None:
+        check_device(device)
+    if end is None:
+        start, end = 0, start
+    start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
+    ints = all(isinstance(v, int) for v in (start, end, step))
+    d = as_dtype(dtype) if dtype is not None else int64 if ints else default_float()
+    if step == 0:
+        raise explain(RuntimeError("step must be nonzero"))
+    if (end - start) * step < 0:
+        raise explain(RuntimeError("upper bound and lower bound inconsistent with step sign"))
+    n = max(0, math.ceil((end - start) / step))
+    if ints and d is int64 and state.trace is not None:
+        out = P.iota((n,), 0)
+        out = out if step == 1 else P.mul(out, constant(step, (n,), int64))
+        return lazily(out if start == 0 else P.add(out, constant(start, (n,), int64)), requires_grad)
+    return finish(of_array((start + step * np.arange(n)).astype(d.np)), requires_grad)
+
+
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`steps` numbers from start to end, both included, evenly spaced."""
+    if device is not None:
+        check_device(device)
+    start, end = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end)]
+    d = default_float() if dtype is None else as_dtype(dtype)
+    if steps < 0:
+        raise explain(RuntimeError("number of steps must be non-negative"))
+    return finish(of_array(_line(start, end, steps, d)), requires_grad)
+
+
+def _line(start: float, end: float, steps: int, d: DType) -> Any:
+    """torch's order of operations: from the start in the first half, from the end in the second."""
+    if steps <= 1:
+        return np.full(steps, start, d.np)
+    t = d.np.type if d.category == FLOAT else np.float64
+    step = t((t(end) - t(start)) / t(steps - 1))
+    k = np.arange(steps)
+    first = k < steps // 2
+    out = np.where(first, t(start) + step * k.astype(t), t(end) - step * (steps - 1 - k).astype(t))
+    return out.astype(d.np)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
+    """base ** linspace(start, end, steps)."""
+    d = default_float() if dtype is None else as_dtype(dtype)
+    points = linspace(start, end, steps, dtype="float64", device=device)
+    return finish(of_array(np.power(base, array_of(points)).astype(d.np)), requires_grad)
+
+
+# ---------------------------------------------------------------- methods
+def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`tensor(data)` in this tensor's dtype."""
+    d = self.aval.dtype if dtype is None and not isinstance(data, (np.ndarray, Tensor)) else dtype
+    return tensor(data, dtype=d, device=device, requires_grad=requires_grad)
+
+
+def _new(name: str, v: Any) -> Any:
+    def f(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        return _filled(name, size, v, self.aval.dtype if dtype is None else dtype, device, requires_grad)
+    f.__name__ = name
+    f.__doc__ = f"`{name[4:]}` of a shape, in this tensor's dtype."
+    return f
+
+
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
+    """`full` of a shape, in this tensor's dtype."""
+    return full(size, fill_value, dtype=self.aval.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+
+
+METHODS = {"new_tensor": new_tensor, "new_zeros": _new("new_zeros", 0), "new_ones": _new("new_ones", 1),
+           "new_empty": _new("new_empty", 0), "new_full": new_full}
+
+
+def install() -> None:
+    for name, f in METHODS.items():
+        setattr(Tensor, name, f)
+
+
+__all__ = ["arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "frombuffer", "full", "full_like",
+           "linspace", "logspace", "ones", "ones_like", "tensor", "zeros", "zeros_like"]

@@ -1,0 +1,168 @@
+"""Where lazy values become arrays: one program for what was asked and what waits too long.
+
+In: nodes.  Out: arrays, and nodes that remember them (`Node.real`).  Never differentiates (the caller hands in how) and
+never compiles (the engine does).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..engine import programs
+from ..errors import TraceError, explain
+from ..ir.graph import Graph, Node, buffer, clock, forget, linearise, placeholder, structure, substitute
+from ..ir.primitive import BUFFER, CONST, LEAF, PLACEHOLDER
+from .state import state
+
+LIMIT = 5000          # operations that may wait; then everything alive is computed
+HEAVY = 1 << 28       # bytes of new memory that waiting nodes may keep alive
+AGE = 2               # runs that a value may wait before it comes along unasked
+
+PENDING: list[Any] = []                                   # storages written since the last run (and those still waiting)
+_lock = threading.RLock()
+
+
+class _Load:
+    """Bytes of user data that became leaves since the last run."""
+
+    bytes = 0
+
+
+def _alone() -> int:
+    """The reference count of an object that nobody but a list holds, as the loop in `_waiting` sees it."""
+    found = [sys.getrefcount(s) for s in [object()]]
+    return found[0]
+
+
+_ALONE = _alone()
+
+
+def pend(storage: Any) -> None:
+    """A storage has a value that nobody has computed yet."""
+    PENDING.append(storage)
+    if len(PENDING) >= LIMIT:
+        flush()
+
+
+def load(nbytes: int) -> None:
+    """New memory came in: the table of nodes must not keep it alive for long."""
+    _Load.bytes += nbytes
+    if _Load.bytes > HEAVY:
+        _Load.bytes = 0
+        forget()
+        _waiting()
+
+
+def _waiting() -> list[Any]:
+    """Storages that are still named by somebody and still uncomputed."""
+    with _lock:
+        counts = [sys.getrefcount(s) for s in PENDING]
+        alive = [s for s, c in zip(PENDING, counts) if c > _ALONE and s.value is not None and s.value.prim is not BUFFER
+                 and s.value.real is None and s.trace is None]
+        PENDING[:] = alive
+    return alive
+
+
+def flush() -> None:
+    """Compute everything that is alive and waits."""
+    if state.trace is None:
+        nodes = [s.value for s in _waiting()]
+        if nodes:
+            run(nodes)
+        forget()
+
+
+def _carried(reached: dict[Node, int]) -> list[Any]:
+    """Waiting storages that this run computes though nobody asked, or a loop's graph would grow without end: what it
+    reaches outside the tape (leaves, optimiser state), and what has waited for AGE runs.  Young values of the tape stay
+    fused away, even if they have a name; they are computed again should anybody look."""
+    return [s for s in _waiting()
+            if (s.value in reached and not s.taped) or clock.run - s.value.born >= AGE]
+
+
+def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict[Node, int]], Any] | None = None,
+        build: Callable[[], list[Node]] | None = None) -> list[Any]:
+    """Arrays for `wanted` and for what `build()` adds to them, by one program.
+
+    The program is looked up by the structure of what was recorded (`wanted` and `keyed`) and by `sign(numbers)`, before
+    `build` makes the reverse pass.  Every leaf that `build` reaches must be reached by `wanted` or `keyed`.
+    """
+    trace = state.trace
+    if trace is not None:
+        return trace.look(list(wanted))  # type: ignore[no-any-return]
+    with _lock:
+        base = [n.real or n for n in (*wanted, *keyed)]
+        order = linearise(base)
+        number = {n: k for k, n in enumerate(order)}
+        along = _carried(number)
+        extra = [s.value for s in along]
+        if any(n not in number for n in extra):
+            order = linearise([*base, *extra])
+            number = {n: k for k, n in enumerate(order)}
+        key = (structure(order, number), tuple([number[n] for n in base]), tuple([number[n] for n in extra]),
+               sign(number) if sign is not None else None)
+        leaves = [n for n in order if n.prim.kind == LEAF and n.prim is not CONST]
+
+        def graph() -> Graph:
+            outputs = [*base[:len(wanted)], *(build() if build is not None else ()), *extra]
+            inputs = [placeholder(n.aval) for n in leaves]
+            return Graph(inputs, substitute(outputs, dict(zip(leaves, inputs))))
+
+        program = programs.find(key, graph)
+        arrays = program([_data(n) for n in leaves])
+        clock.run += 1
+        _Load.bytes = 0
+        forget()
+        for n, a in zip(base, arrays[:len(wanted)]):
+            settle(n, a)
+        for s, n, a in zip(along, extra, arrays[len(arrays) - len(extra):]):
+            s.value = settle(n, a)
+    return arrays[:len(arrays) - len(extra)]
+
+
+def _data(leaf: Node) -> Any:
+    if leaf.prim is PLACEHOLDER:
+        raise explain(TraceError("a tensor that belongs to a traced function is used outside of it"),
+                      hint="return it from the function instead of storing it elsewhere")
+    return leaf.data if leaf.prim is BUFFER else np.asarray(leaf.data)
+
+
+def settle(n: Node, array: Any) -> Node:
+    """`n` has been computed: readers find the buffer, and its past is let go.  Constants stay constants in keys."""
+    if n.prim.kind == LEAF:
+        return n if n.prim is BUFFER else buffer(array, n.aval)
+    if n.real is None:
+        b = buffer(array, n.aval)
+        if _constant(n):
+            return b
+        n.real = b
+    return n.real
+
+
+def _constant(n: Node) -> bool:
+    while n.op in ("expand", "reshape"):
+        n = n.inputs[0]
+    return n.prim is CONST
+
+
+def realise(n: Node) -> Any:
+    """The array that a node stands for.  It may be a buffer others read: never write to it."""
+    n = n.real or n
+    if n.prim is BUFFER:
+        return n.data
+    if state.trace is None and n.prim.kind == LEAF and n.prim is not PLACEHOLDER:
+        return np.asarray(n.data)
+    return run([n])[0]
+
+
+def realise_all(nodes: Iterable[Node]) -> list[Any]:
+    """Arrays of several nodes, by one program."""
+    nodes = [n.real or n for n in nodes]
+    todo = list(dict.fromkeys([n for n in nodes if n.prim is not BUFFER]))
+    done = dict(zip(todo, run(todo))) if todo else {}
+    return [n.data if n.prim is BUFFER else done[n] for n in nodes]

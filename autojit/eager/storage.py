@@ -1,0 +1,163 @@
+"""What a piece of memory holds now, and how often it has been written.
+
+In: nodes and NumPy arrays.  Out: `Storage.read()`, the node of its present value, and `write()`.  Never knows tensors or
+the tape.  Memory that others can see (`from_numpy`, `.numpy()`) is read at once and written at once, for as long as its
+reference count says that somebody else holds it.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import as_dtype
+from ..errors import TraceError, explain
+from ..ir.aval import Aval, aval
+from ..ir.graph import Node, buffer
+from ..ir.primitive import BUFFER
+from .evaluate import load, pend, realise, settle
+from .state import state
+
+
+class Cell:
+    """A version: moved by every write.  Remembers the instruction that wrote last."""
+
+    __slots__ = ("version", "code", "lasti")
+
+    version: int
+    code: CodeType | None
+    lasti: int
+
+    def __init__(self, version: int = 0) -> None:
+        self.version, self.code, self.lasti = version, None, 0
+
+
+class Storage(Cell):
+    """A value shared by views, `detach()` and `.data`; and the version cell of the tensor it was made for.
+
+    value: the Node of what it holds (None: ask `mem`).  mem: an array that others may see.  taped: an intermediate of the
+    tape, which need not be kept.  trace: the trace it was made in.  strides: where torch's order of memory is not
+    row-major (in elements)."""
+
+    __slots__ = ("value", "mem", "taped", "trace", "strides", "__weakref__")
+
+    value: Any
+    mem: Any
+    taped: bool
+    trace: Any
+    strides: tuple[int, ...] | None
+
+    def __init__(self, value: Node | None, mem: Any = None, taped: bool = False) -> None:
+        self.version = 0
+        self.code = self.strides = None
+        self.value, self.mem, self.taped = value, mem, taped
+        self.trace = state.trace
+
+    def read(self, tensor: Any) -> Node:
+        """The node of what it holds now.  `tensor` is the one through which it is read: a trace remembers it."""
+        trace = state.trace
+        if self.trace is not trace:
+            if self.trace is not None and self.trace.closed:
+                raise explain(TraceError("a tensor made inside a traced function is used after the trace has ended"),
+                              hint="return it from the function instead of storing it elsewhere")
+            if trace is not None:
+                trace.touch(self, tensor)
+        if self.mem is not None:
+            if not shared(self.mem):
+                self.value, self.mem = memory(owner_of(self.mem)), None           # nobody else is left: no copy
+            elif self.value is None or self.value.data.tobytes() != self.mem.tobytes():
+                self.value = memory(self.mem.copy(order="C"))                    # kept while the bytes are the same
+        elif self.value.real is not None:
+            self.value = self.value.real
+        return self.value  # type: ignore[no-any-return]
+
+    def write(self, n: Node) -> None:
+        """A new value.  Where others see the memory, it is computed and written at once."""
+        if self.mem is not None and state.trace is None and shared(self.mem):
+            np.copyto(self.mem, realise(n))
+            self.value = None
+            return
+        self.value, self.mem = n, None
+        if state.trace is None:
+            pend(self)
+
+    def array(self, tensor: Any) -> Any:
+        """What it holds, as an array; never write to it."""
+        if self.mem is not None and state.trace is None and shared(self.mem):
+            return self.mem
+        n = self.read(tensor)
+        if n.prim is not BUFFER:
+            array = realise(n)
+            if state.trace is None:
+                self.value = n = settle(n, array)
+            return array
+        return n.data
+
+    def expose(self, tensor: Any) -> Any:
+        """The memory itself, for others to see and write: nodes that still read it keep what it holds now."""
+        if self.mem is None:
+            array = self.array(tensor)
+            n = self.value
+            if sys.getrefcount(n) > _NODE_ALONE or not array.flags.writeable:
+                array = array.copy()
+            self.mem, self.value = array, None
+        return self.mem[...]
+
+
+def memory(array: Any) -> Node:
+    """A leaf over an array that nobody will write to any more."""
+    native = array.dtype.newbyteorder("=")
+    array = np.ascontiguousarray(array, native) if array.ndim else np.asarray(array, native)
+    load(array.nbytes)
+    return buffer(array, aval_of(array))
+
+
+def owner_of(mem: Any) -> Any:
+    """The array itself, if a view shows the whole of it."""
+    base = mem.base
+    if isinstance(base, np.ndarray) and base.shape == mem.shape and base.strides == mem.strides and base.dtype == mem.dtype:
+        return base
+    return mem
+
+
+def shared(mem: Any) -> bool:
+    """Does anybody but us hold this memory?"""
+    owner = mem
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if owner.base is not None:
+        return True                                       # a file, bytes, another library: it cannot be told
+    return sys.getrefcount(owner) > (_OWNER_ALONE if owner is mem else _BASE_ALONE)
+
+
+class _Probe:
+    __slots__ = ("mem",)
+
+
+def _count(mem: Any) -> int:
+    owner = mem
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return sys.getrefcount(owner)
+
+
+def _calibrate() -> tuple[int, int, int]:
+    """Reference counts of things that only we hold: they depend on the Python version."""
+    p = _Probe()
+    p.mem = np.zeros(1)
+    owner = _count(p.mem)
+    p.mem = np.zeros(1)[...]
+    base = _count(p.mem)
+    p.mem = object()
+    n = p.mem
+    return owner, base, sys.getrefcount(n)
+
+
+_OWNER_ALONE, _BASE_ALONE, _NODE_ALONE = _calibrate()
+
+
+def aval_of(array: Any) -> Aval:
+    return aval(array.shape, as_dtype(array.dtype))

@@ -1,0 +1,195 @@
+"""The tape: how values came to be.  tensor -> record -> older records.
+
+In: one call of a public op.  Out: `Record`, which the reverse pass walks.  A record points to no tensor but a leaf (else
+`x.mul_(y)` were a cycle and memory waited for the collector), and for what its rule reads only: storage, view, version.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from types import CodeType
+from typing import Any
+
+from ..errors import explain, place
+from ..ir.graph import Node
+from .storage import Cell, Storage
+from .template import Chain, Template, along, scalar_type
+
+sequence = itertools.count(1).__next__
+
+
+class Saved:
+    """A value that a rule reads: the leaf tensor itself (so that `x.data = t` is followed), or storage and view; and its
+    version.  `node()` is what it holds *now*: what was recorded, unless `.data` or NumPy changed it."""
+
+    __slots__ = ("storage", "view", "cell", "version", "leaf")
+
+    storage: Storage
+    view: Chain
+    cell: Cell
+    version: int
+    leaf: Any
+
+    def __init__(self, t: Any) -> None:
+        self.storage, self.view, self.cell = t.storage, t.view, t.cell
+        self.version = t.cell.version
+        self.leaf = t if t.fn is None and t.req else None
+
+    def node(self) -> Node:
+        t = self.leaf
+        if t is None:
+            return along(self.storage.read(self), self.view)
+        return along(t.storage.read(t), t.view)
+
+    def moved(self) -> int | None:
+        """The present version, if it is not the one that was saved."""
+        cell = self.cell if self.leaf is None else self.leaf.cell
+        return None if cell.version == self.version else cell.version
+
+
+class Output:
+    """One result of a record that has several: the place where its cotangents meet, its hooks."""
+
+    __slots__ = ("record", "index", "hooks", "retains", "__weakref__")
+
+    def __init__(self, record: Record, index: int) -> None:
+        self.record, self.index = record, index
+        self.hooks: Any = None
+        self.retains: Any = None
+
+
+FREED: Any = "freed"
+
+
+class Record:
+    """One call of a public op.  edges: for each argument a Record, an Output, a leaf tensor or None.  saved: what the rule
+    reads, in the order of its template's `reads`: Saved, or a Node (a number, or what an in-place op overwrote).
+
+    Rare things live in `__dict__`: hooks, retains (weak references to tensors that want this gradient), slices (a write
+    through a view: chain, aval of the base), detached, name, outs (weak references to Outputs)."""
+
+    __slots__ = ("template", "edges", "saved", "seq", "code", "lasti", "__dict__", "__weakref__")
+
+    template: Any
+    edges: tuple[Any, ...]
+    saved: Any
+    seq: int
+    code: CodeType
+    lasti: int
+    hooks: Any = None
+    retains: Any = None
+    slices: Any = None
+    outs: Any = None
+    detached = False
+    custom = False
+    _name: str | None = None
+
+    def __init__(self, template: Template | None, edges: Sequence[Any], saved: Any, frame: Any) -> None:
+        self.template, self.edges, self.saved = template, tuple(edges), saved
+        self.seq = sequence()
+        self.code, self.lasti = frame.f_code, frame.f_lasti
+
+    def name(self) -> str:
+        """torch's name of this function, such as ``MulBackward0``."""
+        return self._name or self.template.label  # type: ignore[no-any-return]
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """(function, which of its results) for each argument."""
+        return tuple([next_function(e) for e in self.edges if e is not None] if not self.custom else
+                     [next_function(e) for e in self.edges])
+
+    @property
+    def place(self) -> str:
+        """file:line of the call."""
+        return place(self.code, self.lasti)
+
+    def register_hook(self, hook: Any) -> None:
+        raise explain(NotImplementedError("hooks on functions are not implemented"),
+                      hint="register the hook on the tensor: tensor.register_hook(f)")
+
+    def free(self) -> None:
+        """Let go of what the rule reads.  torch's CopySlices never runs twice, whatever its rule reads."""
+        if self.saved or self.slices is not None:
+            self.saved = FREED
+
+    def check(self) -> None:
+        """Is all that the rule reads still there and unchanged?  RuntimeError in torch's words."""
+        if self.saved is FREED:
+            raise explain(RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+                "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+                "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
+                "saved tensors after calling backward."), hint=f"the value was computed at {self.place}")
+        for k, s in zip(self.template.reads if self.template is not None else (), self.saved):
+            if type(s) is not Saved:
+                continue
+            if k >= 0 and origin(self.edges[k]) is not None and origin(self.edges[k]).detached:
+                raise explain(RuntimeError(
+                    "Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(). This is not supported, "
+                    "please use out-of-place `.detach()` instead"), hint=f"it was saved at {self.place}")
+            if s.moved() is not None:
+                raise moved_error(self, k, s)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {hex(id(self))}>"
+
+
+def moved_error(record: Record, k: int, s: Saved) -> RuntimeError:
+    """The error that in-place users know, with the lines of the op and of the change."""
+    found = s.moved()
+    n = s.node()
+    maker = record if k < 0 else record.edges[k]
+    of = ""
+    if k < 0 or origin(maker) is not None:
+        index = ~k if k < 0 else maker.index if type(maker) is Output else 0
+        of = f", which is output {index} of {origin(maker).name()},"
+    cell = s.cell if s.leaf is None else s.leaf.cell
+    e = RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[torch.{scalar_type(n.dtype)}Tensor {list(n.shape)}]{of} is at version {found}; expected version {s.version} "
+        "instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+        "torch.autograd.set_detect_anomaly(True).")
+    if cell.code is not None:
+        e.add_note(f"  changed at {place(cell.code, cell.lasti)}")
+    return explain(e, where=record.place, hint="work on a copy: clone() the tensor before the operation that changes it, "
+                                               "or use the operation without the underscore")
+
+
+def origin(edge: Any) -> Any:
+    """The record of an edge; None for a leaf and for nothing."""
+    if isinstance(edge, Record):
+        return edge
+    return edge.record if type(edge) is Output else None
+
+
+class AccumulateGrad:
+    """What stands in a tape for a leaf, as torch shows it."""
+
+    __slots__ = ("variable",)
+
+    next_functions: tuple[Any, ...] = ()
+
+    def __init__(self, variable: Any) -> None:
+        self.variable = variable
+
+    def name(self) -> str:
+        return "torch::autograd::AccumulateGrad"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and other.variable is self.variable
+
+    def __hash__(self) -> int:
+        return id(self.variable)
+
+    def __repr__(self) -> str:
+        return f"<AccumulateGrad object at {hex(id(self.variable))}>"
+
+
+def next_function(edge: Any) -> tuple[Any, int]:
+    if edge is None:
+        return (None, 0)
+    if isinstance(edge, Record):
+        return (edge, 0)
+    return (edge.record, edge.index) if type(edge) is Output else (AccumulateGrad(edge), 0)

@@ -1,0 +1,387 @@
+"""Tensor: what the user holds.  Storage, version cell, view chain, place in the tape.
+
+In: storages and records.  Out: the class, its state and its plain attributes.  Operations, printing, indexing, conversion
+are put on it by the modules above (`binding`, `indexing`, `convert` ...).  Never computes: asking for shape, dtype or
+requires_grad costs nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..dtypes import FLOAT, DType
+from ..errors import explain, user_frame
+from ..ir.aval import Aval
+from ..ir.graph import Node, node
+from .state import state
+from .storage import Cell, Storage, memory
+from .tape import Output, Record, origin
+from .template import AS_VIEW, Chain, template
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that prints as torch's does and counts elements."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        n = 1
+        for k in self:
+            n *= k
+        return n
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    def __getitem__(self, key: Any) -> Any:
+        got = tuple.__getitem__(self, key)
+        return Size(got) if isinstance(key, slice) else got
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
+
+    def __radd__(self, other: Any) -> Size:
+        return Size(tuple(other) + tuple(self))
+
+
+class Tensor:
+    """storage, cell: what it shows, and the version that its in-place operations move.  view: movement steps from the
+    storage to what is shown.  base: the tensor of which it is a view.  fn: the Record (or Output) that made it; None for a
+    leaf.  req: a leaf that wants a gradient.  seen: the version at which `fn` was right (views are rebuilt lazily).
+
+    Rare: _grad, hooks, blind (a view made while not recording), several (one of many views of an op), post (hooks after
+    accumulation), frozen (made in inference mode)."""
+
+    __slots__ = ("storage", "aval", "cell", "view", "base", "fn", "seen", "req", "__dict__", "__weakref__")
+
+    storage: Storage
+    aval: Aval
+    cell: Cell
+    view: Chain
+    base: Tensor | None
+    fn: Any
+    seen: int
+    req: bool
+    _grad: Any = None
+    hooks: Any = None
+    post: Any = None
+    blind = False
+    several: str | None = None
+    frozen = False
+    _retaining = False
+    __array_priority__ = 1000
+
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any: ...
+
+    # ------------------------------------------------------------ place in the tape
+    def edge(self) -> Any:
+        """This tensor's place in the tape now: Record, Output, itself (a leaf that wants a gradient) or None.  A view whose
+        version moved is rebuilt from the present history of its base."""
+        if self.base is not None and self.seen != self.cell.version:
+            self._rebuild()
+        if self.fn is not None:
+            return self.fn
+        return self if self.req else None
+
+    def _rebuild(self) -> None:
+        base: Any = self.base
+        self.seen = self.cell.version
+        e = base.edge()
+        if e is not None:
+            chain = self.view[len(base.view):]
+            t = template(AS_VIEW, (base.aval,), (chain,), (True,))
+            self.moved(Record(t, (e,), [], user_frame(2)))
+
+    def moved(self, record: Any) -> None:
+        """A new history.  `retain_grad` follows the tensor; hooks stay with the value they were put on."""
+        old, self.fn, self.seen = self.fn, record, self.cell.version
+        if old is not None and old.retains:
+            mine = [r for r in old.retains if r() is self]
+            old.retains, record.retains = [r for r in old.retains if r() is not self], mine
+
+    @property
+    def grad_fn(self) -> Any:
+        self.edge()
+        return origin(self.fn)
+
+    @property
+    def output_nr(self) -> int:
+        self.edge()
+        return self.fn.index if type(self.fn) is Output else 0
+
+    @property
+    def is_leaf(self) -> bool:
+        self.edge()
+        return self.fn is None
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.edge() is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for a gradient (or no longer).  Leaves only, floating point only; returns the tensor.
+
+        >>> tensor([1.0]).requires_grad_().requires_grad
+        True
+        """
+        if self.fn is not None:
+            if not requires_grad:
+                raise explain(RuntimeError(
+                    "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                    "subgraph that doesn't require differentiation use var_no_grad = var.detach()."))
+            return self
+        if requires_grad:
+            check_floating(self.aval.dtype)
+            if self.frozen and not state.inference:
+                raise explain(RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."))
+        self.req = bool(requires_grad)
+        return self
+
+    # ------------------------------------------------------------ gradient
+    @property
+    def grad(self) -> Any:
+        """The gradient accumulated so far, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, g: Any) -> None:
+        if g is not None:
+            if not isinstance(g, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(g).__name__}")
+            if g.aval is not self.aval:
+                _refuse_grad(self.aval, g.aval)
+            if g is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+        self.put_grad(g)
+
+    @grad.deleter
+    def grad(self) -> None:
+        self.put_grad(None)
+
+    def put_grad(self, g: Any) -> None:
+        """`.grad = g` without checks; a trace takes note."""
+        if state.trace is not None:
+            state.trace.assign_grad(self, self._grad)
+        self._grad = g
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in `.grad` at backward."""
+        e = self.edge()
+        if e is None:
+            raise explain(RuntimeError("can't retain_grad on Tensor that has requires_grad=False"))
+        if self.fn is not None and not any(r() is self for r in e.retains or ()):
+            e.retains = [*(e.retains or ()), weakref.ref(self)]
+
+    @property
+    def retains_grad(self) -> bool:
+        e = self.edge()
+        return self.fn is not None and any(r() is self for r in e.retains or ())
+
+    def register_hook(self, hook: Any) -> Handle:
+        """Call `hook(grad)` at backward; what it returns, if not None, takes the gradient's place.  Returns a handle."""
+        e = self.edge()
+        if e is None:
+            raise explain(RuntimeError("cannot register a hook on a tensor that doesn't require gradient"))
+        e.hooks = [*(e.hooks or ()), hook]
+        return Handle(e, "hooks", hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Any) -> Handle:
+        """Call `hook(tensor)` after a gradient has been added to this leaf's `.grad`."""
+        if not self.requires_grad:
+            raise explain(RuntimeError("cannot register a hook on a tensor that doesn't require gradient"))
+        if self.fn is not None:
+            raise explain(RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors"))
+        self.post = [*(self.post or ()), hook]
+        return Handle(self, "post", hook)
+
+    # ------------------------------------------------------------ the same memory under another name
+    def detach(self) -> Tensor:
+        """The same memory and version, no history."""
+        t = alias(self)
+        t.blind = self.blind
+        return t
+
+    def detach_(self) -> Tensor:
+        """Forget the history, in place.  Views cannot."""
+        if self.base is not None:
+            raise explain(RuntimeError("Can't detach views in-place. Use detach() instead. If you are using "
+                                       "DistributedDataParallel (DDP) for training, and gradient_as_bucket_view is set as True, "
+                                       "gradients are views of DDP buckets, and hence detach_() cannot be called on these "
+                                       "gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
+                                       "torch/optim/optimizer.py as a solution."))
+        if type(self.fn) is Record:
+            self.fn.detached = True
+        self.fn, self.req = None, False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory, no history, and a version of its own: a change through it is not noticed."""
+        return alias(self, Cell())
+
+    @data.setter
+    def data(self, t: Tensor) -> None:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(t).__name__}")
+        if t.aval.dtype is not self.aval.dtype and self.requires_grad:
+            check_floating(t.aval.dtype)
+        if self.cell is self.storage:
+            self.cell = Cell(self.cell.version)
+            self.seen = self.cell.version
+        self.storage, self.view, self.aval = t.storage, t.view, t.aval
+
+    @property
+    def _version(self) -> int:
+        return self.cell.version
+
+    @property
+    def _base(self) -> Tensor | None:
+        return self.base
+
+    def _is_view(self) -> bool:
+        return self.base is not None
+
+    # ------------------------------------------------------------ kind
+    @property
+    def shape(self) -> Size:
+        return Size(self.aval.shape)
+
+    @property
+    def dtype(self) -> DType:
+        return self.aval.dtype
+
+    @property
+    def device(self) -> Device:
+        return Device(self.aval.device)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Handle:
+    """What registering a hook returns: `remove()` takes the hook away; works as a context manager too."""
+
+    __slots__ = ("holder", "name", "hook")
+
+    def __init__(self, holder: Any, name: str, hook: Any) -> None:
+        self.holder, self.name, self.hook = holder, name, hook
+
+    def remove(self) -> None:
+        left = [h for h in getattr(self.holder, self.name) or () if h is not self.hook]
+        setattr(self.holder, self.name, left or None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+class Device:
+    """Where a tensor lives; prints as torch's does and compares with names."""
+
+    __slots__ = ("type", "index")
+
+    def __init__(self, name: Any = "cpu", index: int | None = None) -> None:
+        if isinstance(name, Device):
+            name, index = name.type, name.index
+        text = str(name)
+        if ":" in text:
+            text, number = text.split(":", 1)
+            index = int(number)
+        if text not in ("cpu", "cuda"):
+            raise explain(RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {name}"))
+        self.type, self.index = text, index
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            other = Device(other)
+        return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+
+
+def check_floating(d: DType) -> None:
+    """Only floating tensors may want a gradient.  RuntimeError in torch's words."""
+    if d.category < FLOAT:
+        raise explain(RuntimeError("only Tensors of floating point and complex dtype can require gradients"),
+                      hint="make it floating: tensor([1., 2.]), x.float(), or dtype=torch.float32")
+
+
+def _refuse_grad(own: Aval, given: Aval) -> None:
+    if given.dtype is not own.dtype:
+        raise explain(RuntimeError(
+            f"attempting to assign a gradient with dtype '{_word(given.dtype)}' to a tensor with grad_dtype "
+            f"'{_word(own.dtype)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype)."))
+    raise explain(RuntimeError(f"attempting to assign a gradient of size '{list(given.shape)}' to a tensor of size "
+                               f"'{list(own.shape)}'. Please ensure that the gradient and the tensor are the same size"))
+
+
+def _word(d: DType) -> str:
+    return {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "bool": "bool"}.get(d.name, d.name)
+
+
+# ---------------------------------------------------------------- making tensors
+def new(storage: Storage, a: Aval, fn: Any = None) -> Tensor:
+    """A tensor that shows the whole of a storage."""
+    t = Tensor.__new__(Tensor)
+    t.storage = t.cell = storage
+    t.aval, t.fn = a, fn
+    t.view, t.base, t.seen, t.req = (), None, storage.version, False
+    return t
+
+
+def alias(t: Tensor, cell: Cell | None = None) -> Tensor:
+    """Another tensor over the same memory, without history."""
+    out = Tensor.__new__(Tensor)
+    out.storage, out.aval, out.view, out.base, out.fn, out.req = t.storage, t.aval, t.view, None, None, False
+    out.cell = t.cell if cell is None else cell
+    out.seen = out.cell.version
+    return out
+
+
+def view_of(t: Tensor, chain: Chain, a: Aval) -> Tensor:
+    """A view of `t` through further movement steps."""
+    out = Tensor.__new__(Tensor)
+    out.storage, out.cell, out.aval, out.view = t.storage, t.cell, a, t.view + chain
+    out.base = t if t.base is None else t.base
+    out.fn, out.seen, out.req = None, t.cell.version, False
+    return out
+
+
+def wrap(n: Node, fn: Any = None) -> Tensor:
+    """A tensor of a node."""
+    return new(Storage(n), n.aval, fn)
+
+
+def of_array(array: Any) -> Tensor:
+    """A tensor that adopts an array nobody else will write to."""
+    n = memory(array)
+    return new(Storage(n), n.aval)
+
+
+def value(t: Tensor) -> Node:
+    """The node of what a tensor shows now."""
+    s = t.storage
+    n = s.value if s.mem is None and s.trace is state.trace else s.read(t)
+    n = n.real or n
+    for prim, params in t.view:
+        n = node(prim, (n,), params)
+    return n

@@ -1,0 +1,125 @@
+"""View chains: where in memory a view lies, and what writing through it means.
+
+In: chains of movement steps.  Out: strides and offsets as torch has them, and `put`, a write as a function of values.
+Never holds a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import explain
+from ..ir.aval import Shape
+from ..ir.graph import Node, node
+from ..ir.primitive import REGISTRY, Primitive
+from .template import Chain
+
+Emit = Callable[[Primitive, list[Any], tuple[Any, ...]], Any]
+
+
+def emit_node(prim: Primitive, inputs: list[Node], params: tuple[Any, ...]) -> Node:
+    return node(prim, tuple(inputs), params)
+
+
+def put(base: Any, chain: Chain, part: Any, emit: Emit = emit_node) -> Any:
+    """`base` with `part` at the place that the chain shows: the value of memory after a write through a view."""
+    outers = [base]
+    for prim, params in chain[:-1]:
+        outers.append(emit(prim, [outers[-1]], params))
+    for (prim, params), outer in zip(reversed(chain), reversed(outers)):
+        if prim.name == "slice":
+            starts, _, steps = params
+            part = emit(REGISTRY["update"], [outer, part], (starts, steps))
+        elif prim.name == "permute":
+            order = sorted(range(len(params[0])), key=params[0].__getitem__)
+            part = emit(prim, [part], (tuple(order),))
+        elif prim.name == "reshape":
+            part = emit(prim, [part], (tuple(outer.shape),))
+        elif prim.name == "flip":
+            part = emit(prim, [part], params)
+        elif prim.name == "expand" and tuple(outer.shape) == params[0]:
+            continue
+        else:
+            raise overlapping()
+    return part
+
+
+def overlapping() -> RuntimeError:
+    return explain(RuntimeError(
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please "
+        "clone() the tensor before performing the operation."))
+
+
+# ---------------------------------------------------------------- memory layout
+def row_major(shape: Shape) -> Shape:
+    """Strides of contiguous memory, in elements; extents of 0 count as 1, as in torch."""
+    out, step = [], 1
+    for n in reversed(shape):
+        out.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(out))
+
+
+_LAYOUTS: dict[Any, tuple[Shape, int]] = {}
+
+
+def layout(shape: Shape, strides: Shape | None, chain: Chain) -> tuple[Shape, int]:
+    """(strides, offset) in elements of a view of memory of this shape and these strides (None: row-major)."""
+    if not chain:
+        return strides or row_major(shape), 0
+    key = (shape, strides, chain)
+    found = _LAYOUTS.get(key)
+    if found is None:
+        ghost = _ghost(shape, strides)
+        start = ghost.__array_interface__["data"][0]
+        seen = _through(ghost, chain)
+        found = (tuple(seen.strides), seen.__array_interface__["data"][0] - start)
+        if len(_LAYOUTS) > 10_000:
+            _LAYOUTS.clear()
+        _LAYOUTS[key] = found
+    return found
+
+
+def _ghost(shape: Shape, strides: Shape | None) -> Any:
+    """An array of bytes with that layout over no memory: only its shape and strides are looked at."""
+    return np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides or row_major(shape))
+
+
+def _through(ghost: Any, chain: Chain) -> Any:
+    for prim, params in chain:
+        ghost = np.reshape(ghost, params[0], copy=False) if prim.name == "reshape" else prim.ref(ghost, *params)  # type: ignore[misc]
+    return ghost
+
+
+def can_view(shape: Shape, strides: Shape | None, chain: Chain) -> bool:
+    """Do the strides allow this chain (its reshapes) without a copy?"""
+    try:
+        _through(_ghost(shape, strides), chain)
+    except ValueError:
+        return False
+    return True
+
+
+def is_dense(shape: Shape, strides: Shape) -> bool:
+    """Non-overlapping and dense: some order of the axes is contiguous."""
+    step = 1
+    for s, n in sorted([(s, n) for s, n in zip(strides, shape) if n != 1]):
+        if s != step:
+            return False
+        step *= n
+    return True
+
+
+def is_contiguous(shape: Shape, strides: Shape) -> bool:
+    step = 1
+    if 0 in shape:
+        return True
+    for s, n in zip(reversed(strides), reversed(shape)):
+        if n != 1:
+            if s != step:
+                return False
+            step *= n
+    return True
