@@ -9,7 +9,7 @@ import numpy as np
 from ..dtypes import int64
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node
-from ..ir.primitive import CONTRACT, INDEX, SCATTER
+from ..ir.primitive import CONTRACT, HOST, INDEX, SCATTER
 from .declare import P, primitive, zeros_like
 
 
@@ -76,6 +76,27 @@ primitive("gather", INDEX, _gather, lambda a, i, axis: a[places(i, axis)],
 primitive("scatter_add", SCATTER, _scatter_add, _scatter_add_ref,
           lambda ct, out, a, i, v, axis: (ct, None, P.gather(ct, i, axis)), linear=True,
           doc="The first operand with elements added along an axis at places of their own.")
+
+
+# ---------------------------------------------------------------- writing instead of adding: the last of equal places wins
+def _index_set_ref(a: Any, i: Any, v: Any, axis: int) -> Any:
+    out = a.copy()
+    out[(slice(None),) * axis + (i,)] = v
+    return out
+
+
+def _scatter_set_ref(a: Any, i: Any, v: Any, axis: int) -> Any:
+    out = a.copy()
+    out[places(i, axis)] = v
+    return out
+
+
+primitive("index_set", HOST, _index_add, _index_set_ref,
+          lambda ct, out, a, i, v, axis: (P.index_set(ct, i, zeros_like(v), axis), None, P.take(ct, i, axis)), linear=True,
+          doc="The first operand with slices written over it at the places `i` names.")
+primitive("scatter_set", HOST, _scatter_add, _scatter_set_ref,
+          lambda ct, out, a, i, v, axis: (P.scatter_set(ct, i, zeros_like(v), axis), None, P.gather(ct, i, axis)), linear=True,
+          doc="The first operand with elements written over it along an axis at places of their own.")
 
 
 # ---------------------------------------------------------------- matrix product

@@ -215,8 +215,9 @@ def _target_bounds(input: Node, target: Node, weight: Node | None = None, ignore
     """What the face checks: a class number outside [0, classes) that is not ignored."""
     if target.dtype.category == FLOAT:
         return ()
-    classes = input.shape[1 if input.ndim > 1 else 0]
-    return ((target, 0, classes, "Target {value} is out of bounds.", IndexError, ignore_index),)
+    classes = input.shape[1 if input.ndim > 1 else 0] if input.ndim else 1
+    kept = P.where(P.eq(target, like(ignore_index, target)), zeros_like(target), target)
+    return ((kept, 0, classes, "Target {value} is out of bounds."),)
 
 
 @op(method=False, function=False, functional=True, grad="NllLossBackward0", grad_of=_nll_name,

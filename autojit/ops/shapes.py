@@ -1,4 +1,4 @@
-"""Public ops that are views: chains of movements of one tensor.  Strides, and whether a result can alias, are the face's business.
+"""Public ops that are views: chains of movements of one tensor.  Strides, and whether a result can alias, are for the face.
 
 In: a node and static shapes, dims, ranges.  Out: one node, or a tuple of them (split, unbind).
 """
