@@ -457,7 +457,7 @@ call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] 
 x = np.zeros(4, np.int64)
 table = np.array([x.ctypes.data], np.int64)
 for a in addresses: assert call(a)(None, None, table.ctypes.data, 1, 4, 0) == 0
-loaded = [m for m in ("numba", "autojit.eager", "scipy") if m in sys.modules]
+loaded = [m for m in ("numba", "scipy") if m in sys.modules]
 c = store.counters
 print(x.tolist(), c.compiled, c.disk_hits, loaded)
 """
@@ -477,6 +477,17 @@ def test_cold_then_warm_process(tmp_path):
     """The first process compiles outside itself, the second loads; neither imports Numba."""
     assert process(tmp_path, "background") == "[0, 11, 11, 11] 2 0 []"
     assert process(tmp_path) == "[0, 11, 11, 11] 0 2 []"
+
+
+@posix
+def test_a_compile_process_imports_neither_the_users_face_nor_scipy():
+    command = workers._command()
+    done = subprocess.run([*command[:2], "-X", "importtime", *command[2:]], input=b"", capture_output=True, timeout=60,
+                          env=environment())
+    assert done.returncode == 0 and b"ready" in done.stdout
+    imported = {line.rsplit(b"|", 1)[-1].strip().decode() for line in done.stderr.splitlines() if b"|" in line}
+    assert "autojit.backends.cpu.codegen" in imported
+    assert not [m for m in imported if m.split(".")[0] == "scipy" or m.startswith(("autojit.eager", "autojit.ops"))]
 
 
 def test_a_kernel_that_does_not_compile_fails_each_time_it_is_asked_for(fake):

@@ -127,6 +127,9 @@ def _front(text: str, name: str) -> str:
         exec(compile(text, f"<{name}>", "exec"), namespace)
         kernel = namespace["kernel"]
         typing_context, target_context = _contexts()
+        if library.ensure(kernel.__code__.co_names):
+            typing_context.install_registry(library.TYPING)
+            target_context.install_registry(library.LOWERING)
         out = _Text(target_context.codegen(), name)
         made = compile_extra(typing_context, target_context, kernel, SIGNATURE, types.void, _flags(),
                              {}, library=out, pipeline_class=_Compiler)

@@ -1,14 +1,15 @@
 """What each word of kernel text means to Numba: a type rule and a few LLVM instructions.
 
-In: nothing.  Out: `TYPING` and `LOWERING`, two Numba registries that any CPU context can install;
-keys are the functions of `interpret.python_namespace()`, so one text has one set of words.
-Never runs a kernel, and never lets Numba convert a type by itself: wrong types do not compile.
+In: names of words.  Out: `TYPING` and `LOWERING`, two Numba registries that any CPU context can install; keys are
+the functions of `interpret.python_namespace()`, so one text has one set of words.  A word enters the registries
+when `ensure` is told of it (all of them at once would take 20 ms).  Never runs a kernel, and never lets Numba
+convert a type by itself: wrong types do not compile.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -40,10 +41,23 @@ Emit = Callable[..., Any]
 
 
 # -------------------------------------------------------------------------------------- declaring
+_waiting: dict[str, tuple[Callable[..., Any], Callable[[Any, Builder, Any, Any], Any]]] = {}
+
+
 def word(name: str, rule: Callable[..., Any], emit: Callable[[Any, Builder, Any, Any], Any]) -> None:
     """Give `name` a type rule (argument types -> result type, or an error) and its instructions."""
-    function = interpret.python_namespace()[name]
+    _waiting[name] = rule, emit
 
+
+def ensure(names: Iterable[str]) -> bool:
+    """Put these words (and no others) into the registries; True when one was not there before."""
+    new = [name for name in names if name in _waiting]
+    for name in new:
+        _register(interpret.python_namespace()[name], *_waiting.pop(name))
+    return bool(new)
+
+
+def _register(function: Any, rule: Callable[..., Any], emit: Callable[[Any, Builder, Any, Any], Any]) -> None:
     class Template(AbstractTemplate):
         key = function
 

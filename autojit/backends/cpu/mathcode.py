@@ -16,7 +16,8 @@ import llvmlite.binding as llvm
 from autojit.backends.cpu import interpret, target
 from autojit.errors import CompileError
 
-_WORDS = re.compile(r"\b(?:" + "|".join(interpret.MATH) + r")_f(?:32|64)\b")
+_FLOAT_WORD = re.compile(r"\b([a-z0-9]+)_f(?:32|64)\b")
+_NAMES = frozenset(interpret.MATH)
 _LLVM = {"f32": "float", "f64": "double"}
 
 LIBM = {name: name for name in ("exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh "
@@ -33,7 +34,7 @@ _known: dict[str, bytes] = {}
 
 def words_in(text: str) -> list[str]:
     """The mathematical words of a kernel text, sorted."""
-    return sorted(set(_WORDS.findall(text)))
+    return sorted({m[0] for m in _FLOAT_WORD.finditer(text) if m[1] in _NAMES})
 
 
 def learn(codes: dict[str, bytes]) -> None:

@@ -21,6 +21,16 @@ from .worker import decode, encode
 READY_WITHIN = 30.0  # seconds; a process that is not ours (an embedding program) never gets ready
 
 
+# `python -m autojit.backends.cpu.worker`, less the user's face of autojit: the package without its __init__
+_BOOT = """
+import sys, types
+package = sys.modules["autojit"] = types.ModuleType("autojit")
+package.__path__ = [sys.argv[1]]
+from autojit.backends.cpu.worker import main
+main()
+"""
+
+
 class NoProcess(Exception):
     """No compile process can be started here."""
 
@@ -33,8 +43,9 @@ def _command() -> list[str]:
     name = os.path.basename(sys.executable or "").lower()
     if getattr(sys, "frozen", False) or not ("python" in name or "pypy" in name):
         raise NoProcess(f"{sys.executable!r} is not a Python interpreter")
+    package = os.path.dirname(os.path.abspath(sys.modules["autojit"].__file__ or ""))
     # -P: a file of the user's directory must not hide a module
-    return [sys.executable, "-P", "-m", "autojit.backends.cpu.worker"]
+    return [sys.executable, "-P", "-c", _BOOT, package]
 
 
 def _environment() -> dict[str, str]:
