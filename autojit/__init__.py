@@ -45,6 +45,8 @@ from .eager.tensor import Device as device
 from .eager.tensor import Size, Tensor
 from .engine.programs import wait_compiled
 from .errors import CacheWarning, CompileError, TraceError
+from .functional import grad, stop_gradient, value_and_grad, vjp
+from .tracing import trace
 
 __version__ = "0.1.0"
 

@@ -18,11 +18,12 @@ from .dtypes import FLOAT
 from .eager import autograd
 from .eager.modes import enable_grad
 from .eager.state import state
-from .eager.tensor import Tensor, new
 from .eager.storage import Storage
+from .eager.tensor import Tensor, new
 from .errors import explain
 from .ir.graph import buffer
-from .tracing import Plan, Traced, array_of, as_tensor, gather, run_time
+from .tracing.plan import Plan, array_of, as_tensor, gather, run_time
+from .tracing.traced import Traced
 
 Argnums = int | Sequence[int]
 
@@ -35,12 +36,16 @@ def _numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
     return tuple([k % given for k in numbers])
 
 
+def not_floating(t: Tensor) -> RuntimeError:
+    return explain(RuntimeError(f"only floating point tensors can be differentiated by, not {t.aval.dtype}"),
+                   hint="convert it with .float()")
+
+
 def _leaf(x: Any) -> Tensor:
     """An argument to differentiate by: an alias with a place of its own in the tape."""
     t = as_tensor(x, np.dtype(np.float32)) if not isinstance(x, float) else as_tensor(np.float64(x), _default())
     if t.aval.dtype.category < FLOAT:
-        raise explain(RuntimeError(f"only floating point tensors can be differentiated by, not {t.aval.dtype}"),
-                      hint="convert it with .float()")
+        raise not_floating(t)
     if t.requires_grad and state.grad:
         return t.view_as(t)
     return t.detach().requires_grad_()
@@ -98,8 +103,7 @@ class ValueAndGrad:
                                   hint="pass a float, a floating tensor or array")
         for k in wrt:
             if tensors[k].aval.dtype.category < FLOAT:
-                raise explain(RuntimeError(f"only floating point tensors can be differentiated by, not {tensors[k].aval.dtype}"),
-                              hint="convert it with .float()")
+                raise not_floating(tensors[k])
         plan = fn.plan(leaves, structure, tensors, tuple(wrt))
         fn.last = plan
         if None not in key and plan.pure and all(isinstance(a, Tensor) for a in args):

@@ -92,6 +92,8 @@ def write(t: Tensor, new: Node, record: Record | None) -> Tensor:
     """t[...] = new (of t's aval); then the history of t, or of its base, is replaced."""
     base, e = t.base, t.edge()
     s = t.storage
+    if state.trace is not None:
+        s.read(t)                                         # a trace must know the storage before it changes
     s.write(put(s.read(t), t.view, new) if t.view else new)
     bump(t)
     s.taped = record is not None or (e is not None and e is not t)

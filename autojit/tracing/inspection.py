@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .engine import compile as pipeline
+from ..engine import compile as pipeline
 
 
 def _prepared(traced: Any) -> pipeline.Prepared:

@@ -1,0 +1,155 @@
+"""A finished recording: its inputs and results, what it writes, and when it no longer fits.
+
+In: what the recorder found.  Out: `Plan`, and the arrays of its inputs at each call.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import FLOAT, default_float
+from ..eager.evaluate import realise
+from ..eager.tensor import Tensor, of_array, value
+from ..engine import programs
+from ..ir.graph import Graph, Node
+from ..ir.primitive import BUFFER
+from ..ops.control import SubGraph
+
+
+class Watch:
+    """Python values that the function names: globals, closure cells, one level of attributes.  Compared by identity, numbers
+    by value: a function that reads a changed one is recorded anew."""
+
+    __slots__ = ("places",)
+
+    def __init__(self, fn: Any) -> None:
+        self.places: list[tuple[Any, Any, Any]] = []
+        code = getattr(fn, "__code__", None)
+        if code is None:
+            return
+        owners: list[Any] = []
+        for name in code.co_names:
+            if name in fn.__globals__:
+                self._add(fn.__globals__, name, owners)
+        for cell in fn.__closure__ or ():
+            try:
+                found = cell.cell_contents
+            except ValueError:                            # not yet filled
+                continue
+            self.places.append((cell, None, found))
+            owners.append(found)
+        for owner in owners:
+            names = getattr(owner, "__dict__", None)
+            if type(names) is dict and not isinstance(owner, (types.ModuleType, types.FunctionType, type, Tensor)):
+                for name in code.co_names:
+                    if name in names:
+                        self._add(names, name, [])
+
+    def _add(self, names: dict[str, Any], name: str, owners: list[Any]) -> None:
+        found = names[name]
+        if not isinstance(found, (types.ModuleType, types.BuiltinFunctionType)):
+            self.places.append((names, name, found))
+            owners.append(found)
+
+    def changed(self) -> str | None:
+        """The first name whose value is another, or None."""
+        for owner, name, old in self.places:
+            now = owner.get(name) if name is not None else owner.cell_contents
+            if now is not old and not (type(now) is type(old) and type(now) in (int, float, bool, str) and now == old):
+                return name or "a variable of the enclosing function"
+        return None
+
+
+class Plan:
+    """One recording: graph inputs in order (arguments, captured tensors, draws), results, and what is written back."""
+
+    __slots__ = ("watch", "captured", "states", "fixed", "draws", "results", "structure", "static", "writes", "grads", "bumps",
+                 "avals", "body", "rules", "needs", "program", "pure", "graph", "arity", "inputs", "used")
+
+    watch: Watch
+    captured: list[Any]                                   # tensors from outside, or what stands for them
+    states: list[tuple[Any, ...]]                         # how each looked when recorded
+    draws: list[Callable[[], Any]]
+    results: list[Node]
+    structure: Any
+    static: list[Any]                                     # results that are no tensors, by position; None where one is
+    writes: list[tuple[Any, int]]                         # (argument number or tensor, output number)
+    grads: list[tuple[Any, int | None]]
+    bumps: list[tuple[Any, int]]
+    body: SubGraph
+    needs: list[bool]                                     # which results want a gradient
+    program: programs.Program
+    pure: bool
+    graph: Graph
+    arity: int                                            # number of run-time arguments
+
+    def stale(self) -> str | None:
+        """Why this plan no longer fits, or None."""
+        name = self.watch.changed()
+        if name is not None:
+            return f"{name} has changed"
+        for t, old in zip(self.captured, self.states):
+            if look_of(t) != old:
+                return "a captured tensor has another shape, dtype, requires_grad or state of .grad"
+        return None
+
+
+def look_of(t: Any) -> tuple[Any, ...]:
+    if not isinstance(t, Tensor):
+        return ()
+    return (t.aval, t.requires_grad, t._grad is None)
+
+
+class Fixed:
+    """An array that the function made while it was recorded: the same at each call."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, n: Node) -> None:
+        self.array = n.data
+
+
+def array_of(t: Any) -> Any:
+    """The array of an argument or captured tensor, contiguous."""
+    if isinstance(t, Tensor):
+        s = t.storage
+        if s.mem is None and not t.view:
+            n = s.value
+            n = n.real or n
+            if n.prim is BUFFER:
+                return n.data
+        if t.view:
+            return np.ascontiguousarray(realise(value(t)))
+    return np.ascontiguousarray(t.storage.array(t))
+
+
+def run_time(x: Any) -> bool:
+    """Is this argument data (a tensor, an array, a float)?  Everything else is part of the program."""
+    return isinstance(x, (Tensor, np.ndarray, float, np.floating)) and not isinstance(x, np.bool_)
+
+
+def as_tensor(x: Any, like: Any) -> Tensor:
+    """A run-time argument as a tensor; floats take the dtype of the floating tensors beside them."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, np.ndarray):
+        return of_array(np.array(x, order="C"))
+    return of_array(np.asarray(x, like.np))
+
+
+def float_beside(leaves: Sequence[Any]) -> Any:
+    found = None
+    for x in leaves:
+        d = x.aval.dtype if isinstance(x, Tensor) else None
+        if d is not None and d.category == FLOAT and (found is None or d.rank > found.rank):
+            found = d
+    return found or default_float()
+
+
+def gather(plan: Plan) -> list[Any]:
+    """Arrays of the inputs that are no arguments."""
+    return [c.array if isinstance(c, Fixed) else array_of(c) for c in plan.captured] + [make() for make in plan.draws]

@@ -1,0 +1,82 @@
+"""The open recording of a thread: what a traced function meets and what it changes.
+
+In: calls from the eager face (`eager.state` lists them).  Out: captured storages with their placeholders, logs of writes,
+gradients, versions and random draws.  Everything outside is put back when the trace ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..eager.evaluate import realise
+from ..eager.state import state
+from ..eager.storage import Storage, aval_of
+from ..eager.tensor import Tensor
+from ..errors import TraceError, explain
+from ..ir.aval import Aval
+from ..ir.graph import Node, linearise, placeholder
+from ..ir.primitive import LEAF
+
+
+class Captured:
+    """A storage from outside that a trace has met, and what it held."""
+
+    __slots__ = ("tensor", "value", "mem", "trace", "placeholder")
+
+    def __init__(self, tensor: Any, storage: Storage, a: Aval) -> None:
+        self.tensor, self.value, self.mem, self.trace = tensor, storage.value, storage.mem, storage.trace
+        self.placeholder = placeholder(a)
+
+
+class Trace:
+    """The open recording of one thread.  See `eager.state` for who calls what."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.captured: dict[Storage, Captured] = {}
+        self.grads: dict[Tensor, Any] = {}
+        self.bumps: dict[Any, int] = {}
+        self.draws: list[tuple[Node, Callable[[], Any]]] = []
+
+    def touch(self, storage: Storage, tensor: Any) -> None:
+        if storage in self.captured:
+            return
+        a = storage.value.aval if storage.value is not None else aval_of(storage.mem)
+        c = self.captured[storage] = Captured(tensor, storage, a)
+        storage.value, storage.mem, storage.trace = c.placeholder, None, self
+
+    def bump(self, cell: Any) -> None:
+        self.bumps[cell] = self.bumps.get(cell, 0) + 1
+
+    def assign_grad(self, tensor: Tensor, old: Any) -> None:
+        self.grads.setdefault(tensor, old)
+
+    def draw(self, make: Callable[[], Any], a: Aval) -> Node:
+        """Random numbers: an input that each call draws anew."""
+        n = placeholder(a)
+        self.draws.append((n, make))
+        return n
+
+    def look(self, nodes: Sequence[Node]) -> list[Any]:
+        """A value is asked for: only constants have one."""
+        for n in nodes:
+            if any(m.prim.kind == LEAF and m.op not in ("const", "scalar", "buffer") for m in linearise([n])):
+                raise explain(TraceError("the value of a tensor is read inside a traced function, where it has none yet"),
+                              hint="use aj.where for a choice by value, keep print() and item() outside of the traced "
+                                   "function, or return the tensor and look at it there")
+        me, state.trace = state.trace, None
+        try:
+            return [realise(n) for n in nodes]
+        finally:
+            state.trace = me
+
+    def restore(self) -> None:
+        """Everything outside as it was; the trace is over."""
+        self.closed = True
+        for storage, c in self.captured.items():
+            storage.value, storage.mem, storage.trace = c.value, c.mem, c.trace
+        for tensor, old in self.grads.items():
+            tensor._grad = old
+        for cell, k in self.bumps.items():
+            cell.version -= k

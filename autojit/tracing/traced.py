@@ -1,0 +1,252 @@
+"""`@trace` itself: from a call to the plan that fits, and running it.
+
+In: a function of tensors (and nests of them).  Out: `Traced`, which is called like the function.  Never parses source, never
+guesses: where a Python value would be baked in silently it is watched, and a change records anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import tree
+from ..eager.apply import apply
+from ..eager.evaluate import settle
+from ..eager.state import state
+from ..eager.storage import Storage, aval_of
+from ..eager.template import Rule
+from ..eager.tensor import Tensor, new, of_array, value
+from ..errors import explain
+from ..ir.aval import Aval
+from ..ir.graph import Node, buffer
+from ..ops.declare import P
+from .plan import Fixed, Plan, array_of, as_tensor, float_beside, gather, run_time
+from .recorder import Recorder
+
+MANY = 3                                                  # this many values of one int argument are worth a warning
+
+
+class Traced:
+    """A function that is recorded at its first call with each kind of arguments and compiled from the recording.
+
+    >>> import autojit as aj
+    >>> @aj.trace
+    ... def loss(w, x):
+    ...     return ((x * w).sin() ** 2).sum()
+    >>> w = aj.tensor([1.0, 2.0], requires_grad=True)
+    >>> loss(w, aj.tensor([0.5, 0.5])).backward()
+    >>> w.grad.shape
+    torch.Size([2])
+    """
+
+    def __init__(self, fn: Callable[..., Any], static_argnums: Sequence[int] = ()) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.static_argnums = frozenset(static_argnums)
+        self.plans: dict[Any, list[Plan]] = {}
+        self.history: list[str] = []
+        self.last: Plan | None = None
+        self._ints: dict[Any, set[Any]] = {}
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if state.trace is not None:                       # inside another trace: part of it
+            return self.fn(*args, **kwargs)
+        leaves, structure, tensors = self.leaves(args, kwargs)
+        plan = self.plan(leaves, structure, tensors, None)
+        self.last = plan
+        wanted = any(plan.needs) and state.grad
+        if plan.pure and wanted:
+            return self._nest(plan, self._pending(plan, tensors))
+        outs = self._pending(plan, tensors) if wanted else None
+        return self._nest(plan, self._at_once(plan, tensors, outs))
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else functools.partial(self, owner)
+
+    # ------------------------------------------------------------ finding the plan
+    def leaves(self, args: Any, kwargs: Any) -> tuple[list[Any], Any, list[Tensor]]:
+        """Arguments as leaves, with run-time ones as tensors; their structure; the tensors alone."""
+        if self.static_argnums:
+            args = tuple([_Static(a) if i in self.static_argnums else a for i, a in enumerate(args)])
+        leaves, structure = tree.flatten((args, kwargs))
+        beside = None
+        for k, x in enumerate(leaves):
+            if not isinstance(x, Tensor) and run_time(x):
+                beside = beside or float_beside(leaves)
+                leaves[k] = as_tensor(x, beside)
+        return leaves, structure, [x for x in leaves if isinstance(x, Tensor)]
+
+    def plan(self, leaves: list[Any], structure: Any, tensors: list[Tensor], wrt: tuple[int, ...] | None) -> Plan:
+        """The plan that fits; recorded if there is none."""
+        try:
+            key = (structure, tuple([(x.aval, x.requires_grad) if isinstance(x, Tensor) else _static_key(x) for x in leaves]),
+                   wrt, state.grad)
+            found = self.plans.get(key)
+        except TypeError:
+            bad = next(x for x in leaves if not isinstance(x, Tensor) and not _hashable(x))
+            raise explain(TypeError(f"an argument of a traced function is neither data nor hashable: {type(bad).__name__}"),
+                          hint="pass tensors, arrays, numbers, strings, or nests of them") from None
+        why = "no call like this before"
+        for plan in found or ():
+            why = plan.stale()
+            if why is None:
+                return plan
+        with self._lock:
+            self._warn_ints(leaves)
+            plan = Recorder(self._bare(), leaves, structure, wrt).record()
+            self.history.append(f"recorded ({why}): {len(plan.graph.order)} nodes for {_kind(leaves)}")
+            self.plans[key] = [plan, *(found or [])[:3]]
+        return plan
+
+    def _bare(self) -> Callable[..., Any]:
+        if not self.static_argnums:
+            return self.fn
+
+        @functools.wraps(self.fn)
+        def bare(*args: Any, **kwargs: Any) -> Any:
+            return self.fn(*[a.value if isinstance(a, _Static) else a for a in args], **kwargs)
+        return bare
+
+    def _warn_ints(self, leaves: list[Any]) -> None:
+        for k, x in enumerate(leaves):
+            if type(x) is int:
+                seen = self._ints.setdefault(k, set())
+                seen.add(x)
+                if len(seen) == MANY:
+                    warnings.warn(f"{self.__name__} is recorded anew for each value of an int argument "  # type: ignore[attr-defined]
+                                  f"({', '.join(map(str, sorted(seen)))}, ...): pass a float or a 0-d tensor if it is data",
+                                  stacklevel=4)
+
+    # ------------------------------------------------------------ running it
+    def _pending(self, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
+        """Results with a place in the tape, not yet computed: `backward()` is one program with them."""
+        args = [*tensors, *[_input(c) for c in plan.captured], *[of_array(make()) for make in plan.draws]]
+        out = apply(_rule(plan), args, ())
+        return list(out) if isinstance(out, tuple) else [out]
+
+    def _at_once(self, plan: Plan, tensors: list[Tensor], outs: list[Tensor] | None) -> list[Tensor]:
+        """Run now: results, and everything that the function writes."""
+        arrays = plan.program([array_of(t) for t in tensors] + gather(plan))
+        n = len(plan.needs)
+        if outs is None:
+            outs = [of_buffer(a, r.aval) for a, r in zip(arrays[:n], plan.results)]
+        else:
+            for t, a in zip(outs, arrays):
+                settle(value(t), a)
+        self.write_back(plan, tensors, arrays)
+        return outs
+
+    def write_back(self, plan: Plan, tensors: Sequence[Tensor], arrays: Sequence[Any]) -> None:
+        """What the function wrote, written again: memory, `.grad`, versions."""
+        for target, at in plan.writes:
+            store(tensors[target] if isinstance(target, int) else target, arrays[at])
+        for target, place in plan.grads:
+            t = tensors[target] if isinstance(target, int) else target
+            t._grad = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
+        for cell, k in plan.bumps:
+            (tensors[cell].cell if isinstance(cell, int) else cell).version += k
+
+    def _nest(self, plan: Plan, outs: list[Tensor]) -> Any:
+        it = iter(outs)
+        flat = plan.static
+        return tree.unflatten(plan.structure, [next(it) if s is None else s for s in flat])
+
+    # ------------------------------------------------------------ looking inside
+    def explain(self) -> str:
+        """Why it was recorded and compiled, what each stage cost, what was fused and what was not."""
+        from .inspection import explain_traced
+        return explain_traced(self)
+
+    def source(self) -> str:
+        """The kernels of the program that ran last (with its gradient if one was asked for), as Python text."""
+        from .inspection import source_of
+        return source_of(self)
+
+    def graph(self) -> str:
+        """The recorded graph of the last call, as text."""
+        from ..ir.text import graph_text
+        return graph_text(self._last().graph)
+
+    def _last(self) -> Plan:
+        if self.last is None:
+            raise explain(RuntimeError("this function has not been called yet"), hint="call it once, then ask")
+        return self.last
+
+
+class _Static:
+    """An argument that is part of the program."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, v: Any) -> None:
+        self.value = v
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and type(self.value) is type(other.value) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+def _static_key(x: Any) -> Any:
+    return (type(x), x)
+
+
+def _hashable(x: Any) -> bool:
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
+
+
+def _kind(leaves: Sequence[Any]) -> str:
+    return "(" + ", ".join([repr(x.aval) if isinstance(x, Tensor) else repr(x) for x in leaves]) + ")"
+
+
+def _input(c: Any) -> Any:
+    """A captured tensor, or what stands for one, as an argument of the call."""
+    if isinstance(c, Fixed):
+        return of_buffer(c.array, aval_of(c.array))
+    return c if isinstance(c, Tensor) else new(c.storage, c.storage.read(c).aval)
+
+
+def of_buffer(array: Any, a: Aval) -> Tensor:
+    return new(Storage(buffer(array, a)), a)
+
+
+def store(t: Any, array: Any) -> None:
+    """A traced write takes effect."""
+    t.storage.write(buffer(array, aval_of(array)))
+
+
+def _rule(plan: Plan) -> Rule:
+    """The op that stands for a recording in the tape."""
+    found = getattr(plan, "rules", None)
+    if found is None:
+        body, count = plan.body, len(plan.needs)
+
+        def fn(*nodes: Node) -> Any:
+            outs = [P.call(nodes, body, k) for k in range(count)]
+            return outs[0] if count == 1 else tuple(outs)
+
+        name = body.name.title().replace("_", "")
+        plan.rules = found = Rule(body.name, fn, name + "Backward")
+    return found  # type: ignore[no-any-return]
+
+
+def trace(fn: Any = None, *, static_argnums: Sequence[int] = ()) -> Any:
+    """Decorate a function so that it is recorded and compiled; or, given a tensor, the sum of its diagonal (as torch's).
+
+    Tensors, arrays and floats among the arguments are data; ints, strings, bools and None are part of the program, as are
+    arguments named by `static_argnums`.  Nests (tuples, lists, dictionaries) are looked into.
+    """
+    if isinstance(fn, Tensor):
+        return fn.trace()
+    if fn is None:
+        return lambda f: Traced(f, static_argnums)
+    return fn if isinstance(fn, Traced) else Traced(fn, static_argnums)

@@ -1,0 +1,276 @@
+"""`@trace`: recorded once a signature, captured tensors followed, writes written again, the same numbers as eager."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import autojit as aj
+from autojit.errors import TraceError
+
+
+def close(a, b, tol=1e-5):
+    return np.allclose(np.asarray(a.detach() if isinstance(a, aj.Tensor) else a), np.asarray(
+        b.detach() if isinstance(b, aj.Tensor) else b), tol, tol)
+
+
+def test_value_and_backward_agree_with_eager():
+    def f(w, x):
+        return ((x @ w).tanh() ** 2).mean()
+    x = aj.tensor(np.random.default_rng(0).standard_normal((5, 3)))
+    w1 = aj.tensor([1.0, -2.0, 0.5], dtype=aj.float64, requires_grad=True)
+    w2 = w1.detach().clone().requires_grad_()
+    traced = aj.trace(f)
+    for _ in range(3):
+        y1, y2 = f(w1, x), traced(w2, x)
+        y1.backward(), y2.backward()
+    assert close(y1, y2) and close(w1.grad, w2.grad)
+    assert y2.requires_grad and "Backward" in y2.grad_fn.name()
+
+
+def test_recorded_once_a_signature():
+    runs = []
+
+    @aj.trace
+    def f(x, scale, mode):
+        runs.append(1)
+        return x * scale if mode == "times" else x + scale
+    for k in range(4):
+        assert close(f(aj.ones(3), 2.0 + k, "times"), [2.0 + k] * 3)
+    assert len(runs) == 1                                 # floats are data
+    f(aj.ones(3), 2.0, "plus"), f(aj.ones(4), 2.0, "times")
+    assert len(runs) == 3                                 # strings and shapes are part of the program
+    f(aj.ones(3), 9.0, "times")
+    assert len(runs) == 3
+
+
+def test_a_third_int_warns():
+    @aj.trace
+    def f(x, n):
+        return x * n
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        f(aj.ones(2), 1), f(aj.ones(2), 2)
+    with pytest.warns(UserWarning, match="int argument"):
+        f(aj.ones(2), 3)
+
+
+def test_captured_tensors_are_inputs():
+    w = aj.tensor([1.0, 2.0], requires_grad=True)
+
+    @aj.trace
+    def f(x):
+        return (w * x).sum()
+    assert f(aj.ones(2)).item() == 3
+    with aj.no_grad():
+        w += 1
+    assert f(aj.ones(2)).item() == 5
+    w.data = aj.tensor([10.0, 20.0])
+    y = f(aj.ones(2))
+    y.backward()
+    assert y.item() == 30 and w.grad.tolist() == [1, 1]
+
+
+def test_python_values_it_names_are_watched():
+    class Holder:
+        factor = 1.0
+    holder = Holder()
+    holder.factor = 2.0
+    runs = []
+
+    @aj.trace
+    def f(x):
+        runs.append(1)
+        return x * holder.factor
+    assert f(aj.ones(1)).item() == 2 and f(aj.ones(1)).item() == 2 and len(runs) == 1
+    holder.factor = 5.0
+    assert f(aj.ones(1)).item() == 5 and len(runs) == 2
+
+
+def test_a_training_step_inside():
+    def make():
+        p = aj.tensor([1.0, 1.0], requires_grad=True)
+        m = aj.zeros(2)
+
+        def step(x):
+            loss = ((x * p) ** 2).sum()
+            p.grad = None
+            loss.backward()
+            with aj.no_grad():
+                m.mul_(0.9).add_(p.grad)
+                p.sub_(0.1 * m)
+            return loss
+        return p, m, step
+    p1, m1, eager = make()
+    p2, m2, step = make()
+    traced = aj.trace(step)
+    for k in range(5):
+        x = aj.tensor([1.0, 0.5 * k])
+        assert close(eager(x), traced(x))
+        assert close(p1, p2) and close(m1, m2) and close(p1.grad, p2.grad)
+    assert p1._version == p2._version and p2.is_leaf
+    assert sum(map(len, traced.plans.values())) == 2     # .grad is None at first, and not later
+
+
+def test_in_place_on_arguments_is_written_back():
+    @aj.trace
+    def f(x):
+        x.mul_(2)
+        return x.sum()
+    x = aj.ones(3)
+    assert f(x).item() == 6 and x.tolist() == [2, 2, 2] and x._version == 1
+    assert f(x).item() == 12 and x.tolist() == [4, 4, 4]
+
+
+def test_nests_in_and_out():
+    @aj.trace
+    def f(tree, n):
+        return {"sum": tree["a"] + tree["b"][0], "rest": (tree["b"][1] * 2, n, None)}
+    out = f({"a": aj.ones(2), "b": [aj.ones(2), aj.ones(1)]}, 7)
+    assert out["sum"].tolist() == [2, 2] and out["rest"][0].tolist() == [2] and out["rest"][1:] == (7, None)
+
+
+def test_arrays_and_floats_are_data():
+    @aj.trace
+    def f(a, s):
+        return (a * s).sum()
+    assert f(np.ones(3), 2.0).dtype is aj.float64
+    assert f(np.ones(3, np.float32), np.float32(0.1)).dtype is aj.float32
+
+
+def test_a_value_read_inside_says_where_and_what_to_do():
+    @aj.trace
+    def f(x):
+        if x.sum() > 0:
+            return x
+        return -x
+    with pytest.raises(TraceError, match="traced function") as e:
+        f(aj.ones(2))
+    notes = "\n".join(e.value.__notes__)
+    assert "test_tracing.py" in notes and "aj.where" in notes
+    assert f.fn(aj.ones(2)).tolist() == [1, 1]            # nothing is left behind
+
+
+def test_a_leaked_tensor_is_an_error():
+    kept = []
+
+    @aj.trace
+    def f(x):
+        kept.append(x * 2)
+        return x
+    f(aj.ones(2))
+    with pytest.raises(TraceError, match="after the trace"):
+        kept[0] + 1
+
+
+def test_an_error_inside_leaves_the_world_as_it_was():
+    w = aj.tensor([1.0], requires_grad=True)
+
+    @aj.trace
+    def f(x):
+        with aj.no_grad():
+            w.add_(1)
+        raise KeyError("user")
+    with pytest.raises(KeyError):
+        f(aj.ones(1))
+    assert w.tolist() == [1.0] and w._version == 0
+
+
+def test_no_grad_and_detach_inside_are_respected():
+    def f(x):
+        with aj.no_grad():
+            c = x * x
+        return (c * x + x.detach() * x).sum()
+    x = aj.tensor([2.0, 3.0], requires_grad=True)
+    y = aj.tensor([2.0, 3.0], requires_grad=True)
+    f(x).backward(), aj.trace(f)(y).backward()
+    assert x.grad.tolist() == y.grad.tolist() == [6.0, 12.0]
+    value, g = aj.value_and_grad(aj.trace(f))(aj.tensor([2.0, 3.0]))
+    assert g.tolist() == [6.0, 12.0] and value.item() == f(x).item()
+
+
+def test_second_derivatives_through_a_traced_call():
+    @aj.trace
+    def f(x):
+        return (x ** 3).sum()
+    x = aj.tensor([1.0, 2.0], requires_grad=True)
+    g, = aj.autograd.grad(f(x), x, create_graph=True)
+    h, = aj.autograd.grad(g.sum(), x)
+    assert g.tolist() == [3, 12] and h.tolist() == [6, 12]
+
+
+def test_traced_in_traced():
+    @aj.trace
+    def inner(x):
+        return x.exp()
+
+    @aj.trace
+    def outer(x):
+        return (inner(x) * inner(x)).sum()
+    x = aj.zeros(2, requires_grad=True)
+    outer(x).backward()
+    assert x.grad.tolist() == [2, 2]
+
+
+def test_value_and_grad_forms():
+    def f(w, x):
+        return (w["a"] * x).sum() + w["b"] ** 2, x * 2
+    for g in (f, aj.trace(f)):
+        (value, aux), grads = aj.value_and_grad(g, has_aux=True)({"a": aj.ones(2), "b": aj.tensor(3.0)}, aj.tensor([1.0, 2.0]))
+        assert value.item() == 12 and grads["a"].tolist() == [1, 2] and grads["b"].item() == 6 and aux.tolist() == [2, 4]
+    for g in (lambda x, y: x * y, aj.trace(lambda x, y: x * y)):
+        assert aj.grad(g, argnums=(0, 1))(2.0, 3.0) == (3.0, 2.0)
+    value, g = aj.value_and_grad(aj.trace(lambda a: (a ** 2).sum()))(np.array([1.0, 2.0]))
+    assert isinstance(g, np.ndarray) and g.tolist() == [2, 4]
+
+
+def test_grad_refuses_what_has_none():
+    with pytest.raises(RuntimeError, match="one floating number"):
+        aj.grad(lambda x: x * 2)(aj.ones(3))
+    with pytest.raises(RuntimeError, match="floating"):
+        aj.grad(lambda x: x.sum())(aj.tensor([1, 2]))
+    with pytest.raises(RuntimeError, match="one floating number"):
+        aj.grad(aj.trace(lambda x: x * 2))(aj.ones(3))
+    with pytest.raises(ValueError, match="argnums"):
+        aj.grad(lambda x: x.sum(), argnums=2)(aj.ones(3))
+
+
+def test_vjp_pulls_more_than_once():
+    y, pull = aj.vjp(lambda a, b: (a * b, a.sum()), aj.ones(2), aj.tensor([2.0, 3.0]))
+    for _ in range(2):
+        ga, gb = pull((aj.tensor([1.0, 10.0]), aj.tensor(5.0)))
+        assert ga.tolist() == [7, 35] and gb.tolist() == [1, 10]
+
+
+def test_grad_of_grad_nests_and_traces():
+    f = lambda x: (x ** 4).sum()
+    want = [12.0, 48.0]
+    inner = aj.grad(f)
+    second = aj.grad(lambda x: inner(x).sum())
+    assert second(aj.tensor([1.0, 2.0])).tolist() == want
+    assert aj.trace(second)(aj.tensor([1.0, 2.0])).tolist() == want
+
+
+def test_methods_and_trace_of_a_matrix():
+    class Model:
+        def __init__(self):
+            self.w = aj.tensor(2.0)
+
+        @aj.trace
+        def __call__(self, x):
+            return x * self.w
+    m = Model()
+    assert m(aj.ones(2)).tolist() == [2, 2]
+    assert aj.trace(aj.eye(3)).item() == 3
+
+
+def test_static_argnums():
+    @aj.trace
+    def f(x, kind):
+        return x * len(kind)
+    with pytest.raises(TypeError, match="hashable"):
+        f(aj.ones(1), bytearray(b"abc"))
+    g = aj.trace(lambda x, kind: x * kind[1], static_argnums=(1,))
+    assert g(aj.ones(1), ("a", 4)).item() == 4
