@@ -480,6 +480,24 @@ def test_cold_then_warm_process(tmp_path):
 
 
 @posix
+def test_a_process_ends_at_once_while_its_kernels_are_compiled(tmp_path):
+    code = textwrap.dedent("""
+        import sys
+        from autojit.backends.cpu.compiler import KernelStore
+        store = KernelStore()
+        store.request([f"def kernel(args, lo, hi, chunk):\\n    set_error(args, 0, {k})\\n" for k in range(200)])
+        if "started" in sys.argv:
+            store.compiler._drivers[0].join(0.2)
+    """)
+    for flags in ((), ("started",)):
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=60,
+                              env={**environment(), "AUTOJIT_WORKERS": "2"})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert time.monotonic() - start < 10
+
+
+@posix
 def test_a_compile_process_imports_neither_the_users_face_nor_scipy():
     command = workers._command()
     done = subprocess.run([*command[:2], "-X", "importtime", *command[2:]], input=b"", capture_output=True, timeout=60,

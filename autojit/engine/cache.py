@@ -21,7 +21,6 @@ import sys
 import time
 import warnings
 
-from ..config import config
 from ..errors import CacheWarning
 
 MAGIC = b"AUTOJIT\x01"  # the last byte is the format's version
@@ -233,15 +232,3 @@ def _payload(raw: bytes, seal: bytes) -> bytes | None:
     if magic != MAGIC or length != len(data) or digest != _digest(seal, data):
         return None
     return data
-
-
-_opened: dict[str, DiskCache] = {}
-
-
-def default_cache() -> DiskCache:
-    """The cache at ``config.cache_dir``; one object per directory."""
-    root = config.cache_dir
-    cache = _opened.get(root)
-    if cache is None:
-        cache = _opened.setdefault(root, DiskCache(root))
-    return cache

@@ -68,8 +68,9 @@ class Loader:
 
         if self._engine is None:
             from autojit.backends.cpu import target
-            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""),
-                                                      target.fresh_machine())
+            # not llvmlite's memory manager, the default on ARM: it aborts on objects that are added later
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target.fresh_machine(), use_lmm=False)
+            self._engine._owned = True  # never freed: native threads may be in its code when Python ends
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         return int(self._engine.get_function_address(symbol))

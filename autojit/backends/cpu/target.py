@@ -14,7 +14,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 # The JIT's own model: sections may land anywhere. Short addresses (small) measured no faster.
-RELOCATION, CODE_MODEL = "static", "jitdefault"
+CODE_MODEL = "jitdefault"
 
 
 @cache
@@ -41,8 +41,9 @@ def fresh_machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(cpu=cpu_name(), features=features(), opt=3,
-                                        reloc=RELOCATION, codemodel=CODE_MODEL, jit=True)
+    relocation = "static" if target.name.startswith("x86") else "default"
+    return target.create_target_machine(cpu=cpu_name(), features=features(), opt=3, reloc=relocation,
+                                        codemodel=CODE_MODEL, jit=True)
 
 
 def optimise(module: Any, vectorise: bool = True) -> None:

@@ -1,0 +1,183 @@
+"""LLVM instructions of the words that take more than one: casts, divisions, powers, shifts.
+
+In: a builder and LLVM values of kernel types (float, double, i64, i1).  Out: an LLVM value.  Written without branches, so
+that loops around them vectorise; never undefined, whatever the arguments.  Never imports Numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.ir import IRBuilder as Builder
+from llvmlite.ir.instructions import Instruction
+
+I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+F32, F64 = ir.FloatType(), ir.DoubleType()
+
+
+def intrinsic(b: Builder, name: str, *args: Any) -> Any:
+    """Call ``llvm.<name>.<type>``, all types those of the first argument."""
+    ty = args[0].type
+    suffix = {F32: "f32", F64: "f64"}.get(ty) or f"i{ty.width}"
+    fnty = ir.FunctionType(ty, [ty] * len(args))
+    return b.call(declared(b.module, f"llvm.{name}.{suffix}", fnty), args)
+
+
+def declared(module: ir.Module, name: str, fnty: ir.FunctionType) -> Any:
+    return module.globals.get(name) or ir.Function(module, fnty, name)
+
+
+# ------------------------------------------------------------------------------------------ casts
+def _freeze(b: Builder, value: Any) -> Any:
+    """Some fixed value where `value` is undefined (llvmlite has no word for it)."""
+    frozen = Instruction(b.block, value.type, "freeze", [value])
+    b._insert(frozen)
+    return frozen
+
+
+def to_integer(b: Builder, x: Any, bits: int, signed: bool = True) -> Any:
+    """Any kernel value as int64 holding an integer of that width."""
+    if x.type in (F32, F64):
+        x = _freeze(b, b.fptosi(x, I64 if bits == 64 else I32))
+    elif x.type == I1:
+        x = b.zext(x, I64)
+    if bits < x.type.width:
+        x = b.trunc(x, ir.IntType(bits))
+    if x.type.width < 64:
+        x = b.sext(x, I64) if signed else b.zext(x, I64)
+    return x
+
+
+def to_float(b: Builder, x: Any, ty: Any) -> Any:
+    if x.type == ty:
+        return x
+    if x.type == I64:
+        return b.sitofp(x, ty)
+    if x.type == I1:
+        return b.uitofp(x, ty)
+    return b.fpext(x, ty) if ty == F64 else b.fptrunc(x, ty)
+
+
+def to_bool(b: Builder, x: Any) -> Any:
+    if x.type == I1:
+        return x
+    return b.icmp_signed("!=", x, I64(0)) if x.type == I64 else b.fcmp_unordered("!=", x, x.type(0))
+
+
+# ----------------------------------------------------------------------------------------- floats
+def _is_zero(b: Builder, x: Any) -> Any:
+    return b.fcmp_ordered("==", x, x.type(0))
+
+
+def _negative(b: Builder, x: Any) -> Any:
+    return b.fcmp_ordered("<", x, x.type(0))
+
+
+def _wrong_sign(b: Builder, mod: Any, by: Any) -> Any:
+    """Does C's remainder differ in sign from the divisor, as Python's never does?"""
+    other = b.xor(_negative(b, by), _negative(b, mod))
+    return b.and_(b.fcmp_unordered("!=", mod, mod.type(0)), other)
+
+
+def remainder_float(b: Builder, x: Any, by: Any) -> Any:
+    mod = b.frem(x, by)
+    return b.select(_wrong_sign(b, mod, by), b.fadd(mod, by), mod)
+
+
+def floordiv_float(b: Builder, x: Any, by: Any) -> Any:
+    """`interpret.floordiv_float` with selects in place of branches."""
+    ty = x.type
+    mod, quotient = b.frem(x, by), b.fdiv(x, by)
+    div = b.fdiv(b.fsub(x, mod), by)
+    div = b.select(_wrong_sign(b, mod, by), b.fsub(div, ty(1)), div)
+    whole = intrinsic(b, "floor", div)
+    late = b.fcmp_ordered(">", b.fsub(div, whole), ty(0.5))
+    whole = b.select(late, b.fadd(whole, ty(1)), whole)
+    whole = b.select(_is_zero(b, div), intrinsic(b, "copysign", ty(0), quotient), whole)
+    return b.select(_is_zero(b, by), quotient, whole)
+
+
+def power(b: Builder, x: Any, n: int) -> Any:
+    """x**n for a constant n, multiplying in the order of `interpret.powi`."""
+    times = b.mul if x.type == I64 else b.fmul
+    if n < 0:
+        return b.fdiv(x.type(1), power(b, x, -n))
+    result, square = None, x
+    while n:
+        if n & 1:
+            result = square if result is None else times(result, square)
+        n >>= 1
+        square = times(square, square) if n else square
+    return x.type(1) if result is None else result
+
+
+# --------------------------------------------------------------------------------------- integers
+def _divide(b: Builder, x: Any, by: Any) -> tuple[Any, Any, Any, Any]:
+    """C quotient and rest that never trap, and whether `by` is 0 or -1."""
+    zero, minus = b.icmp_signed("==", by, I64(0)), b.icmp_signed("==", by, I64(-1))
+    safe = b.select(b.or_(zero, minus), I64(1), by)
+    return b.sdiv(x, safe), b.srem(x, safe), zero, minus
+
+
+def _rounds_up(b: Builder, rest: Any, by: Any) -> Any:
+    other = b.icmp_signed("<", b.xor(rest, by), I64(0))
+    return b.and_(b.icmp_signed("!=", rest, I64(0)), other)
+
+
+def floordiv_int(b: Builder, x: Any, by: Any) -> Any:
+    quotient, rest, zero, minus = _divide(b, x, by)
+    quotient = b.select(_rounds_up(b, rest, by), b.sub(quotient, I64(1)), quotient)
+    return b.select(zero, I64(0), b.select(minus, b.neg(x), quotient))
+
+
+def remainder_int(b: Builder, x: Any, by: Any) -> Any:
+    _, rest, zero, minus = _divide(b, x, by)
+    rest = b.select(_rounds_up(b, rest, by), b.add(rest, by), rest)
+    return b.select(b.or_(zero, minus), I64(0), rest)
+
+
+def fmod_int(b: Builder, x: Any, by: Any) -> Any:
+    _, rest, zero, minus = _divide(b, x, by)
+    return b.select(b.or_(zero, minus), I64(0), rest)
+
+
+def shift(b: Builder, op: Callable[..., Any], x: Any, n: Any, beyond: Any) -> Any:
+    inside = b.icmp_unsigned("<", n, I64(64))
+    return b.select(inside, op(x, b.and_(n, I64(63))), beyond)
+
+
+def pow_int(b: Builder, x: Any, y: Any) -> Any:
+    """Call the module's own integer power, writing it at the first call."""
+    name = "autojit_pow_i64"
+    function = declared(b.module, name, ir.FunctionType(I64, [I64, I64]))
+    if function.is_declaration:
+        function.linkage = "internal"
+        _write_pow_int(function)
+    return b.call(function, [x, y])
+
+
+def _write_pow_int(function: ir.Function) -> None:
+    base, exponent = function.args
+    entry, loop, done, negative = (function.append_basic_block(n)
+                                   for n in ("entry", "loop", "done", "negative"))
+    b = Builder(entry)
+    b.cbranch(b.icmp_signed("<", exponent, I64(0)), negative, loop)
+    b.position_at_end(loop)
+    result, square, left = (b.phi(I64) for _ in range(3))
+    for phi, start in ((result, I64(1)), (square, base), (left, exponent)):
+        phi.add_incoming(start, entry)
+    odd = b.icmp_signed("!=", b.and_(left, I64(1)), I64(0))
+    more = b.lshr(left, I64(1))
+    product = b.select(odd, b.mul(result, square), result)
+    for phi, value in ((result, product), (square, b.mul(square, square)), (left, more)):
+        phi.add_incoming(value, loop)
+    b.cbranch(b.icmp_signed("!=", more, I64(0)), loop, done)
+    b.position_at_end(done)
+    b.ret(product)
+    b.position_at_end(negative)
+    odd = b.icmp_signed("!=", b.and_(exponent, I64(1)), I64(0))
+    minus_one = b.select(odd, I64(-1), I64(1))
+    value = b.select(b.icmp_signed("==", base, I64(-1)), minus_one, I64(0))
+    b.ret(b.select(b.icmp_signed("==", base, I64(1)), I64(1), value))
