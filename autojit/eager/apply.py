@@ -74,7 +74,10 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
     if edges is not None:
         record = Record(t, edges, saved_of(t, args, nodes) if t.reads else (), caller())
     if t.chains is not None:
-        outs = [_view(args[0], c, a, record is None) for c, a in zip(t.chains, t.outs)]
+        outs = [_view(args[0], c, a) for c, a in zip(t.chains, t.outs)]
+        if not t.single:
+            for k, out in enumerate(outs):
+                out.several = f"Output {k} of {t.label}"
     else:
         given = nodes if None not in nodes else [n for n in nodes if n is not None]
         outs = [_result(n, record is not None) for n in t.forward(given)]
@@ -93,7 +96,7 @@ def _result(n: Node, taped: bool) -> Tensor:
     return out
 
 
-def _view(t: Any, chain: Any, a: Any, blind: bool) -> Tensor:
+def _view(t: Any, chain: Any, a: Any) -> Tensor:
     out = view_of(t, chain, a)
     if t.blind or not state.grad:
         out.blind = True

@@ -73,34 +73,38 @@ def layout(shape: Shape, strides: Shape | None, chain: Chain) -> tuple[Shape, in
     key = (shape, strides, chain)
     found = _LAYOUTS.get(key)
     if found is None:
-        ghost = _ghost(shape, strides)
-        start = ghost.__array_interface__["data"][0]
-        seen = _through(ghost, chain)
-        found = (tuple(seen.strides), seen.__array_interface__["data"][0] - start)
+        try:
+            found = _by_strides(shape, strides or row_major(shape), chain)
+        except ValueError:
+            found = _by_places(shape, strides or row_major(shape), chain)
         if len(_LAYOUTS) > 10_000:
             _LAYOUTS.clear()
         _LAYOUTS[key] = found
     return found
 
 
-def _ghost(shape: Shape, strides: Shape | None) -> Any:
-    """An array of bytes with that layout over no memory: only its shape and strides are looked at."""
-    return np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides or row_major(shape))
-
-
-def _through(ghost: Any, chain: Chain) -> Any:
+def _by_strides(shape: Shape, strides: Shape, chain: Chain) -> tuple[Shape, int]:
+    """NumPy's own stride arithmetic, on an array of bytes over no memory: only its shape and strides are looked at."""
+    ghost = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides)
+    start = ghost.__array_interface__["data"][0]
     for prim, params in chain:
         ghost = np.reshape(ghost, params[0], copy=False) if prim.name == "reshape" else prim.ref(ghost, *params)  # type: ignore[misc]
-    return ghost
+    return tuple(ghost.strides), ghost.__array_interface__["data"][0] - start
 
 
-def can_view(shape: Shape, strides: Shape | None, chain: Chain) -> bool:
-    """Do the strides allow this chain (its reshapes) without a copy?"""
-    try:
-        _through(_ghost(shape, strides), chain)
-    except ValueError:
-        return False
-    return True
+def _by_places(shape: Shape, strides: Shape, chain: Chain) -> tuple[Shape, int]:
+    """The same for chains with a reshape that NumPy would copy (a diagonal): where each element lies, then differences."""
+    places = np.zeros(shape, np.int64)
+    for axis, step in enumerate(strides):
+        line = np.arange(shape[axis]) * step
+        places = places + line.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    for prim, params in chain:
+        places = prim.ref(places, *params)  # type: ignore[misc]
+    if not places.size:
+        return row_major(places.shape), 0
+    first = int(places.reshape(-1)[0])
+    out = [int(places.take(1, axis=k).reshape(-1)[0]) - first if n > 1 else 1 for k, n in enumerate(places.shape)]
+    return tuple(out), first
 
 
 def is_dense(shape: Shape, strides: Shape) -> bool:
