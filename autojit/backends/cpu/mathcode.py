@@ -101,27 +101,21 @@ def _from_numba(name: str) -> str:
     flags = Flags()
     cpu_target.options.parse_as_flags(flags, getattr(function, "targetoptions", {}))
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.nrt = False
+    flags.no_compile, flags.nrt = True, False  # LLVM's part is done below, and nothing is run here
     made = compile_extra(cpu_target.typing_context, cpu_target.target_context,
                          getattr(function, "py_func", function), (scalar,) * (params.count(",") + 1),
                          scalar, flags, {})
     inner = made.fndesc.llvm_func_name
-    module = llvm.parse_bitcode(made.library._final_module.as_bitcode())
+    module = made.library._final_module
+    for helpers in dict.fromkeys(made.library._linking_libraries):
+        module.link_in(helpers._get_module_for_linking(), preserve=True)
     for defined in (*module.functions, *module.global_variables):
         # Numba counts its names from 1 in every process, so they must not meet; vecmath's own names are its own
         if not (defined.is_declaration or defined.name.startswith(("llvm.", "autojit_"))):
             defined.linkage = "internal"
-    wrapper = (f"declare i32 @\"{inner}\"(ptr, ptr, {ty}{', ' + ty if ',' in params else ''})\n"
-               f"{head} {{\n  %slot = alloca {ty}\n"
-               f"  %s = call i32 @\"{inner}\"(ptr %slot, ptr null, {params})\n"
-               f"  %r = load {ty}, ptr %slot\n  ret {ty} %r\n}}\n")
-    return _joined(module, inner, wrapper)
-
-
-def _joined(module: Any, inner: str, wrapper: str) -> str:
-    """The wrapper appended to the module's text (linking cannot see an internal function)."""
-    declaration, definition = wrapper.split("\n", 1)
     text = str(module)
-    if f"@{inner}(" not in text and f'@"{inner}"(' not in text:
+    if not (f"@{inner}(" in text or f'@"{inner}"(' in text):
         raise CompileError(f"Numba did not define {inner}")
-    return text + "\n" + definition
+    return (f"{text}\n{head} {{\n  %slot = alloca {ty}\n"  # appended: linking cannot see an internal function
+            f"  %s = call i32 @\"{inner}\"(ptr %slot, ptr null, {params})\n"
+            f"  %r = load {ty}, ptr %slot\n  ret {ty} %r\n}}\n")
