@@ -15,15 +15,10 @@ _stores: dict[str, KernelStore] = {}
 _lock = threading.Lock()
 
 
-def disk() -> DiskCache:
-    """The disk cache."""
-    return DiskCache(config.cache_dir)
-
-
 def store() -> KernelStore:
     """Kernels by their text: memory, then disk, then the compiler."""
     found = _stores.get(config.cache_dir)
     if found is None:
         with _lock:
-            found = _stores.setdefault(config.cache_dir, KernelStore(disk()))
+            found = _stores.setdefault(config.cache_dir, KernelStore(DiskCache(config.cache_dir)))
     return found

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import CompileError
 from ...ir.aval import Aval
-from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule
+from ...schedule.loops import GemmStep, HostStep, KernelStep, Loop, Run, Schedule, Store
 from ...schedule.memory import place
 from .emit import Emitted
 from .runner import NativePlan, PlanBuilder, Slot
@@ -43,11 +43,22 @@ class OutputPool:
         return a
 
 
+def written(body: Sequence[Any]) -> set[str]:
+    """Names of the buffers that a nest of statements stores to."""
+    out: set[str] = set()
+    for s in body:
+        if isinstance(s, (Loop, Run)):
+            out |= written(s.body)
+        elif isinstance(s, Store):
+            out.add(s.at.buffer.name)
+    return out
+
+
 class Memory:
     """Where each buffer of a schedule lives: arguments, and temporaries in one arena."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]]) -> None:
+        self.schedule, self.emitted = schedule, emitted
         self.chunks = self._chunks()
         self.offsets, self.size = place(self._lifetimes())
 
@@ -56,17 +67,22 @@ class Memory:
         out: dict[str, int] = {}
         for step in self.schedule.steps:
             if isinstance(step, KernelStep):
-                for name in step.writes:
+                for name in written(step.kernel.body):
                     if self.schedule.buffers[name].per_chunk:
                         out[name] = max(out.get(name, 1), step.chunks)
         return out
+
+    def _touched(self, k: int, step: Any) -> list[str]:
+        if isinstance(step, KernelStep):
+            return [e[1] for e in self.emitted[k][0].table if e[0] == "buffer"]
+        return [step.a, step.b, step.c] if isinstance(step, GemmStep) else [*step.inputs, step.output]
 
     def _lifetimes(self) -> dict[str, tuple[int, int, int]]:
         first: dict[str, int] = {}
         last: dict[str, int] = {}
         external = {*self.schedule.inputs, *self.schedule.outputs}
         for k, step in enumerate(self.schedule.steps):
-            for name in (*step.reads, *step.writes):
+            for name in self._touched(k, step):
                 if name not in external:
                     first.setdefault(name, k)
                     last[name] = k
@@ -82,7 +98,7 @@ class Builder:
 
     def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]]) -> None:
         self.schedule, self.emitted = schedule, emitted
-        self.memory = Memory(schedule)
+        self.memory = Memory(schedule, emitted)
         self.host = any(isinstance(s, HostStep) for s in schedule.steps)
         self.arena = np.empty(self.memory.size + 64, np.uint8) if self.host else None
         self.plan, self.slots = self._begin()
@@ -165,7 +181,7 @@ class HostCall:
             return lambda arrays: fixed
 
         self.inputs = [where(n, a) for n, a in zip(step.inputs, step.input_avals)]
-        self.output = where(step.output, step.output_aval)
+        self.output = where(step.output, step.prim.infer(*step.input_avals, *step.params))
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> None:
         ref = self.step.prim.ref
