@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+
 from autojit.backends.cpu import native
 from autojit.backends.cpu.runner import PlanBuilder, Slot
 from autojit.backends.cpu.runtime import BUSY, FAILED, OK, runtime, text
@@ -52,18 +54,25 @@ KERNELS = (
     + "  %o = atomicrmw add ptr %w0, i64 1 seq_cst\n  br label %loop\nloop:\n"
     + "  %f = load atomic i64, ptr %w1 seq_cst, align 8\n  %go = icmp ne i64 %f, 0\n"
     + "  br i1 %go, label %out, label %loop\nout:\n  ret i32 0\n}\n"
+    # table: a counter to raise, how many must have come
+    + HEAD.format("gather") + WORD.format(0, "ptr") + WORD.format(1, "i64")
+    + "  %o = atomicrmw add ptr %w0, i64 1 seq_cst\n  br label %loop\nloop:\n"
+    + "  %f = load atomic i64, ptr %w0 seq_cst, align 8\n  %go = icmp sge i64 %f, %w1\n"
+    + "  br i1 %go, label %out, label %loop\nout:\n  ret i32 0\n}\n"
 )
-NAMES = ("nothing", "fail", "count", "bounds", "move", "call", "meet")
+NAMES = ("nothing", "fail", "count", "bounds", "move", "call", "meet", "gather")
 LIBRARY = native.load(KERNELS, NAMES)
 
 
 @pytest.fixture(autouse=True)
 def threads():
-    """Every test may change the number of threads; each starts with two."""
+    """Every test may change the number of threads; each starts with two.  A lost chunk is a hang: end it."""
     pool = runtime().pool
     before = pool.num_threads
     pool.set_num_threads(2)
+    faulthandler.dump_traceback_later(120, exit=True)
     yield pool
+    faulthandler.cancel_dump_traceback_later()
     pool.set_num_threads(before)
 
 
@@ -323,7 +332,7 @@ def test_every_chunk_exactly_once_whatever_the_timing(threads, threads_now):
     threads.set_num_threads(threads_now)
     counts = np.zeros(64, np.float32)
     plans = [one_kernel("count", [at(counts)], n=64, chunks=1 + k) for k in range(9)]
-    plans += [one_kernel("count", [at(counts)], n=64, chunks=2 + k % 11, steps=40) for k in range(3)]
+    plans += [one_kernel("count", [at(counts)], n=64, chunks=chunks, steps=40) for chunks in (2, 5, 64)]
     run, total = runtime().run, 0
     while total < 60_000:
         for k, plan in enumerate(plans):
@@ -348,17 +357,21 @@ def test_the_number_of_threads_may_change_at_any_time(threads):
     assert threads.num_threads == 256
 
 
-def test_a_job_is_shared(threads):
-    """Two chunks that wait for each other end only if two threads run them at once."""
-    flags = np.zeros(1, np.int64)
-    made = PlanBuilder()
-    other = PlanBuilder()
-    made.kernel(LIBRARY.address("meet"), made.table([at(flags), at(flags)]), 2, chunks=2)
-    assert runtime().run(made.build().address) == OK and flags[0] == 2
-    # and the caller sleeps until the other's chunk is done
+@pytest.mark.parametrize("threads_now", [2, 7])
+def test_all_threads_come_even_from_sleep(threads, threads_now):
+    """Chunks that wait for each other end only if each has a thread of its own."""
+    threads.set_num_threads(threads_now)
+    counter = np.zeros(1, np.int64)
+    plan = one_kernel("gather", [at(counter), threads_now], n=threads_now, chunks=threads_now)
+    for pause in (0, 0.001, 0.02, 0.02):
+        time.sleep(pause)
+        counter[0] = 0
+        assert runtime().run(plan.address) == OK and counter[0] == threads_now
+
+
+def test_the_caller_waits_for_the_other_s_chunk_however_long_it_takes():
     gate, done = np.zeros(2, np.int64), []
-    other.kernel(LIBRARY.address("meet"), other.table([at(gate), at(gate) + 8]), 2, chunks=2)
-    plan = other.build()
+    plan = one_kernel("meet", [at(gate), at(gate) + 8], n=2, chunks=2)
     caller = threading.Thread(target=lambda: done.append(runtime().run(plan.address)))
     caller.start()
     while gate[0] < 2:

@@ -126,29 +126,32 @@ try:
 again:
   call void asm sideeffect "$PAUSE", ""()
   br label %try
-mine:
+mine:                                       ; a fork at any point finds a setting to restore, or none changed
   %old = load i64, ptr @single_count
   %new = add i64 %old, %delta
-  store i64 %new, ptr @single_count
   %from_none = icmp eq i64 %old, 0
   %to_none = icmp eq i64 %new, 0
   br i1 %from_none, label %first, label %later
 first:
   %user = call i32 %get()
   store i32 %user, ptr @single_saved
+  store atomic i64 %new, ptr @single_count release, align 8
   %is_one = icmp eq i32 %user, 1
   br i1 %is_one, label %unlock, label %lower
 lower:
   call void %set(i32 1)
   br label %unlock
 later:
-  br i1 %to_none, label %last, label %unlock
+  br i1 %to_none, label %last, label %count
 last:
   %saved = load i32, ptr @single_saved
   %was_one = icmp eq i32 %saved, 1
-  br i1 %was_one, label %unlock, label %raise
+  br i1 %was_one, label %count, label %raise
 raise:
   call void %set(i32 %saved)
+  br label %count
+count:
+  store atomic i64 %new, ptr @single_count release, align 8
   br label %unlock
 unlock:
   store atomic i64 0, ptr @single_lock release, align 8

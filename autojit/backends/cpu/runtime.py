@@ -471,7 +471,7 @@ class Runtime:
         self.blas = blas.find()
         put = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address("set_api"))
         for i, name in enumerate(_API):
-            put(i, self._c_function(name))
+            put(i, self._c_function(name, library))
         self.run = native.builtin(library.address("run"), "run", "Run a plan on these arguments.")
         self.bind = native.builtin(library.address("bind"), "bind", "Give a plan its arguments.")
         self.run_bound = native.builtin(library.address("run_bound"), "run_bound",
@@ -479,7 +479,10 @@ class Runtime:
         self.run_plan = library.address("run_plan")
         self.pool = pool.Pool(library.address, config.num_threads)
 
-    def _c_function(self, name: str) -> int | None:
+    def _c_function(self, name: str, library: native.Library) -> int | None:
+        if name == "yield":
+            found = pool.yielding()
+            return library.address("pool_started") if found is None else _address(found)
         if name == "ndarray":
             return _array_type()
         if name in ("TypeError", "ValueError"):
@@ -487,7 +490,11 @@ class Runtime:
         if name.startswith("blas_"):
             return getattr(self.blas, name[5:], 0) or None
         source = ctypes if name in ("memset", "memmove") else ctypes.pythonapi
-        return ctypes.cast(getattr(source, name), ctypes.c_void_p).value
+        return _address(getattr(source, name))
+
+
+def _address(function: Any) -> int | None:
+    return ctypes.cast(function, ctypes.c_void_p).value
 
 
 def _array_type() -> int | None:

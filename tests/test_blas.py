@@ -1,0 +1,261 @@
+"""Products in the native runtime: every way to reach a BLAS, every split, and the user's thread setting."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from autojit.backends.cpu import blas
+from autojit.backends.cpu.blas import BATCH, COLUMNS, ROWS, Split
+from autojit.backends.cpu.runner import PlanBuilder
+from autojit.backends.cpu.runtime import OK, runtime
+
+TYPES = {"f32": np.float32, "f64": np.float64}
+FOUND = blas.find()
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    pool = runtime().pool
+    before = pool.num_threads
+    pool.set_num_threads(2)
+    yield pool
+    pool.set_num_threads(before)
+
+
+def fortran(monkeypatch):
+    """Products go through SciPy's capsules."""
+    monkeypatch.setattr(blas, "_found", [blas._of_scipy()])
+
+
+def narrow(monkeypatch):
+    """Products go through the C interface with 32-bit integers."""
+    import ctypes
+    import glob
+
+    import scipy
+
+    files = glob.glob(os.path.join(scipy.__path__[0], "..", "scipy.libs", "*openblas*"))
+    found = blas._of_library(ctypes.CDLL(files[0]), "scipy") if files else None
+    if found is None or found.integers != 32:
+        pytest.skip("SciPy brings no BLAS with 32-bit integers")
+    monkeypatch.setattr(blas, "_found", [found])
+
+
+def nothing(monkeypatch):
+    """There is no BLAS at all."""
+    monkeypatch.setattr(blas, "_found", [None])
+
+
+def as_found(monkeypatch):
+    """Whatever this machine has."""
+
+
+ROADS = [as_found, fortran, narrow, nothing]
+
+
+class Problem:
+    """One product with padded rows, its plan and its expected result."""
+
+    def __init__(self, dtype, m, n, k, trans_a=False, trans_b=False, batch=1, alpha=1.0, beta=0.0, pad=3, split=None):
+        rng, kind = np.random.default_rng(m * n + k), TYPES[dtype]
+        self.a = rng.standard_normal((batch, *((k, m + pad) if trans_a else (m, k + pad)))).astype(kind)
+        self.b = rng.standard_normal((batch, *((n, k + pad) if trans_b else (k, n + pad)))).astype(kind)
+        self.c = rng.standard_normal((batch, m, n + pad)).astype(kind)
+        self.n, self.before = n, self.c.copy()
+        a = self.a[:, :, :m].swapaxes(1, 2) if trans_a else self.a[:, :, :k]
+        b = self.b[:, :, :k].swapaxes(1, 2) if trans_b else self.b[:, :, :n]
+        self.expected = alpha * (a.astype(np.float64) @ b.astype(np.float64))
+        if beta:
+            self.expected = self.expected + beta * self.c[:, :, :n].astype(np.float64)
+        else:
+            self.c[:, :, :n] = np.nan
+        made = PlanBuilder()
+        slots = [made.argument() for _ in range(3)]
+        made.gemm(dtype, m, n, k, *slots, trans_a=trans_a, trans_b=trans_b, lda=self.a.shape[2] or 1,
+                  ldb=self.b.shape[2] or 1, ldc=max(1, n + pad), batch=batch, stride_a=self.a[0].size,
+                  stride_b=self.b[0].size, stride_c=self.c[0].size, alpha=alpha, beta=beta, split=split)
+        self.plan = made.build()
+        self.tolerance = (1e-5 if dtype == "f32" else 1e-14) * max(1, k) ** 0.5 * 4
+
+    def run(self):
+        addresses = (x.ctypes.data for x in (self.a, self.b, self.c))
+        assert runtime().run(self.plan.address, *addresses) == OK
+
+    def check(self):
+        self.run()
+        np.testing.assert_allclose(self.c[:, :, :self.n], self.expected, rtol=self.tolerance, atol=self.tolerance)
+        assert (self.c[:, :, self.n:] == self.before[:, :, self.n:]).all()
+
+
+SHAPES = [(1, 1, 1), (3, 5, 7), (1, 9, 4), (9, 1, 4), (1, 1, 6), (16, 17, 33), (4, 4, 0), (1, 3, 0), (0, 3, 2),
+          (3, 0, 2), (40, 3, 50)]
+
+
+@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.__name__)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_products_of_every_kind(dtype, road, monkeypatch):
+    road(monkeypatch)
+    splits = itertools.cycle([None, Split(BATCH, 2, 1, True), Split(ROWS, 2, 4, False), Split(COLUMNS, 3, 16, True)])
+    for m, n, k in SHAPES:
+        for trans_a, trans_b, batch in itertools.product((False, True), (False, True), (1, 3)):
+            for alpha, beta, pad in ((1.0, 0.0, 0), (1.0, 1.0, 3), (-2.0, 0.5, 1), (0.5, 0.0, 2)):
+                Problem(dtype, m, n, k, trans_a, trans_b, batch, alpha, beta, pad, next(splits)).check()
+
+
+@pytest.mark.parametrize("axis", [BATCH, ROWS, COLUMNS])
+@pytest.mark.parametrize("m, n, k, batch", [(64, 256, 784, 1), (130, 70, 65, 3), (1, 700, 300, 1), (700, 1, 300, 2)])
+def test_splits_agree_with_the_whole(m, n, k, batch, axis):
+    for chunks, align in ((2, 1), (5, 16), (9, 4)):
+        Problem("f32", m, n, k, batch=batch, split=Split(axis, chunks, align, True)).check()
+
+
+@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.__name__)
+def test_nan_goes_where_it_belongs(road, monkeypatch):
+    """A zero does not hide a NaN or an infinity of the other factor, in no interface and no shape."""
+    road(monkeypatch)
+    for dtype, (m, n) in itertools.product(TYPES, ((3, 4), (1, 4), (3, 1), (1, 1), (40, 40))):
+        for bad in (np.nan, np.inf):
+            problem = Problem(dtype, m, n, 5)
+            problem.a[:] = 0
+            problem.b[0, 2, 0] = bad
+            problem.run()
+            c = problem.c[0, :, :n]
+            assert np.isnan(c[:, 0]).all() and not np.isnan(c[:, 1:]).any()
+            problem.b[:] = 0
+            problem.a[0, 0, 2] = bad
+            problem.run()
+            assert np.isnan(c[0]).all() and not np.isnan(c[1:]).any()
+
+
+def test_leading_dimensions_are_checked():
+    made = PlanBuilder()
+    for wrong in ({"lda": 4}, {"ldb": 5}, {"ldc": 5}, {"lda": 3, "trans_a": True}, {"ldb": 4, "trans_b": True}):
+        with pytest.raises(ValueError, match="leading dimensions"):
+            made.gemm("f32", 4, 6, 5, 0, 0, 0, **wrong)
+    with pytest.raises(ValueError, match="f16"):
+        made.gemm("f16", 4, 6, 5, 0, 0, 0)
+    with pytest.raises(ValueError):
+        made.gemm("f32", 4, -6, 5, 0, 0, 0)
+
+
+# ---------------------------------------------------------------- which library, which routine, which split
+
+
+def test_numpy_s_own_library_is_found_without_scipy_or_numba():
+    program = ("import sys; from autojit.backends.cpu import blas; found = blas.find(); assert found, found\n"
+               "assert not {'scipy', 'numba', 'llvmlite'} & set(sys.modules); print(found.fortran, found.name)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("False ")
+
+
+def test_integers_too_wide_for_the_library_take_the_loops(monkeypatch):
+    fortran(monkeypatch)
+    assert blas.routine("f32", 2, 2, 2, 1 << 31)[0] == blas.LOOPS
+    assert blas.routine("f64", 2, 2, 2, 2)[0] == blas.FORTRAN32 + 1
+    nothing(monkeypatch)
+    assert blas.routine("f64", 2, 2, 2, 2) == (blas.LOOPS + 1, 0)
+    assert blas.find() is None
+
+
+@pytest.mark.parametrize("shape, batch, threads_now, axis, chunks", [
+    ((64, 256, 784), 1, 2, COLUMNS, 4), ((784, 256, 64), 1, 2, ROWS, 4), ((512, 128, 128), 1, 2, ROWS, 4),
+    ((64, 10, 256), 1, 2, BATCH, 1), ((64, 64, 64), 1, 2, BATCH, 1), ((64, 64, 32), 32, 2, BATCH, 4),
+    ((512, 512, 512), 3, 2, ROWS, 4), ((512, 512, 512), 1, 1, BATCH, 1), ((33, 33, 4096), 1, 2, BATCH, 1),
+    ((1000, 1, 1000), 1, 2, ROWS, 4), ((1, 50, 100000), 1, 2, BATCH, 1), ((1024, 1024, 1024), 1, 64, ROWS, 32),
+    ((96, 96, 4096), 1, 2, ROWS, 2)])
+def test_the_split_follows_the_size(shape, batch, threads_now, axis, chunks):
+    split = blas.choose("f32", *shape, batch, threads_now)
+    assert (split.axis, split.chunks) == (axis, chunks), split
+
+
+def test_a_library_that_threads_by_itself_and_cannot_be_told_is_left_alone(monkeypatch):
+    fortran(monkeypatch)
+    assert blas.choose("f32", 512, 512, 512, 1, 2).chunks == 1
+    assert blas.choose("f32", 32, 32, 32, 64, 2).chunks > 1
+
+
+# ---------------------------------------------------------------- the user's number of threads
+
+settable = pytest.mark.skipif(FOUND is None or not FOUND.set_threads, reason="the BLAS's threads cannot be set")
+
+
+@pytest.fixture
+def two():
+    before = FOUND.threads()
+    FOUND.limit_threads(2)
+    yield
+    FOUND.limit_threads(before)
+
+
+@settable
+def test_products_run_single_threaded_and_give_the_setting_back(two):
+    problem = Problem("f32", 400, 400, 400, batch=8, split=Split(ROWS, 4, 4, True))
+    during, stop = set(), threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            during.add(FOUND.threads())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(20):
+        problem.run()
+        if 1 in during:
+            break
+    stop.set()
+    watcher.join()
+    assert 1 in during and FOUND.threads() == 2
+
+
+@settable
+def test_callers_at_once_give_the_setting_back(two):
+    problems = [Problem("f32", 80, 70, 60, split=Split(axis, 3, 4, True)) for axis in (ROWS, COLUMNS, BATCH, ROWS)]
+
+    def caller(problem):
+        for _ in range(200):
+            problem.check()
+
+    callers = [threading.Thread(target=caller, args=(p,)) for p in problems]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join(60)
+    assert FOUND.threads() == 2
+
+
+@settable
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_in_the_middle_of_a_product(two):
+    large = Problem("f32", 300, 300, 300, split=Split(ROWS, 4, 4, True))
+    stop = threading.Event()
+
+    def keep_busy():
+        while not stop.is_set():
+            large.run()
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    setting = FOUND.threads()
+                    Problem("f32", 200, 100, 100, split=Split(ROWS, 4, 4, True)).check()
+                    status = 0 if (setting, FOUND.threads()) == (2, 2) else 2
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        busy.join(20)
