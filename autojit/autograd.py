@@ -1,7 +1,20 @@
-"""`autojit.autograd`: gradients on request, modes, custom functions."""
+"""`autojit.autograd`: gradients on request, modes, custom functions, anomaly detection."""
 
+from .eager.anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .eager.autograd import backward_function as backward
 from .eager.autograd import grad
+from .eager.function import Function, FunctionCtx, once_differentiable
 from .eager.modes import enable_grad, inference_mode, no_grad, set_grad_enabled
+from .eager.tensor import Tensor as Variable
 
-__all__ = ["backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled"]
+
+class function:
+    """torch's `autograd.function` module."""
+
+    Function = Function
+    FunctionCtx = FunctionCtx
+    once_differentiable = staticmethod(once_differentiable)
+
+
+__all__ = ["Function", "FunctionCtx", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad", "inference_mode",
+           "is_anomaly_enabled", "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled"]

@@ -12,12 +12,12 @@ from typing import Any
 from weakref import ref
 
 from ..dtypes import FLOAT
-from ..errors import internal
+from ..errors import internal, user_place
 from ..ir.graph import Node
 from .evaluate import pend
 from .state import state
 from .storage import Storage
-from .tape import Output, Record, Saved
+from .tape import Output, Record, Saved, short
 from .template import Template, template
 from .tensor import Tensor, new, value, view_of
 
@@ -77,10 +77,13 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
         outs = [_view(args[0], c, a) for c, a in zip(t.chains, t.outs)]
         if not t.single:
             for k, out in enumerate(outs):
-                out.several = f"Output {k} of {t.label}"
+                out.several = f"Output {k} of {short(t.label)}"
     else:
         given = nodes if None not in nodes else [n for n in nodes if n is not None]
         outs = [_result(n, record is not None) for n in t.forward(given)]
+        if state.anomaly is not None:
+            for k, out in enumerate(outs):
+                state.anomaly.check(value(out), t.label, f"{k}th output of the forward pass", user_place())
     if record is not None:
         _attach(record, outs, t)
     return outs[0] if t.single else tuple(outs)

@@ -159,15 +159,18 @@ class Flow:
                     continue
                 cts = [self.arrive(r, ct)]
             else:
-                cts = [None] * len(r.template.outs if r.template is not None else r.avals)
+                cts = [None] * r.count
                 for o in ports:
                     ct = self.cts.pop(o, None)
                     if ct is not None:
                         cts[o.index] = self.arrive(o, ct)
                 if not any(c is not None for c in cts):
                     continue
-            for e, g in zip(r.edges, mode.pull(r, cts)):
+            for k, (e, g) in enumerate(zip(r.edges, mode.pull(r, cts))):
                 if e is not None and g is not None:
+                    if state.anomaly is not None:
+                        n = value(g[0]) if isinstance(g[0], Tensor) else g[0]
+                        state.anomaly.check(n, r.name(), f"{k}th output", r.place)
                     self.add(e, g)
         for e in list(self.cts):
             self.arrive(e, self.cts[e])
@@ -323,8 +326,9 @@ def gradients(roots: Sequence[Tensor], cts: Sequence[Tensor | None], inputs: Seq
     """Gradients of `roots` with respect to `inputs`, as tensors; None where no path leads (if allowed)."""
     sweep = Sweep(roots, cts, inputs)
     targets = sweep.targets or []
-    if not allow_unused and any(t not in sweep.seen for t in targets):
-        raise _unused()
+    for k, t in enumerate(targets):
+        if t not in sweep.seen and not allow_unused:
+            raise _unused(k)
     sweep.check()
     found: list[Any]
     if create:
@@ -347,12 +351,12 @@ def gradients(roots: Sequence[Tensor], cts: Sequence[Tensor | None], inputs: Seq
         if g is None and e in sweep.seen and not custom:
             found[k] = wrap(full(0, inputs[k].aval.shape, inputs[k].aval.dtype))
         elif g is None and not allow_unused:
-            raise _unused()
+            raise _unused(k)
     if not retain:
         sweep.free()
     return found
 
 
-def _unused() -> RuntimeError:
-    return explain(RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
+def _unused(k: int) -> RuntimeError:
+    return explain(RuntimeError(f"The differentiated Tensor at index {k} appears to not have been used in the graph. Set "
                                 "allow_unused=True if this is the desired behavior."))

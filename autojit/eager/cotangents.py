@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autodiff.vjp import plus
+from ..errors import explain
 from ..ir.graph import Node, node
 from ..ir.primitive import REGISTRY, Primitive
 from ..ops.declare import full, zeros_like
 from .apply import apply, caller
 from .state import state
 from .tape import Output, Record, Saved, origin
-from .template import ALIAS, AS_VIEW, primitive_rule, template
+from .template import ALIAS, AS_VIEW, primitive_rule, scalar_type, template
 from .tensor import Tensor, new, value, wrap
 from .views import emit_node, put
 
@@ -39,14 +40,16 @@ class Mode:
         raise NotImplementedError
 
 
-def checked(result: Any, g: Tensor) -> Tensor:
+def checked(hook: Any, result: Any, g: Tensor) -> Tensor:
     """What a hook gave back.  Errors in torch's words."""
     if not isinstance(result, Tensor):
-        raise TypeError(f"expected Variable, but hook returned '{type(result).__name__}'")
-    if result.aval.shape != g.aval.shape:
-        raise RuntimeError("hook has changed the size of value")
+        raise explain(TypeError(f"expected Variable, but hook returned '{type(result).__name__}'"))
+    name = getattr(hook, "__name__", repr(hook))
     if result.aval.dtype is not g.aval.dtype:
-        raise RuntimeError("hook has changed the type of value")
+        raise explain(RuntimeError(f"hook '{name}' has changed the type of value (was torch.{scalar_type(g.aval.dtype)}Tensor got "
+                                   f"torch.{scalar_type(result.aval.dtype)}Tensor)"))
+    if result.aval.shape != g.aval.shape:
+        raise explain(RuntimeError(f"hook '{name}' has changed the size of value"))
     return result
 
 
@@ -72,7 +75,7 @@ class Symbolic(Mode):
             for hook in hooks:
                 result = hook(g)
                 if result is not None:
-                    g = checked(result, g)
+                    g = checked(hook, result, g)
         finally:
             state.grad = grad
         return value(g)
@@ -125,7 +128,7 @@ class Recorded(Mode):
         for hook in hooks:
             result = hook(ct)
             if result is not None:
-                ct = checked(result, ct)
+                ct = checked(hook, result, ct)
         return ct
 
     def pull(self, record: Record, cts: list[Pair | None]) -> Sequence[Pair | None]:
@@ -156,13 +159,13 @@ def unpack(record: Record, k: int, s: Any) -> Tensor:
         if s.aval.shape == () and (k < 0 or record.edges[k] is None):
             return wrap(s)
         t = wrap(s)
-        return _placed(t, _edge_of(record, k, t))
+        return placed(t, _edge_of(record, k, t))
     if s.leaf is not None:
         return s.leaf  # type: ignore[no-any-return]
     t = new(s.storage, s.storage.read(s).aval)
     t.cell, t.view, t.seen = s.cell, s.view, s.cell.version
     t.aval = value(t).aval
-    return _placed(t, _edge_of(record, k, t))
+    return placed(t, _edge_of(record, k, t))
 
 
 def _edge_of(record: Record, k: int, t: Tensor) -> Any:
@@ -183,7 +186,8 @@ def _output(record: Record, k: int) -> Any:
     return Output(record, k) if found is None else found
 
 
-def _placed(t: Tensor, edge: Any) -> Tensor:
+def placed(t: Tensor, edge: Any) -> Tensor:
+    """`t` at this place in the tape."""
     if edge is None:
         return t
     if origin(edge) is None:                              # a snapshot of a leaf: an alias of it in the tape

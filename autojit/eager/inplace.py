@@ -30,9 +30,9 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
     if edges is not None:
         check_writable(t)
     elif t.frozen and not state.inference:
-        raise explain(RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone "
-                                   "to get a normal tensor before doing inplace update.See "
-                                   "https://github.com/pytorch/rfcs/pull/17 for more details."))
+        raise explain(RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor "
+            "before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."))
     if t.view and any(prim.name == "expand" for prim, _ in t.view):
         raise overlapping()
     record = None
@@ -42,26 +42,35 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
     return write(t, n, record)
 
 
+_TWO_WAYS = ("Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both "
+             "the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
+             "outside (if you want the inplace to be tracked).")
+_SEVERAL = ("This view is the output of a function that returns multiple views. Such functions do not allow the output views to be "
+            "modified inplace. You should replace the inplace operation by an out-of-place one.")
+_CUSTOM = ("This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle "
+           "view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. "
+           "This behavior is forbidden. You can fix this by cloning the output of the custom Function.")
+
+
 def check_writable(t: Tensor) -> None:
-    """May a tensor be written while recording, when something of the operation requires grad?"""
+    """May a tensor be written while recording, when something of the operation requires grad?  RuntimeError in torch's words."""
     if t.base is not None:
-        if t.blind:
-            raise explain(RuntimeError(
-                "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use "
-                "case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
-                "inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if "
-                "you want the inplace to be tracked)."))
-        if t.several is not None:
-            raise explain(RuntimeError(
-                f"{t.several} is a view and is being modified inplace. This view is the output of a function that returns "
-                "multiple views. Such functions do not allow the output views to be modified inplace. You should replace the "
-                "inplace operation by an out-of-place one."))
+        if t.blind or t.several is not None or t.custom_view is not None:
+            raise explain(RuntimeError(_view_refusal(t)))
         if t.requires_grad and t.base.is_leaf:
             raise explain(RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation."),
                           hint="wrap the update in `with torch.no_grad():`, or work on a clone()")
     if t.requires_grad and t.is_leaf:
         raise explain(RuntimeError("a leaf Variable that requires grad is being used in an in-place operation."),
                       hint="wrap the update in `with torch.no_grad():`, or work on a clone()")
+
+
+def _view_refusal(t: Tensor) -> str:
+    if t.blind:
+        return ("A view was created in no_grad mode and is being modified inplace with grad mode enabled. "
+                + (_TWO_WAYS if t.several is None else _SEVERAL))
+    what = t.several if t.several is not None else t.custom_view
+    return f"{what} is a view and is being modified inplace. {_SEVERAL if t.several is not None else _CUSTOM}"
 
 
 def layout_of(t: Tensor) -> tuple[tuple[int, ...], int]:
@@ -98,6 +107,7 @@ def write(t: Tensor, new: Node, record: Record | None) -> Tensor:
     bump(t)
     s.taped = record is not None or (e is not None and e is not t)
     if record is not None:
+        t.cell.by = record.template.label if base is None else "CopySlices"
         if base is not None:
             record.edges = (base.edge(), *record.edges[1:])
             record.slices = (t.view[len(base.view):], base.aval)

@@ -23,16 +23,18 @@ from .state import state
 
 
 class Cell:
-    """A version: moved by every write.  Remembers the instruction that wrote last."""
+    """A version: moved by every write.  Remembers the instruction that wrote last, and the function's name if it was recorded."""
 
-    __slots__ = ("version", "code", "lasti")
+    __slots__ = ("version", "code", "lasti", "by")
 
     version: int
     code: CodeType | None
     lasti: int
+    by: str | None
 
     def __init__(self, version: int = 0) -> None:
-        self.version, self.code, self.lasti = version, None, 0
+        self.version, self.lasti = version, 0
+        self.code = self.by = None
 
 
 class Storage(Cell):
@@ -52,7 +54,7 @@ class Storage(Cell):
 
     def __init__(self, value: Node | None, mem: Any = None, taped: bool = False) -> None:
         self.version = 0
-        self.code = self.strides = None
+        self.code = self.by = self.strides = None
         self.value, self.mem, self.taped = value, mem, taped
         self.trace = state.trace
 

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from types import CodeType
 from typing import Any
 
+from ..dtypes import FLOAT
 from ..errors import explain, place
 from ..ir.graph import Node
+from .state import state
 from .storage import Cell, Storage
 from .template import Chain, Template, along, scalar_type
 
@@ -23,7 +25,7 @@ class Saved:
     """A value that a rule reads: the leaf tensor itself (so that `x.data = t` is followed), or storage and view; and its
     version.  `node()` is what it holds *now*: what was recorded, unless `.data` or NumPy changed it."""
 
-    __slots__ = ("storage", "view", "cell", "version", "leaf")
+    __slots__ = ("storage", "view", "cell", "version", "leaf", "viewed")
 
     storage: Storage
     view: Chain
@@ -35,6 +37,7 @@ class Saved:
         self.storage, self.view, self.cell = t.storage, t.view, t.cell
         self.version = t.cell.version
         self.leaf = t if t.fn is None and t.req else None
+        self.viewed = t.base is not None
 
     def node(self) -> Node:
         t = self.leaf
@@ -95,10 +98,15 @@ class Record:
         return self._name or self.template.label  # type: ignore[no-any-return]
 
     @property
+    def count(self) -> int:
+        """How many results the call had."""
+        return len(self.template.outs)
+
+    @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """(function, which of its results) for each argument."""
-        return tuple([next_function(e) for e in self.edges if e is not None] if not self.custom else
-                     [next_function(e) for e in self.edges])
+        kinds = [None] * len(self.edges) if self.template is None else self.template.placeholders
+        return tuple([next_function(e) for e, p in zip(self.edges, kinds) if p is None or p.dtype.category >= FLOAT])
 
     @property
     def place(self) -> str:
@@ -127,7 +135,7 @@ class Record:
                 continue
             if k >= 0 and origin(self.edges[k]) is not None and origin(self.edges[k]).detached:
                 raise explain(RuntimeError(
-                    "Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(). This is not supported, "
+                    "Trying to use a saved tensor that has been detached in-place, i.e. with .detach_().This is not supported, "
                     "please use out-of-place `.detach()` instead"), hint=f"it was saved at {self.place}")
             if s.moved() is not None:
                 raise moved_error(self, k, s)
@@ -136,21 +144,39 @@ class Record:
         return f"<{self.name()} object at {hex(id(self))}>"
 
 
+def short(name: str) -> str:
+    """What error messages call a function: ExpBackward0 is Exp, MaxBackward1 is Max1."""
+    if name == "CopySlices":
+        return "torch::autograd::CopySlices"
+    return name.replace("Backward", "").removesuffix("0")
+
+
+def maker_of(record: Record, k: int, s: Saved) -> str:
+    """', which is output 0 of Exp,' for a saved value; nothing for a leaf.  torch names what made the tensor as it is now."""
+    if k < 0:
+        return f", which is output {~k} of {short(record.name())},"
+    edge = record.edges[k]
+    if origin(edge) is None:
+        return ""
+    if s.cell.by is not None:
+        return f", which is output 0 of {'AsStrided' if s.viewed else short(s.cell.by)},"
+    return f", which is output {edge.index if type(edge) is Output else 0} of {short(origin(edge).name())},"
+
+
 def moved_error(record: Record, k: int, s: Saved) -> RuntimeError:
     """The error that in-place users know, with the lines of the op and of the change."""
-    found = s.moved()
     n = s.node()
-    maker = record if k < 0 else record.edges[k]
-    of = ""
-    if k < 0 or origin(maker) is not None:
-        index = ~k if k < 0 else maker.index if type(maker) is Output else 0
-        of = f", which is output {index} of {origin(maker).name()},"
+    kind = "CPUBoolType" if n.dtype.name == "bool" else f"torch.{scalar_type(n.dtype)}Tensor"
     cell = s.cell if s.leaf is None else s.leaf.cell
-    e = RuntimeError(
-        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[torch.{scalar_type(n.dtype)}Tensor {list(n.shape)}]{of} is at version {found}; expected version {s.version} "
-        "instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
-        "torch.autograd.set_detect_anomaly(True).")
+    if state.anomaly is None:
+        advice = ("enable anomaly detection to find the operation that failed to compute its gradient, with "
+                  "torch.autograd.set_detect_anomaly(True, check_nan=False).")
+    else:
+        advice = ("the backtrace further above shows the operation that failed to compute its gradient. The variable in question "
+                  "was changed in there or anywhere later. Good luck!")
+    e = RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
+                     f"[{kind} {list(n.shape)}]{maker_of(record, k, s)} is at version {s.moved()}; expected version {s.version} "
+                     f"instead. Hint: {advice}")
     if cell.code is not None:
         e.add_note(f"  changed at {place(cell.code, cell.lasti)}")
     return explain(e, where=record.place, hint="work on a copy: clone() the tensor before the operation that changes it, "

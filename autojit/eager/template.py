@@ -8,13 +8,13 @@ confused with what the user passed (`x * x.detach()` has one node twice).  Never
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..autodiff.vjp import Cotangent, masked, reverse_masked
-from ..dtypes import FLOAT, DType
-from ..ir.aval import Aval
-from ..ir.graph import Node, node, placeholder
+from ..dtypes import FLOAT, DType, bool_
+from ..ir.aval import Aval, aval
+from ..ir.graph import Node, linearise, node, placeholder, substitute
 from ..ir.primitive import BUFFER, LEAF, PLACEHOLDER, Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import cast, spread
@@ -140,8 +140,18 @@ class Template:
                 found = self.op.pull(tuple(bare), tuple(known), self.placeholders, self.static)
             return [None if g is None or not need else masked(g) for g, need in zip(found, self.needs)]
         known_as = {o: k for o, k in zip(outs, known) if o.prim.kind != LEAF}
-        grads = iter(reverse_masked(outs, cts, wanted, known_as))
+        grads = self._by_results(reverse_masked(outs, cts, wanted, known_as), known_as)
         return [next(grads) if need else None for need in self.needs]
+
+    def _by_results(self, grads: Sequence[Cotangent | None], known: dict[Node, Node]) -> Iterator[Cotangent | None]:
+        """Where a rule computes again a result that is an index (of max, of sort), it reads that result, as torch's does."""
+        indices = {o: k for o, k in known.items() if o.dtype.category < FLOAT} if len(self.outs) > 1 else {}
+        for g in grads:
+            if g is None or not indices:
+                yield g
+            else:
+                there = [n for n in g if n is not None]
+                yield (*substitute(there, dict(indices)), *[None] * (2 - len(there)))  # type: ignore[misc]
 
     def pull(self, pattern: tuple[Any, ...]) -> Pull:
         """The reverse for cotangents of this pattern: for each result None (none came), False (plain) or True (masked)."""
@@ -151,8 +161,6 @@ class Template:
         return p
 
     def _make_pull(self, pattern: tuple[Any, ...]) -> Pull:
-        from ..dtypes import bool_
-        from ..ir.aval import aval
         known = self.results[len(self.outs):]
         cts = [None if w is None else placeholder(a) for w, a in zip(pattern, self.outs)]
         masks = [placeholder(aval(a.shape, bool_, a.device)) if w else None for w, a in zip(pattern, self.outs)]
@@ -196,7 +204,6 @@ def scalar_type(d: DType) -> str:
 
 
 def _leaves(nodes: Sequence[Node]) -> set[Node]:
-    from ..ir.graph import linearise
     return {n for n in linearise(nodes) if n.prim is PLACEHOLDER or n.prim is BUFFER}
 
 

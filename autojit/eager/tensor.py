@@ -17,7 +17,7 @@ from ..ir.graph import Node, node
 from .state import state
 from .storage import Cell, Storage, memory
 from .tape import Output, Record, origin
-from .template import AS_VIEW, Chain, template
+from .template import AS_VIEW, Chain, scalar_type, template
 
 
 class Size(tuple[int, ...]):
@@ -51,7 +51,7 @@ class Tensor:
     leaf.  req: a leaf that wants a gradient.  seen: the version at which `fn` was right (views are rebuilt lazily).
 
     Rare: _grad, hooks, blind (a view made while not recording), several (one of many views of an op), post (hooks after
-    accumulation), frozen (made in inference mode)."""
+    accumulation), frozen (made in inference mode), custom_view (an input or a view that a custom function returned)."""
 
     __slots__ = ("storage", "aval", "cell", "view", "base", "fn", "seen", "req", "__dict__", "__weakref__")
 
@@ -68,6 +68,7 @@ class Tensor:
     post: Any = None
     blind = False
     several: str | None = None
+    custom_view: str | None = None
     frozen = False
     _retaining = False
     __array_priority__ = 1000
@@ -122,6 +123,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if value and self.aval.dtype.category < FLOAT:
+            raise explain(RuntimeError("only Tensors of floating point and complex dtype can require gradients"), hint=_FLOAT_HINT)
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -137,9 +140,11 @@ class Tensor:
                     "subgraph that doesn't require differentiation use var_no_grad = var.detach()."))
             return self
         if requires_grad:
-            check_floating(self.aval.dtype)
+            if self.aval.dtype.category < FLOAT:
+                raise explain(RuntimeError("only Tensors of floating point dtype can require gradients"), hint=_FLOAT_HINT)
             if self.frozen and not state.inference:
-                raise explain(RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."))
+                raise explain(RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not "
+                                           "allowed."))
         self.req = bool(requires_grad)
         return self
 
@@ -210,11 +215,11 @@ class Tensor:
     def detach_(self) -> Tensor:
         """Forget the history, in place.  Views cannot."""
         if self.base is not None:
-            raise explain(RuntimeError("Can't detach views in-place. Use detach() instead. If you are using "
-                                       "DistributedDataParallel (DDP) for training, and gradient_as_bucket_view is set as True, "
-                                       "gradients are views of DDP buckets, and hence detach_() cannot be called on these "
-                                       "gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
-                                       "torch/optim/optimizer.py as a solution."))
+            raise explain(RuntimeError(
+                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, "
+                "and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be "
+                "called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
+                "torch/optim/optimizer.py as the solution."))
         if type(self.fn) is Record:
             self.fn.detached = True
         self.fn, self.req = None, False
@@ -229,8 +234,8 @@ class Tensor:
     def data(self, t: Tensor) -> None:
         if not isinstance(t, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(t).__name__}")
-        if t.aval.dtype is not self.aval.dtype and self.requires_grad:
-            check_floating(t.aval.dtype)
+        if t.aval.dtype.category < FLOAT and self.requires_grad:
+            raise explain(RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype"))
         if self.cell is self.storage:
             self.cell = Cell(self.cell.version)
             self.seen = self.cell.version
@@ -318,18 +323,16 @@ class Device:
         return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
 
 
-def check_floating(d: DType) -> None:
-    """Only floating tensors may want a gradient.  RuntimeError in torch's words."""
-    if d.category < FLOAT:
-        raise explain(RuntimeError("only Tensors of floating point and complex dtype can require gradients"),
-                      hint="make it floating: tensor([1., 2.]), x.float(), or dtype=torch.float32")
+_FLOAT_HINT = "make it floating: tensor([1., 2.]), x.float(), or dtype=torch.float32"
 
 
 def _refuse_grad(own: Aval, given: Aval) -> None:
     if given.dtype is not own.dtype:
         raise explain(RuntimeError(
             f"attempting to assign a gradient with dtype '{_word(given.dtype)}' to a tensor with grad_dtype "
-            f"'{_word(own.dtype)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype)."))
+            f"'{scalar_type(own.dtype)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype). You can "
+            "set the tensor's grad_dtype attribute with a specific dtype, or None to allow any dtype. Set grad_dtype with caution. "
+            "Diverging the dtypes of a tensor and its gradient may break downstream systems that assume they match."))
     raise explain(RuntimeError(f"attempting to assign a gradient of size '{list(given.shape)}' to a tensor of size "
                                f"'{list(own.shape)}'. Please ensure that the gradient and the tensor are the same size"))
 
