@@ -1,0 +1,257 @@
+"""Exponentials, logarithms and hyperbolics of float32, without branches.
+
+In: a float32.  Out: the value of the function, at most 2 ulp off, right at NaN, Inf, -0 and
+denormals.  Never branches, never calls libm.
+
+Coefficients are minimax fits of the named remainder, highest power first (perf/vecmath_fit.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autojit.backends.cpu.vecmath.core import (
+    bits,
+    copysign,
+    fabs,
+    fma,
+    from_bits,
+    horner,
+    inline,
+    select,
+)
+
+f4 = np.float32
+i4 = np.int32
+
+
+def floats(*values: float) -> tuple[np.float32, ...]:
+    return tuple(map(f4, values))
+
+
+ZERO, HALF, ONE, TWO = floats(0.0, 0.5, 1.0, 2.0)
+INF, NAN = floats(np.inf, np.nan)
+# Adding 1.5 * 2**23 rounds to an integer and leaves it in the low bits of the pattern.
+MAGIC = f4(12582912.0)
+LOG2_E, LN2, LN2_TAIL = floats(1.442695, 0.6931472, -1.9046542e-09)
+LOG2_E_TAIL = f4(1.925963e-08)
+LOG10_E, LOG10_E_TAIL = floats(0.4342945, -1.010305e-08)
+LOG10_2, LOG10_2_TAIL = floats(0.30103, -1.4320989e-08)
+LEAST_NORMAL = f4(1.1754944e-38)
+TINY = f4(2.0**-25)
+
+BIAS = i4(126 << 23)  # the exponential's polynomials are doubled: e**x = (2 p) * 2**(k - 1)
+_BIAS_UP = i4((126 + 64) << 23)
+_DOWN = f4(2.0**-64)
+_SQRT_HALF_BITS = i4(0x3F3504F3)
+_ONE_BITS = i4(127 << 23)
+_TWO_BITS = i4(128 << 23)
+
+_EXP = floats(
+    0.0014035608619451523, 0.008372287265956402, 0.04166555032134056, 0.16666488349437714, 0.5, 1, 1
+)  # e**r, |r| <= ln2/2
+_EXP_DOUBLED = tuple(TWO * c for c in _EXP)
+_EXP2_DOUBLED = tuple(TWO * c for c in floats(
+    0.00015326471475418657, 0.0013390806270763278, 0.009618505835533142, 0.05550359934568405,
+    0.24022647738456726, 0.6931471824645996, 1.0,
+))  # 2**r, |r| <= 1/2
+_EXPM1 = floats(
+    0.0013897845055907965, 0.008365971967577934, 0.04166685789823532, 0.16666549444198608, 0.5
+)  # (e**r - 1 - r) / r**2
+_LOG = floats(
+    0.0870044007897377, -0.14266785979270935, 0.14914464950561523, -0.16577665507793427,
+    0.19963102042675018, -0.2500133514404297, 0.3333390951156616, -0.5,
+)  # (log(1 + f) - f) / f**2, sqrt(1/2) <= 1 + f < sqrt(2)
+_LOG2 = floats(
+    0.12609770894050598, -0.2064456045627594, 0.21520398557186127, -0.23905621469020844,
+    0.28799328207969666, -0.36069944500923157, 0.4809072017669678, -0.7213473916053772,
+)  # (log2(1 + f) - f / ln2) / f**2
+_LOG10 = floats(
+    0.03794644773006439, -0.062135156244039536, 0.06477953493595123, -0.07196369022130966,
+    0.0866951197385788, -0.10858136415481567, 0.14476747810840607, -0.21714720129966736,
+)  # (log10(1 + f) - f / ln10) / f**2
+_SINH = floats(
+    2.782228648356977e-06, 0.0001984289410756901, 0.00833331048488617, 0.1666666716337204
+)  # (sinh(x) - x) / x**3 in x**2, |x| <= 1
+
+
+# --------------------------------------------------------------------------------- exponentials
+@inline
+def exp_parts(x):
+    """(2 e**r, k << 23) with x = k ln2 + r."""
+    t = fma(x, LOG2_E, MAGIC)
+    k = t - MAGIC
+    r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
+    return horner(r, _EXP_DOUBLED), i4(bits(t) << 23)
+
+
+@inline
+def _scale(double, k, small):
+    """double * 2**(k - 1); where small, in two steps, so that denormals are rounded once."""
+    scale = from_bits(i4(k + select(small, _BIAS_UP, BIAS)))
+    return double * scale * select(small, _DOWN, ONE)
+
+
+_EXP_HIGH, _EXP_LOW, _EXP_SMALL = floats(89.0, -104.0, -86.0)
+
+
+@inline
+def exp_f32(x):
+    x = select(x > _EXP_HIGH, _EXP_HIGH, x)
+    x = select(x < _EXP_LOW, _EXP_LOW, x)
+    double, k = exp_parts(x)
+    return _scale(double, k, x < _EXP_SMALL)
+
+
+_EXP2_HIGH, _EXP2_LOW, _EXP2_SMALL = floats(128.25, -150.5, -124.0)
+
+
+@inline
+def exp2_f32(x):
+    x = select(x > _EXP2_HIGH, _EXP2_HIGH, x)
+    x = select(x < _EXP2_LOW, _EXP2_LOW, x)
+    t = x + MAGIC
+    double = horner(x - (t - MAGIC), _EXP2_DOUBLED)
+    return _scale(double, i4(bits(t) << 23), x < _EXP2_SMALL)
+
+
+@inline
+def _expm1_parts(x):
+    """(e**r - 1, k << 23) with x = k ln2 + r."""
+    t = fma(x, LOG2_E, MAGIC)
+    k = t - MAGIC
+    r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
+    return fma(r * r, horner(r, _EXPM1), r), i4(bits(t) << 23)
+
+
+_EXPM1_LOW = f4(-18.0)
+
+
+@inline
+def expm1_f32(x):
+    y = select(x > _EXP_HIGH, _EXP_HIGH, x)
+    y = select(y < _EXPM1_LOW, _EXPM1_LOW, y)
+    q, k = _expm1_parts(y)
+    half = from_bits(i4(k + BIAS))  # 2**(k - 1), finite for k = 128
+    return select(fabs(x) < TINY, x, TWO * fma(half, q, half - HALF))
+
+
+@inline
+def exp_nonpositive(x):
+    x = select(x < _EXP_LOW, _EXP_LOW, x)
+    double, k = exp_parts(x)
+    return _scale(double, k, x < _EXP_SMALL)
+
+
+@inline
+def sigmoid_f32(x):
+    e = exp_nonpositive(-fabs(x))
+    top = select(x < ZERO, e, ONE)
+    return fma(-top, e / (ONE + e), top)
+
+
+@inline
+def softplus_f32(x):
+    return select(x < ZERO, ZERO, x) + log1p_f32(exp_nonpositive(-fabs(x)))
+
+
+# ---------------------------------------------------------------------------------- hyperbolics
+_TANH_HIGH, _TANH_LOW = floats(18.1, 0.55)  # the former is twice the least x whose tanh is 1
+_TANH = floats(
+    0.016437973827123642, -0.052672091871500015, 0.133207306265831, -0.3333294689655304
+)  # (tanh(x) - x) / x**3 in x**2, |x| <= 0.55
+
+
+@inline
+def tanh_f32(x):
+    size = fabs(x)
+    twice = TWO * size
+    double, k = exp_parts(select(twice > _TANH_HIGH, _TANH_HIGH, twice))
+    large = ONE - TWO / fma(double, from_bits(i4(k + BIAS)), ONE)
+    z = x * x
+    small = fma(size * z, horner(z, _TANH), size)
+    return copysign(select(size < _TANH_LOW, small, large), x)
+
+
+_SINH_HIGH, _QUARTER = floats(90.0, 0.25)
+_HALF_BIAS = i4(125 << 23)
+
+
+@inline
+def _half_exp(size):
+    """e**size / 2 for size >= 0: finite where sinh and cosh are."""
+    double, k = exp_parts(select(size > _SINH_HIGH, _SINH_HIGH, size))
+    return double * from_bits(i4(k + _HALF_BIAS))
+
+
+@inline
+def sinh_f32(x):
+    size = fabs(x)
+    h = _half_exp(size)
+    z = x * x
+    small = fma(size * z, horner(z, _SINH), size)
+    return copysign(select(size < ONE, small, h - _QUARTER / h), x)
+
+
+@inline
+def cosh_f32(x):
+    h = _half_exp(fabs(x))
+    return h + _QUARTER / h
+
+
+# ----------------------------------------------------------------------------------- logarithms
+_UP, _UP_BITS = f4(2.0**23), f4(23.0)
+
+
+@inline
+def _log_parts(x):
+    """(f, n) with x = (1 + f) * 2**n, for x > 0."""
+    tiny = x < LEAST_NORMAL
+    i = bits(select(tiny, x * _UP, x))
+    e = i4(i4(i - _SQRT_HALF_BITS) >> 23)
+    n = f4(e) - select(tiny, _UP_BITS, ZERO)
+    return from_bits(i4(i - i4(e << 23))) - ONE, n
+
+
+@inline
+def _log_ends(x, y):
+    """y for 0 < x < inf, else what a logarithm gives."""
+    return select(x > ZERO, select(x < INF, y, x), select(x == ZERO, -INF, NAN))
+
+
+@inline
+def _log_join(f, n):
+    return fma(n, LN2, f + fma(f * f, horner(f, _LOG), n * LN2_TAIL))
+
+
+@inline
+def log_f32(x):
+    f, n = _log_parts(x)
+    return _log_ends(x, _log_join(f, n))
+
+
+@inline
+def log2_f32(x):
+    f, n = _log_parts(x)
+    return _log_ends(x, n + fma(f, LOG2_E, f * fma(f, horner(f, _LOG2), LOG2_E_TAIL)))
+
+
+@inline
+def log10_f32(x):
+    f, n = _log_parts(x)
+    tail = fma(n, LOG10_2_TAIL, f * fma(f, horner(f, _LOG10), LOG10_E_TAIL))
+    return _log_ends(x, fma(n, LOG10_2, fma(f, LOG10_E, tail)))
+
+
+@inline
+def log1p_f32(x):
+    u = ONE + x
+    back = u - ONE
+    lost = (x - back) + (ONE - (u - back))
+    i = bits(u)
+    e = i4(i4(i - _SQRT_HALF_BITS) >> 23)
+    shift = i4(e << 23)
+    f = fma(HALF * lost, from_bits(i4(_TWO_BITS - shift)), from_bits(i4(i - shift)) - ONE)
+    y = select(x < INF, _log_join(f, f4(e)), x)
+    y = select(x > -ONE, y, select(x == -ONE, -INF, NAN))
+    return select(fabs(x) < TINY, x, y)

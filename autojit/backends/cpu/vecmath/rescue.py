@@ -1,0 +1,192 @@
+"""Rare arguments that need a slow path, without giving up vectors: rescues, and huge angles.
+
+In: a branch-free result that is wrong for rare arguments, and a scalar function that is right for
+them.  Out: an operation that loops vectorise: it tests a whole vector at once, and the lanes that
+need it, if any, go through the scalar function one by one.  Never calls libm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I32, _I64, _I128, _I192 = (ir.IntType(n) for n in (32, 64, 128, 192))
+_LANES = (2, 4, 8, 16, 32)
+_NO_EFFECTS = "memory(none)" if binding.llvm_version_info[0] >= 16 else "readnone"
+
+
+# ------------------------------------------------------------------------------------- rescues
+def rescue(name: str, slow: Any, limit: float) -> Any:
+    """The operation ``fix(x, y)``: y where \\|x\\| <= limit or x is not finite, else slow(x).
+
+    `slow` is a compiled function of one float.  LLVM's vectoriser learns from the attribute
+    ``vector-function-abi-variant`` which functions do the work of several calls at once; this is
+    how vector libraries of mathematics are hooked up, only that ours live in the same module.
+    """
+
+    def fix(typingctx: Any, x: Any, y: Any) -> Any:
+        if x not in (types.float32, types.float64) or x != y:
+            return None
+        typingctx.resolve_function_type(types.Dispatcher(slow), (x,), {})
+        compiled = slow.overloads[(x,)]
+
+        def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+            context.add_linking_libs([compiled.library])
+            fn = builder.module.globals.get(name)
+            if fn is None:
+                fn = _define(context, builder.module, name, compiled, args[0].type, limit)
+            return builder.call(fn, args)
+
+        return x(x, y), emit
+
+    return intrinsic(fix)
+
+
+def _define(
+    context: Any, module: ir.Module, name: str, compiled: Any, ty: ir.Type, limit: float
+) -> ir.Function:
+    """The scalar function and its vector variants, all in `module`."""
+    fn = _pure(module, name, ty)
+    builder = ir.IRBuilder(fn.append_basic_block("entry"))
+    x, y = fn.args
+    size = _fabs(builder, x)
+    finite = builder.fcmp_ordered("<", size, ir.Constant(ty, float("inf")))
+    huge = builder.and_(builder.fcmp_ordered(">", size, ir.Constant(ty, limit)), finite)
+    with builder.if_then(huge, likely=False):
+        _, exact = context.call_internal_no_propagate(
+            builder, compiled.fndesc, compiled.signature, [x]
+        )
+        builder.ret(exact)
+    builder.ret(y)
+    variants = [_define_vector(module, fn, lanes, limit) for lanes in _LANES]
+    maps = ",".join(
+        f"_ZGV_LLVM_N{lanes}vv_{name}({v.name})" for lanes, v in zip(_LANES, variants, strict=True)
+    )
+    set.add(fn.attributes, f'"vector-function-abi-variant"="{maps}"')
+    _keep(module, variants)
+    return fn
+
+
+def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float) -> ir.Function:
+    ty = ir.VectorType(fn.return_value.type, lanes)
+    variant = _pure(module, f"{fn.name}_v{lanes}", ty)
+    builder = ir.IRBuilder(variant.append_basic_block("entry"))
+    x, y = variant.args
+    huge = builder.fcmp_ordered(">", _fabs(builder, x), ir.Constant(ty, [limit] * lanes))
+    mask = builder.bitcast(huge, ir.IntType(lanes))
+    with builder.if_then(builder.icmp_unsigned("!=", mask, mask.type(0)), likely=False):
+        result = y
+        for lane in map(_I32, range(lanes)):
+            pair = [builder.extract_element(v, lane) for v in (x, y)]
+            result = builder.insert_element(result, builder.call(fn, pair), lane)
+        builder.ret(result)
+    builder.ret(y)
+    return variant
+
+
+def _pure(module: ir.Module, name: str, ty: ir.Type) -> ir.Function:
+    """An empty function (ty, ty) -> ty, without effects, that survives until vectorisation."""
+    fn = ir.Function(module, ir.FunctionType(ty, [ty, ty]), name)
+    fn.linkage = "weak_odr"
+    for attribute in ("noinline", "nounwind"):
+        fn.attributes.add(attribute)
+    for attribute in (_NO_EFFECTS, "willreturn"):
+        set.add(fn.attributes, attribute)  # llvmlite's own add refuses words it has not heard of
+    return fn
+
+
+def _keep(module: ir.Module, functions: list[ir.Function]) -> None:
+    """The variants are named in an attribute only: without this they would be dropped as unused."""
+    pointer = ir.IntType(8).as_pointer()
+    used = ir.GlobalVariable(module, ir.ArrayType(pointer, len(functions)), "llvm.compiler.used")
+    used.linkage, used.section = "appending", "llvm.metadata"
+    used.initializer = ir.Constant(used.value_type, [f.bitcast(pointer) for f in functions])
+
+
+def _fabs(builder: ir.IRBuilder, x: Any) -> Any:
+    ty = x.type
+    vector = isinstance(ty, ir.VectorType)
+    suffix = f"v{ty.count}{ty.element.intrinsic_name}" if vector else ty.intrinsic_name
+    fnty = ir.FunctionType(ty, [ty])
+    fn = cgutils.get_or_insert_function(builder.module, fnty, f"llvm.fabs.{suffix}")
+    return builder.call(fn, [x])
+
+
+# --------------------------------------------------------------------------------- huge angles
+def _two_over_pi(count: int) -> int:
+    """The first `count` binary digits of 2/pi, as an integer (Machin's formula)."""
+    one = 1 << (count + 64)
+
+    def arctan_inverse(n: int) -> int:
+        power, total, k = one // n, 0, 1
+        while power:
+            total += power // k if k % 4 == 1 else -(power // k)
+            power, k = power // (n * n), k + 2
+        return total
+
+    pi = 4 * (4 * arctan_inverse(5) - arctan_inverse(239))
+    return ((2 * one << count) // pi) & ((1 << count) - 1)
+
+
+_PAD, _DIGITS = 64, 1216
+_WINDOW = ir.Constant(ir.IntType(_PAD + _DIGITS), _two_over_pi(_DIGITS))
+_HALF_PI, _HALF_PI_TAIL = 1.5707963267948966, 6.123233995736766e-17
+
+
+@intrinsic
+def huge_angle(typingctx: Any, x: Any) -> Any:
+    """Payne and Hanek: (r, rest, n), x = r + rest + n pi/2 modulo 2 pi, \\|r\\| <= pi/4, 2**16 < x < inf.
+
+    With x = m * 2**e only the digits of 2/pi from place e-1 on matter, the others give whole turns;
+    192 of them leave 128 digits of the fraction, and no double comes nearer than 2**-62 to a
+    multiple of pi/2.
+    """
+    if x != types.float64:
+        return None
+    result = types.Tuple((types.float64, types.float64, types.int64))
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        fraction, quadrant = _turns(builder, args[0])
+        angle, rest = _times_half_pi(builder, fraction)
+        parts = (angle, rest, builder.trunc(quadrant, _I64))
+        return context.make_tuple(builder, result, parts)
+
+    return result(x), emit
+
+
+def _turns(b: ir.IRBuilder, x: Any) -> tuple[Any, Any]:
+    """x * 2/pi = quadrant + fraction * 2**-126, the fraction signed, both int128."""
+    pattern = b.bitcast(x, _I64)
+    mantissa = b.or_(b.and_(pattern, _I64((1 << 52) - 1)), _I64(1 << 52))
+    exponent = b.sub(b.lshr(pattern, _I64(52)), _I64(1075))
+    first = b.add(exponent, _I64(_PAD - 2))
+    shift = b.sub(_I64(_PAD + _DIGITS - 192), first)
+    digits = b.trunc(b.lshr(_WINDOW, b.zext(shift, _WINDOW.type)), _I192)
+    product = b.mul(b.zext(mantissa, _I192), digits)
+    turns = b.trunc(b.lshr(product, _I192(64)), _I128)
+    quadrant = b.lshr(b.add(turns, _I128(1 << 125)), _I128(126))
+    return b.sub(turns, b.shl(quadrant, _I128(126))), quadrant
+
+
+def _times_half_pi(b: ir.IRBuilder, fraction: Any) -> list[Any]:
+    """fraction * 2**-126 * pi/2 as a double and a rest, from its 64 leading digits."""
+    double = ir.DoubleType()
+    negative = b.icmp_signed("<", fraction, _I128(0))
+    size = b.select(negative, b.neg(fraction), fraction)
+    zeros = b.ctlz(size, ir.Constant(ir.IntType(1), 1))
+    top = b.trunc(b.lshr(b.shl(size, zeros), _I128(64)), _I64)
+    high = b.uitofp(b.and_(top, _I64(~0x7FF)), double)
+    low = b.uitofp(b.and_(top, _I64(0x7FF)), double)
+    half_pi, tail = double(_HALF_PI), double(_HALF_PI_TAIL)
+    small = b.fadd(b.fmul(high, tail), b.fmul(low, half_pi))
+    angle = b.fma(high, half_pi, small)
+    rest = b.fadd(b.fma(high, half_pi, b.fneg(angle)), small)
+    # 2**(64 - 126 - zeros), written as a bit pattern; zeros < 128
+    exponent = b.sub(_I64(1023 - 62), b.trunc(zeros, _I64))
+    scale = b.bitcast(b.shl(exponent, _I64(52)), double)
+    scale = b.select(negative, b.fneg(scale), scale)
+    return [b.fmul(part, scale) for part in (angle, rest)]

@@ -1,0 +1,178 @@
+"""Angles in float32: sin, cos, tan and the inverses, without branches.
+
+In: float32.  Out: the value of the function, at most 2 ulp off, for every argument: those beyond
+2**18 are reduced exactly by a rescue (see `rescue`).  sin and cos of one argument share the
+reduction and both polynomials: after inlining LLVM finds the common expressions.  Never calls libm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autojit.backends.cpu.vecmath.core import (
+    bits,
+    copysign,
+    fabs,
+    fma,
+    from_bits,
+    horner,
+    inline,
+    scalar,
+    select,
+    sqrt,
+)
+from autojit.backends.cpu.vecmath.exp32 import HALF, INF, MAGIC, ONE, TWO, ZERO, f4, floats, i4
+from autojit.backends.cpu.vecmath.rescue import huge_angle, rescue
+
+TWO_OVER_PI = f4(0.63661975)
+# pi/2 in three parts, each cut and not rounded: all have one sign, so that -0 reduces to -0. With
+# fused products the first step of the reduction is exact and the others lose half an ulp.
+_CUT, _CUT_TAIL, _CUT_REST = floats(1.5707962513, 7.54978942e-08, 5.39030253e-15)
+HALF_PI, HALF_PI_TAIL = floats(1.5707964, -4.371139e-08)
+LIMIT = 2.0**18
+
+_SIN = floats(-0.00019506693934090436, 0.008332100696861744, -0.16666653752326965)
+_COS = floats(2.4428762117167935e-05, -0.0013887290842831135, 0.04166664555668831, -0.5, 1.0)
+_TAN = floats(
+    0.004567430354654789, -0.000295293633826077, 0.011136718094348907, 0.021167360246181488,
+    0.054081860929727554, 0.1333247274160385, 0.3333335518836975,
+)  # (tan(r) - r) / r**3 in r**2, |r| <= pi/4
+_ASIN = floats(
+    0.04215814545750618, 0.024184858426451683, 0.045469142496585846, 0.074953094124794,
+    0.16666752099990845,
+)  # (asin(x) - x) / x**3 in x**2, |x| <= 1/2
+_ATAN = floats(
+    0.002920102793723345, -0.016365448012948036, 0.04320762678980827, -0.07551839202642441,
+    0.1066582202911377, -0.14211007952690125, 0.19993767142295837, -0.33333153152532577515,
+)  # (atan(x) - x) / x**3 in x**2, |x| <= 1
+
+
+@inline
+def _reduce(x):
+    """(r, n) with x = n pi/2 + r; n in the low bits of a pattern."""
+    t = fma(x, TWO_OVER_PI, MAGIC)
+    q = t - MAGIC
+    r = fma(q, -_CUT_REST, fma(q, -_CUT_TAIL, fma(q, -_CUT, x)))
+    return r, bits(t)
+
+
+@inline
+def _wave(r, n):
+    """sin(r + n pi/2)."""
+    z = r * r
+    sine = copysign(fma(r * z, horner(z, _SIN), r), r)  # of -0 it is -0
+    y = select((n & 1) == 0, sine, horner(z, _COS))
+    return from_bits(i4(bits(y) ^ i4(i4(n & 2) << 30)))
+
+
+@inline
+def _slope(r, rest, n):
+    """tan(r + rest + n pi/2)."""
+    z = r * r
+    y = r + fma(r * z, horner(z, _TAN), rest)
+    even = (n & 1) == 0
+    return select(even, y, -ONE) / select(even, ONE, y)
+
+
+@scalar
+def _sin_huge(x):
+    r, _, n = huge_angle(np.float64(abs(x)))
+    return copysign(ONE, x) * _wave(f4(r), i4(n))
+
+
+@scalar
+def _cos_huge(x):
+    r, _, n = huge_angle(np.float64(abs(x)))
+    return _wave(f4(r), i4(n + 1))
+
+
+@scalar
+def _tan_huge(x):
+    r, _, n = huge_angle(np.float64(abs(x)))
+    return copysign(ONE, x) * _slope(f4(r), f4(r - f4(r)), i4(n))
+
+
+_sin_fix = rescue("autojit_sin_f32_huge", _sin_huge, LIMIT)
+_cos_fix = rescue("autojit_cos_f32_huge", _cos_huge, LIMIT)
+_tan_fix = rescue("autojit_tan_f32_huge", _tan_huge, LIMIT)
+
+
+@inline
+def sin_f32(x):
+    r, n = _reduce(x)
+    return _sin_fix(x, _wave(r, n))
+
+
+@inline
+def cos_f32(x):
+    r, n = _reduce(x)
+    return _cos_fix(x, _wave(r, i4(n + 1)))
+
+
+_NEGATIVE_ZERO = f4(-0.0)
+
+
+@inline
+def tan_f32(x):
+    t = fma(x, TWO_OVER_PI, MAGIC)
+    q = t - MAGIC
+    high = fma(q, -_CUT, x)
+    r = fma(q, -_CUT_TAIL, high)
+    tail = high - r  # exact unless r is the smaller one, and then it is nothing that matters
+    lost = select(fabs(r) > fabs(tail), fma(q, -_CUT_TAIL, tail), _NEGATIVE_ZERO)
+    rest = fma(q, -_CUT_REST, lost)
+    return _tan_fix(x, _slope(r, rest, bits(t)))
+
+
+# ------------------------------------------------------------------------------------- inverses
+PI, PI_TAIL, QUARTER_PI = floats(3.1415927, -8.742278e-08, 0.7853982)
+
+
+@inline
+def _asin_parts(x):
+    """(outer, s, t): asin(s) = s + t, where s = sqrt((1 - |x|) / 2) if outer = |x| > 1/2, else |x|."""
+    size = fabs(x)
+    outer = size > HALF
+    z = select(outer, fma(-HALF, size, HALF), x * x)
+    s = select(outer, sqrt(z), size)
+    return outer, s, s * z * horner(z, _ASIN)
+
+
+@inline
+def asin_f32(x):
+    outer, s, t = _asin_parts(x)
+    far = QUARTER_PI + (fma(-TWO, s, QUARTER_PI) + fma(-TWO, t, HALF_PI_TAIL))
+    return copysign(select(outer, far, s + t), x)
+
+
+@inline
+def acos_f32(x):
+    outer, s, t = _asin_parts(x)
+    near = HALF_PI - (copysign(s, x) + (copysign(t, x) - HALF_PI_TAIL))
+    far = select(x < ZERO, fma(-TWO, s, PI) + fma(-TWO, t, PI_TAIL), TWO * (s + t))
+    return select(outer, far, near)
+
+
+@inline
+def atan_f32(x):
+    size = fabs(x)
+    far = size > ONE
+    a = select(far, -ONE, size) / select(far, size, ONE)
+    z = a * a
+    rest = fma(a * z, horner(z, _ATAN), select(far, HALF_PI_TAIL, ZERO))
+    return copysign(select(far, HALF_PI, ZERO) + (a + rest), x)
+
+
+@inline
+def atan2_f32(y, x):
+    high, low = fabs(x), fabs(y)
+    steep = low > high
+    high, low = select(steep, low, high), select(steep, high, low)
+    both = (low == INF) & (high == INF)
+    a = select(both, ONE, low) / select(both | (high == ZERO), ONE, high)
+    z = a * a
+    angle = a + a * z * horner(z, _ATAN)
+    angle = select(steep, HALF_PI - (angle - HALF_PI_TAIL), angle)
+    left = copysign(ONE, x) < ZERO
+    angle = select(left, PI - (angle - PI_TAIL), angle)
+    return copysign(angle, y)
