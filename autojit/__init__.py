@@ -40,7 +40,27 @@ from .eager.creation import (
     zeros_like,
 )
 from .eager.format import get_printoptions, printoptions, set_printoptions
+from .eager.interop import from_dlpack
 from .eager.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from .eager.random import (
+    Generator,
+    bernoulli,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
+)
 from .eager.tensor import Device as device
 from .eager.tensor import Size, Tensor
 from .engine.programs import wait_compiled

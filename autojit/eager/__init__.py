@@ -1,19 +1,20 @@
 """The eager face: tensors that look like PyTorch's, over lazy nodes.  Importing this package puts every op on Tensor."""
 
-from . import autograd, binding, convert, creation, indexing, viewing
+from typing import Any
+
+from . import autograd, binding, convert, creation, indexing, interop, random, viewing
 from .binding import functional
 
-convert.install()
-creation.install()
-indexing.install()
-autograd.install()
-viewing.install()
+for _part in (convert, creation, indexing, autograd, viewing, random, interop):
+    _part.install()
 binding.bind_methods()
 
 
-def functions() -> dict[str, object]:
+def functions() -> dict[str, Any]:
     """Public functions by name: what stands in the namespace of `autojit`."""
     return {**binding.functions(), **viewing.functions()}
 
+
+interop.set_functions(functions())
 
 __all__ = ["functional", "functions"]

@@ -1,0 +1,286 @@
+"""Random tensors: counter streams, so that a seed gives the same numbers everywhere.
+
+In: a generator (a seed, and the number of the next draw), shapes, distributions.  Out: tensors.  Inside a trace each call
+draws anew (`trace.draw`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import FLOAT, DType, as_dtype, default_float, int64
+from ..errors import explain
+from ..ir.aval import Shape, aval
+from ..ir.graph import Node
+from . import philox
+from .convert import array_of, check_device, copy_
+from .creation import finish, shape_of
+from .state import state
+from .tensor import Tensor, of_array, wrap
+
+
+class Generator:
+    """A stream of random numbers: a seed, and how many draws there have been."""
+
+    def __init__(self, device: Any = "cpu") -> None:
+        check_device(device)
+        self.seed_value, self.draws = 2147483647, 0
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start again from this seed."""
+        self.seed_value, self.draws = int(seed) & 0xFFFFFFFFFFFFFFFF, 0
+        return self
+
+    def initial_seed(self) -> int:
+        """The seed it started from."""
+        return self.seed_value
+
+    def seed(self) -> int:
+        """Start again from a seed of the operating system's, and return it."""
+        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
+        return self.seed_value
+
+    def get_state(self) -> Tensor:
+        """Seed and number of draws, as a tensor."""
+        return of_array(np.array([self.seed_value, self.draws], np.uint64).view(np.int64))
+
+    def set_state(self, new_state: Tensor) -> None:
+        """Go on from what `get_state` gave."""
+        seed, draws = np.ascontiguousarray(array_of(new_state)).view(np.uint64)
+        self.seed_value, self.draws = int(seed), int(draws)
+
+    def next(self) -> tuple[int, int]:
+        """Seed and number of the next draw."""
+        self.draws += 1
+        return self.seed_value, self.draws - 1
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default stream again from a seed; returns the generator.
+
+    >>> _ = manual_seed(0); a = rand(3); _ = manual_seed(0); bool((a == rand(3)).all())
+    True
+    """
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Start the default stream from a random seed, and return it."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed of the default stream."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Tensor:
+    """Where the default stream stands."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Go on from what `get_rng_state` gave."""
+    default_generator.set_state(new_state)
+
+
+# ---------------------------------------------------------------- drawing
+def _draw(shape: Shape, d: DType, make: Callable[[int, int, int], Any], generator: Generator | None) -> Node:
+    """`make(seed, draw, count)` as a node of this shape and dtype."""
+    g = generator or default_generator
+    count = aval(shape, d).size
+
+    def fresh() -> Any:
+        return np.asarray(make(*g.next(), count)).astype(d.np, copy=False).reshape(shape)
+
+    if state.trace is not None:
+        return state.trace.draw(fresh, aval(shape, d))  # type: ignore[no-any-return]
+    n: Node = of_array(fresh()).storage.value
+    return n
+
+
+def uniform_node(shape: Shape, d: DType, generator: Generator | None = None) -> Node:
+    return _draw(shape, d, philox.uniform64 if d.np == np.float64 else philox.uniform32, generator)
+
+
+def _made(n: Node, requires_grad: bool = False) -> Tensor:
+    return finish(wrap(n), requires_grad)
+
+
+def _floating(name: str, dtype: Any) -> DType:
+    d = default_float() if dtype is None else as_dtype(dtype)
+    if d.category < FLOAT:
+        raise explain(NotImplementedError(f'"{name}" not implemented for \'{d.name}\''))
+    return d
+
+
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+         **words: Any) -> Tensor:
+    """Uniform in [0, 1)."""
+    check_device(device or "cpu")
+    shape = shape_of("rand", size or (words.get("size", ()),))
+    return _made(uniform_node(shape, _floating("check_uniform_bounds", dtype), generator), requires_grad)
+
+
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+          **words: Any) -> Tensor:
+    """Normal with mean 0 and variance 1."""
+    check_device(device or "cpu")
+    d = _floating("normal_kernel_cpu", dtype)
+    shape = shape_of("randn", size or (words.get("size", ()),))
+    return _made(_normal(shape, d, generator), requires_grad)
+
+
+def _normal(shape: Shape, d: DType, generator: Generator | None) -> Node:
+    return _draw(shape, d, lambda s, k, n: philox.normal(s, k, n, d.np), generator)
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None,
+            device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
+    check_device(device or "cpu")
+    if size is None:
+        low, high, size = 0, low, high
+    if not low < high:
+        raise explain(RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"))
+    d = int64 if dtype is None else as_dtype(dtype)
+    shape = shape_of("randint", (size,) if isinstance(size, (tuple, list)) else ((size,),))
+    return _made(_draw(shape, d, lambda s, k, n: philox.integers(s, k, n, low, high), generator), requires_grad)
+
+
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
+    """The numbers 0 to n - 1 in random order."""
+    check_device(device or "cpu")
+    d = int64 if dtype is None else as_dtype(dtype)
+    return _made(_draw((n,), d, lambda s, k, m: np.argsort(philox.longs(s, k, m), kind="stable"), generator), requires_grad)
+
+
+def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`rand` of another tensor's shape and dtype."""
+    return rand(input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
+
+
+def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`randn` of another tensor's shape and dtype."""
+    return randn(input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
+
+
+def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None, device: Any = None,
+                 requires_grad: bool = False) -> Tensor:
+    """`randint` of another tensor's shape and dtype."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
+
+
+def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+    """Normal numbers of given means and standard deviations (tensors or numbers)."""
+    if size is not None:
+        shape, d = shape_of("normal", (size,)), _floating("normal_kernel_cpu", dtype)
+    else:
+        like = (mean + std) if isinstance(mean, Tensor) and isinstance(std, Tensor) else mean if isinstance(mean, Tensor) else std
+        shape, d = like.aval.shape, like.aval.dtype
+    z = _made(_normal(shape, d, generator))
+    grad, state.grad = state.grad, False
+    try:
+        return z * std + mean  # type: ignore[operator, no-any-return]
+    finally:
+        state.grad = grad
+
+
+def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability that each element says, else 0."""
+    if input.aval.dtype.category < FLOAT:
+        raise explain(NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.aval.dtype.name}'"))
+    u = _made(uniform_node(input.aval.shape, input.aval.dtype, generator))
+    return (u < input.detach()).to(input.aval.dtype)  # type: ignore[operator, no-any-return]
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+    """Places drawn with probabilities proportional to the elements of each row."""
+    weights = np.asarray(array_of(input.detach()), np.float64)
+    rows = weights.reshape(-1, weights.shape[-1])
+    if not replacement and (np.count_nonzero(rows, axis=1) < num_samples).any():
+        raise explain(RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement"))
+    g = generator or default_generator
+    if replacement:
+        total = np.cumsum(rows, axis=1)
+        u = philox.uniform64(*g.next(), len(rows) * num_samples).reshape(len(rows), num_samples) * total[:, -1:]
+        out = np.stack([np.searchsorted(t, r, side="right") for t, r in zip(total, u)])
+    else:
+        u = philox.uniform64(*g.next(), rows.size).reshape(rows.shape)
+        with np.errstate(divide="ignore"):
+            keys = -np.log1p(-u) / rows                   # exponential races: the first arrivals
+        out = np.argsort(keys, axis=1, kind="stable")[:, :num_samples]
+    return of_array(out.astype(np.int64).reshape(*weights.shape[:-1], num_samples))
+
+
+# ---------------------------------------------------------------- in place
+def _filled(self: Tensor, n: Node) -> Tensor:
+    return copy_(self, _made(n))
+
+
+def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with uniform numbers in [a, b)."""
+    u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator))
+    return copy_(self, u * (b - a) + a)  # type: ignore[operator]
+
+
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with normal numbers."""
+    z = _made(_normal(self.aval.shape, self.aval.dtype, generator))
+    return copy_(self, z * std + mean)  # type: ignore[operator]
+
+
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with 1 (probability p) and 0."""
+    d = default_float()
+    u = _made(uniform_node(self.aval.shape, d, generator))
+    return copy_(self, (u < p).to(self.aval.dtype))
+
+
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with exponential numbers of this rate."""
+    u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator))
+    return copy_(self, (-u).log1p() / -lambd)  # type: ignore[operator]
+
+
+def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with integers in [low, high)."""
+    if high is None and low:
+        low, high = 0, low
+    top = (1 << 24 if self.aval.dtype.category == FLOAT else np.iinfo(self.aval.dtype.np).max) if high is None else high
+    return _filled(self, _draw(self.aval.shape, self.aval.dtype, lambda s, k, n: philox.integers(s, k, n, low, top), generator))
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Each element 0 with probability p, else divided by 1 - p; itself where not training."""
+    if not 0.0 <= p <= 1.0:
+        raise explain(ValueError(f"dropout probability has to be between 0 and 1, but got {p}"))
+    if not training or p == 0.0:
+        return input
+    u = _made(uniform_node(input.aval.shape, input.aval.dtype))
+    keep = (u >= p).to(input.aval.dtype)  # type: ignore[operator]
+    keep = keep * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    return input.mul_(keep) if inplace else input * keep  # type: ignore[operator, no-any-return]
+
+
+METHODS = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "exponential_": exponential_, "random_": random_,
+           "bernoulli": bernoulli, "multinomial": multinomial}
+
+
+def install() -> None:
+    for name, f in METHODS.items():
+        setattr(Tensor, name, f)
+
+
+__all__ = ["Generator", "bernoulli", "default_generator", "dropout", "get_rng_state", "initial_seed", "manual_seed",
+           "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
+           "set_rng_state"]

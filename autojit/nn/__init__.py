@@ -1,0 +1,5 @@
+"""`autojit.nn`: building blocks of networks."""
+
+from . import functional
+
+__all__ = ["functional"]
