@@ -103,6 +103,19 @@ class TorchEager(System):
         return Prepared(call, read)
 
 
+def fresh_compiler() -> Any:
+    """torch with nothing remembered of other workloads.
+
+    Else the compiler takes ours for one function that changes its shapes, and falls back to
+    symbolic sizes, then, silently, to eager mode.
+    """
+    import torch
+
+    torch.compiler.reset()
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch
+
+
 class TorchCompile(TorchEager):
     """What the manual says: compile the loss, then call `backward()`."""
 
@@ -110,9 +123,7 @@ class TorchCompile(TorchEager):
     slow_compile = True
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        import torch
-
-        return torch.compile(function)
+        return fresh_compiler().compile(function, dynamic=False)
 
 
 class TorchCompileJoint(System):
@@ -124,11 +135,10 @@ class TorchCompileJoint(System):
     slow_compile = True
 
     def prepare(self, workload: Workload, dtype: str = "float32") -> Prepared:
-        import torch
-
+        torch = fresh_compiler()
         function = workload.function(torch_namespace(), self.form)
         wrt = tuple(range(workload.wrt))
-        joint = torch.compile(torch.func.grad_and_value(function, argnums=wrt))
+        joint = torch.compile(torch.func.grad_and_value(function, argnums=wrt), dynamic=False)
         tensors = [torch.from_numpy(a) for a in cast(workload.arrays(), dtype)]
         last: list[Any] = [None]
 
