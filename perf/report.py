@@ -57,7 +57,8 @@ def _ratio_table(rows: dict[str, dict[str, Any]]) -> list[str]:
         mark = "†" if row["disturbed"] else ""
         lines.append(
             f"| {name} | {row['ratio']:.2f}{mark} | {row['low']:.2f}-{row['high']:.2f} "
-            f"| {row['rival']} | {target} | {verdict} | {row['ratio_of_all']:.2f} | {row['best_of_all']} |"
+            f"| {row['rival']} | {target} | {verdict} "
+            f"| {row['ratio_of_all']:.2f} | {row['best_of_all']} |"
         )
     compared = [row for row in rows.values() if "ratio" in row]
     if compared:
