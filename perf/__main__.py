@@ -51,7 +51,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="0.05 s a cell, no torch.compile")
     parser.add_argument("--seconds", type=float, help="timing budget of a cell (0.8)")
     parser.add_argument("--compile-limit", type=float, default=120.0, help="seconds (120)")
-    parser.add_argument("--patience", type=float, help="seconds to wait, in all, for a quiet machine (120)")
+    parser.add_argument(
+        "--patience", type=float, help="seconds to wait, in all, for a quiet machine (120)"
+    )
     parser.add_argument("--no-record", action="store_true", help="write no file")
     plan = plan_of(parser.parse_args(words))
     record = run(plan, say=lambda text: print(text, flush=True))

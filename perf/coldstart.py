@@ -141,7 +141,12 @@ def measure(cases: list[Case], runs: int) -> dict[str, dict[str, Any]]:
             for case in cases:
                 fresh = f"{folder}/{turn}-{case.name}"
                 attempt(case, fresh if case.cache == "empty" else caches[case.name])
-    return {case.name: {"note": notes[case.name]} if case.name in notes else _summary(case, seen[case.name]) for case in cases}
+    return {
+        case.name: {"note": notes[case.name]}
+        if case.name in notes
+        else _summary(case, seen[case.name])
+        for case in cases
+    }
 
 
 def _summary(case: Case, starts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -147,7 +147,9 @@ def run(plan: Plan, say: Say = print) -> dict[str, Any]:
 def _workers(systems: Iterable[str]) -> Any:
     sources = [name for name in REFERENCES if SYSTEMS[name].missing() is None]
     if not sources:
-        raise RuntimeError(f"results are checked against float64 of {' or '.join(REFERENCES)}: install one")
+        raise RuntimeError(
+            f"results are checked against float64 of {' or '.join(REFERENCES)}: install one"
+        )
     workers = {name: WorkerProcess(SYSTEMS[name]) for name in systems}
     reference = WorkerProcess(SYSTEMS[sources[0]])
     try:
@@ -191,7 +193,9 @@ def run_workload(
     return cells
 
 
-def _checked(worker: WorkerProcess, workload: Workload, limit: float, request: dict[str, Any]) -> Cell:
+def _checked(
+    worker: WorkerProcess, workload: Workload, limit: float, request: dict[str, Any]
+) -> Cell:
     """The answer if its error is within tolerance, else a cell that says what went wrong."""
     try:
         answer = worker.ask(limit, **request)
@@ -227,7 +231,9 @@ def _timed(
             cells[name]["disturbed"] = cells[name].get("disturbed", 0) + answer["disturbed"]
 
 
-def _quiet_round(worker: WorkerProcess, seconds: float, patience: machine.Patience) -> dict[str, Any]:
+def _quiet_round(
+    worker: WorkerProcess, seconds: float, patience: machine.Patience
+) -> dict[str, Any]:
     """One round; done again, while patience lasts, if others used the cores meanwhile.
 
     Thread pools that spin at a barrier are slower by a hundred times beside a busy neighbour, so
