@@ -1,0 +1,378 @@
+"""Kernels as readable Python text: one function over a table of arguments.
+
+In: a `Kernel` of the loop IR.  Out: `Emitted`, the text and what stands in each slot of the table.  The text depends on
+the kernel's structure alone: buffers are named by first use, extents and strides above 16 and numbers that are not special
+are slots, one for each origin, never one for each value.  Never decides anything about loops, never compiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...dtypes import BOOL, FLOAT, DType, int64
+from ...ir.graph import SPECIAL
+from ...ir.primitive import REGISTRY
+from ...schedule.index import Range, Size, literal, provenance
+from ...schedule.loops import (Accumulate, At, Buffer, Condition, Const, Index, Init, Kernel, Let, Loop, Operand, Run, Store)
+from ...schedule.sums import identity
+
+WIDTH = 96                         # a line is not made longer by writing a value where it is used
+LITERALS = {"f32": "f4", "f64": "f8"}
+BINARY = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """`table`: in the order of the arguments ("buffer", name), ("size", int) and ("const", value, dtype)."""
+
+    text: str
+    table: tuple[tuple[Any, ...], ...]
+
+
+def emit_kernel(kernel: Kernel) -> Emitted:
+    """The text of a kernel and its table."""
+    return _Emitter(kernel).emitted()
+
+
+@dataclass(slots=True)
+class _Block:
+    """Lines of one block, and values that wait to be written where they are used: name → (text, buffers it reads)."""
+
+    uses: dict[str, int]
+    waiting: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+
+
+class _Emitter:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.lines: list[str] = []
+        self.buffers: dict[str, str] = {}                  # buffer → its name in the text
+        self.views: list[Buffer] = []
+        self.sizes: dict[Any, str] = {}                    # provenance → name
+        self.consts: dict[Any, str] = {}
+        self.slots: list[tuple[Any, ...]] = []
+        self.slot_lines: list[tuple[str, str]] = []
+        self.loops: dict[Range, str] = {}
+        self.types: dict[str, DType] = {}
+
+    def emitted(self) -> Emitted:
+        self._block(self.kernel.body, "    ")
+        n = len(self.views)
+        head = ["def kernel(args, lo, hi, chunk):"]
+        head += [f"    x{k} = {b.dtype.code}(args, {k}, {n})" for k, b in enumerate(self.views)]
+        head += [f"    {name} = {word}(args, {n + k})" for k, (name, word) in enumerate(self.slot_lines)]
+        table = [("buffer", b.name) for b in self.views] + self.slots
+        return Emitted("\n".join(head + self.lines) + "\n", tuple(table))
+
+    # ------------------------------------------------------------------ names and numbers
+    def _buffer(self, b: Buffer) -> str:
+        name = self.buffers.get(b.name)
+        if name is None:
+            name = self.buffers[b.name] = f"x{len(self.views)}"
+            self.views.append(b)
+        return name
+
+    def _loop(self, r: Range) -> str:
+        name = self.loops.get(r)
+        if name is None:
+            k = len(self.loops)
+            name = self.loops[r] = "ijkmpquvw"[k] if k < 9 else f"i{k}"
+        return name
+
+    def _slot(self, key: Any, names: dict[Any, str], prefix: str, word: str, entry: tuple[Any, ...]) -> str:
+        name = names.get(key)
+        if name is None:
+            name = names[key] = f"{prefix}{len(names)}"
+            self.slots.append(entry)
+            self.slot_lines.append((name, word))
+        return name
+
+    def _size(self, s: int) -> str:
+        if literal(s):
+            return str(int(s))
+        return self._slot(provenance(s), self.sizes, "n", "size", ("size", int(s)))
+
+    def _const(self, c: Const) -> str:
+        d, v = c.dtype, c.value
+        if d.category == BOOL:
+            return str(bool(v))
+        if d.category != FLOAT:
+            if abs(int(v)) <= 2:
+                return str(int(v))
+            return self._slot(("int", int(v)), self.consts, "c", "c_i64", ("const", int(v), int64))
+        word = LITERALS[d.code]
+        if v != v or v in SPECIAL or np.isinf(v):
+            return f"{word}({'nan' if v != v else '-inf' if v < 0 and np.isinf(v) else 'inf' if np.isinf(v) else float(v)})"
+        return self._slot((d.code, v.tobytes()), self.consts, "c", f"c_{d.code}", ("const", float(v), d))
+
+    # ------------------------------------------------------------------ indices
+    def _affine(self, parts: dict[Any, int], const: int, block: _Block) -> str:
+        words = []
+        for term, c in sorted(parts.items(), key=lambda tc: -abs(int(tc[1]))):
+            if not literal(c) or int(c):
+                name = self._loop(term) if type(term) is Range else self._operand(term, block, atom=True)
+                words.append(self._product(name, c))
+        if not literal(const) or int(const) or not words:
+            words.append(self._signed(const))
+        text = words[0]
+        for w in words[1:]:
+            text += f" - {w[1:]}" if w[0] == "-" else f" + {w}"
+        return text
+
+    def _product(self, name: str, c: int) -> str:
+        if literal(c):
+            return name if int(c) == 1 else f"-{name}" if int(c) == -1 else f"{name} * {int(c)}" if int(c) > 0 \
+                else f"-{name} * {-int(c)}"
+        key = provenance(c)
+        if len(key) == 1 and key[0][1] < 0:
+            return f"-{name} * {self._size(-c)}"
+        return f"{name} * {self._size(c)}"
+
+    def _signed(self, c: int) -> str:
+        key = provenance(c)
+        if not literal(c) and len(key) == 1 and key[0][1] < 0:
+            return f"-{self._size(-c)}"
+        return self._size(c)
+
+    def _index(self, ix: Index, block: _Block) -> str:
+        return self._affine(dict(ix.terms), ix.const, block)
+
+    def _at(self, at: At, block: _Block) -> str:
+        parts: dict[Any, int] = {}
+        const: int = 0
+        step: int = 1
+        if at.run is not None:
+            parts["base"] = 0
+        for ix, n in zip(reversed(at.index), reversed(at.shape)):
+            for term, c in ix.terms:
+                parts[term] = parts.get(term, 0) + c * step
+                if term is at.run:
+                    parts["base"] -= c * step
+            const = const + ix.const * step
+            step = step * n
+        if at.buffer.per_chunk and not at.whole:
+            parts["chunk"] = Size(at.buffer.size, ("area", at.buffer.name))
+        return f"{self._buffer(at.buffer)}[{self._affine(parts, const, block)}]"
+
+    def _conditions(self, conditions: tuple[Condition, ...], block: _Block) -> str:
+        words = []
+        for c in conditions:
+            text = self._index(c.index, block)
+            words.append(f"{text} >= 0" if not c.step else f"index_mod(maximum_i64({text}, 0), {self._size(c.step)}) == 0")
+        return " and ".join(words) if len(words) == 1 else " and ".join([f"({w})" for w in words])
+
+    # ------------------------------------------------------------------ blocks
+    def _uses(self, body: tuple[Any, ...]) -> dict[str, int]:
+        """How often each name is used in a block; a use inside a loop counts as many."""
+        uses: dict[str, int] = {}
+        stack = [(body, 1)]
+        while stack:
+            statements, weight = stack.pop()
+            for s in statements:
+                if isinstance(s, (Loop, Run)):
+                    stack.append((s.body, 9))
+                    continue
+                for name in _names(s):
+                    uses[name] = uses.get(name, 0) + weight
+        return uses
+
+    def _block(self, body: tuple[Any, ...], indent: str) -> None:
+        block = _Block(self._uses(body))
+        for s in body:
+            if isinstance(s, Let):
+                self._let(s, block, indent)
+            elif isinstance(s, Init):
+                self._flush(block, indent)
+                self.types[s.name] = s.dtype
+                start = Const(s.dtype.np.type(identity(s.op, s.dtype)), s.dtype)
+                self.lines.append(f"{indent}{s.name} = {self._identity(start)}")
+            elif isinstance(s, Accumulate):
+                value = self._operand(s.value, block)
+                self._flush(block, indent, s.name)
+                self.lines.append(f"{indent}{s.name} = {self._accumulate(s.op, s.dtype, s.name, value)}")
+            elif isinstance(s, Store):
+                self._store(s, block, indent)
+            elif isinstance(s, Run):
+                self._flush(block, indent)
+                self.lines.append(f"{indent}for base in range(lo, hi, {s.length}):")
+                self.lines.append(f"{indent}    end = min(base + {s.length}, hi)")
+                self._block(s.body, indent + "    ")
+            else:
+                self._flush(block, indent)
+                span = {"chunk": "lo, hi", "run": "base, end"}.get(s.span) or self._size(s.range.extent)
+                self.lines.append(f"{indent}for {self._loop(s.range)} in range({span}):")
+                self._block(s.body, indent + "    ")
+        self._flush(block, indent)
+
+    def _flush(self, block: _Block, indent: str, reading: str | None = None) -> None:
+        """Write waiting values out as names: all of them, or those that read a buffer or register about to change."""
+        for name, (text, reads) in list(block.waiting.items()):
+            if reading is None or reading in reads:
+                self.lines.append(f"{indent}{name} = {text}")
+                del block.waiting[name]
+
+    def _let(self, s: Let, block: _Block, indent: str) -> None:
+        self.types[s.name] = s.dtype
+        reads = frozenset([n for a in _names(s) if a in block.waiting for n in block.waiting[a][1]])
+        if s.op == "load":
+            reads |= {s.params[0].buffer.name}
+        reads |= {a for a in s.args if isinstance(a, str) and a.startswith("acc")}
+        text = self._expression(s, block)
+        if block.uses.get(s.name, 0) == 1 and len(text) < WIDTH - 30:
+            block.waiting[s.name] = (text, reads)
+        else:
+            self.lines.append(f"{indent}{s.name} = {text}")
+
+    def _store(self, s: Store, block: _Block, indent: str) -> None:
+        value = self._operand(s.value, block)
+        at = self._at(s.at, block)
+        self._flush(block, indent, s.at.buffer.name)
+        if s.op is not None:
+            d = s.at.buffer.dtype
+            value = self._apply(BINARY[s.op], d, d, [at, value], ())
+            if value[0] == "(" and value[-1] == ")" and d.category == FLOAT:
+                value = value[1:-1]
+        self.lines.append(f"{indent}{at} = {value}")
+
+    def _operand(self, a: Operand, block: _Block, atom: bool = False) -> str:
+        if isinstance(a, Const):
+            return self._const(a)
+        if a in block.waiting:
+            text, _ = block.waiting.pop(a)
+            return text if _is_atom(text) else f"({text})"
+        return a
+
+    def _identity(self, c: Const) -> str:
+        """The start of an accumulator: always in the text."""
+        if c.dtype.category in (BOOL, FLOAT) or abs(int(c.value)) <= 2:
+            return self._const(c)
+        return str(int(c.value)) if int(c.value) > -2 ** 63 else "-9223372036854775807 - 1"
+
+    def _accumulate(self, op: str, d: DType, name: str, value: str) -> str:
+        if d.category == FLOAT:
+            return f"{BINARY[op]}_{d.code}({name}, {value})"
+        return self._apply(BINARY[op], d, d, [name, value], ())
+
+    # ------------------------------------------------------------------ expressions
+    def _expression(self, s: Let, block: _Block) -> str:
+        if s.op == "load":
+            at, guard = s.params
+            if not guard:
+                return self._at(at, block)
+            test = self._conditions(guard, block)
+            zero = self._const(Const(s.dtype.np.type(0), s.dtype))
+            return f"({self._at(at, block)} if {test} else {zero})"
+        if s.op == "index":
+            return self._index(s.params[0], block)
+        if s.op == "inside":
+            return self._conditions(s.params, block)
+        if s.op in ("index_div", "index_mod"):
+            return f"{s.op}({self._index(s.params[0], block)}, {self._size(s.params[1])})"
+        if s.op == "index_clamp":
+            return f"maximum_i64({self._index(s.params[0], block)}, 0)"
+        of = s.args[1] if s.op == "where" else s.args[0]
+        d = of.dtype if isinstance(of, Const) else self.types[of]
+        return self._apply(s.op, d, s.dtype, [self._operand(a, block) for a in s.args], s.params)
+
+    def _apply(self, op: str, d: DType, out: DType, args: list[str], params: tuple[Any, ...]) -> str:
+        """The text of an elementwise op over operands of dtype d."""
+        if op == "where":
+            return f"select({args[0]}, {args[1]}, {args[2]})"
+        if op == "cast":
+            return _cast(d, out, args[0])
+        if d.category == BOOL:
+            special = _BOOLS.get(op)
+        elif d.category == FLOAT:
+            special = _FLOATS.get(op)
+        else:
+            special = _INTS.get(op)
+        text = (special or REGISTRY[op].emit).format(*args, t=d.code if d.category == FLOAT else "i64", o=out.code,
+                                                     z=self._zero(d), u=self._one(d), **{f"p{k}": p for k, p in enumerate(params)})
+        if d.category not in (BOOL, FLOAT) and d is not int64 and out is d and op in _WRAPPING:
+            text = f"to_{d.code}({text})"
+        return text
+
+    def _zero(self, d: DType) -> str:
+        return f"{LITERALS[d.code]}(0.0)" if d.category == FLOAT else "0"
+
+    def _one(self, d: DType) -> str:
+        return f"{LITERALS[d.code]}(1.0)" if d.category == FLOAT else "1"
+
+
+_DERIVED = ("index_div", "index_mod", "index_clamp")
+
+
+def _names(s: Any) -> list[str]:
+    """The names that a statement reads."""
+    out: list[str] = []
+    if isinstance(s, Let):
+        out += [a for a in s.args if isinstance(a, str)]
+        if s.op == "load":
+            out += [t for ix in s.params[0].index for t, _ in ix.terms if isinstance(t, str)]
+            out += [t for c in s.params[1] for t, _ in c.index.terms if isinstance(t, str)]
+        elif s.op == "inside":
+            out += [t for c in s.params for t, _ in c.index.terms if isinstance(t, str)]
+        elif s.op in ("index", *_DERIVED):
+            out += [t for t, _ in s.params[0].terms if isinstance(t, str)]
+    elif isinstance(s, Accumulate):
+        out += [a for a in (s.value,) if isinstance(a, str)]
+    elif isinstance(s, Store):
+        out += [a for a in (s.value,) if isinstance(a, str)]
+        out += [t for ix in s.at.index for t, _ in ix.terms if isinstance(t, str)]
+    return out
+
+
+def _is_atom(text: str) -> bool:
+    """A name, a literal, or one call or subscript: needs no parentheses."""
+    if text[0] == "(":
+        return _closes(text) == len(text) - 1
+    k = 0
+    while k < len(text) and (text[k].isalnum() or text[k] in "_."):
+        k += 1
+    if k == len(text):
+        return True
+    return k > 0 and text[k] in "([" and _closes(text[k:]) == len(text) - k - 1
+
+
+def _closes(text: str) -> int:
+    """Where the bracket that opens the text is closed."""
+    depth = 0
+    for k, c in enumerate(text):
+        depth += (c in "([") - (c in ")]")
+        if depth == 0:
+            return k
+    return -1
+
+
+def _cast(d: DType, out: DType, a: str) -> str:
+    if out.category == FLOAT or out.category == BOOL:
+        return f"to_{out.code}({a})"
+    if d.category == FLOAT or d.category == BOOL:
+        return f"to_{out.code}({a})" if d.category == FLOAT else f"to_i64({a})"
+    lo, hi = np.iinfo(out.np).min, np.iinfo(out.np).max
+    if lo <= np.iinfo(d.np).min and np.iinfo(d.np).max <= hi:
+        return a                                            # all integers are 64 bits wide in a kernel
+    return f"to_{out.code}({a})"
+
+
+# Where the text of a primitive is not its `emit`: integers wrap at 64 bits by function, bools are logic.
+_WRAPPING = {"add", "sub", "mul", "neg", "powi", "pow", "abs", "floor_divide", "trunc_divide", "bitwise_not"}
+_INTS = {
+    "add": "add_i64({0}, {1})", "sub": "sub_i64({0}, {1})", "mul": "mul_i64({0}, {1})", "neg": "neg_i64({0})",
+    "bitwise_not": "~{0}", "relu": "select({0} <= 0, 0, {0})",
+    "sign": "select({0} > 0, 1, select({0} < 0, -1, 0))",
+    "trunc_divide": "floordiv_i64(sub_i64({0}, fmod_i64({0}, {1})), {1})",
+}
+_FLOATS = {
+    "relu": "select({0} <= {z}, {z}, {0})", "reciprocal": "{u} / {0}",
+    "sign": "select({0} > {z}, {u}, select({0} < {z}, -{u}, select({0} == {z}, {z}, {0})))",
+    "trunc_divide": "trunc_{t}({0} / {1})",
+}
+_BOOLS = {
+    "add": "{0} | {1}", "mul": "{0} & {1}", "sub": "{0} ^ {1}", "maximum": "{0} | {1}", "minimum": "{0} & {1}",
+    "bitwise_not": "not {0}", "eq": "not ({0} ^ {1})", "ne": "{0} ^ {1}", "lt": "(not {0}) & {1}", "le": "(not {0}) | {1}",
+    "gt": "{0} & (not {1})", "ge": "{0} | (not {1})", "abs": "{0}", "sign": "{0}", "relu": "{0}", "powi": "{0}",
+}

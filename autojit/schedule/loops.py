@@ -1,0 +1,194 @@
+"""The loop IR: a schedule is data that a backend emits and a runner executes.
+
+In: nothing but the records themselves.  Out: `Kernel` (a nest of loops over statements), the steps of a program and the
+buffers they share.  Indices are affine over loop variables and named integers; every access keeps its index by dimension.
+Never knows which backend will read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dtypes import DType
+from ..ir.primitive import Primitive
+from .index import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory by name.  kind: input, output, temp (between steps), scratch (a chunk's own), part (a chunk's share of a
+    reduction).  size: elements; for per_chunk ones of one chunk, with room so that two chunks never share a line."""
+
+    name: str
+    kind: str
+    dtype: DType
+    size: int
+    per_chunk: bool = False
+
+
+# ------------------------------------------------------------------------------------------------ statements
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A literal operand, or a slot of the table if it is no special number."""
+
+    value: Any
+    dtype: DType
+
+
+Operand = str | Const
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """const + sum of coefficient * (loop variable or named integer)."""
+
+    const: int
+    terms: tuple[tuple[Range | str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A place in a buffer, by dimension: row-major over `shape`, in this chunk's area of a per_chunk buffer unless `whole`.
+    `run`: a range of `index` counts from the run's first row."""
+
+    buffer: Buffer
+    index: tuple[Index, ...]
+    shape: tuple[int, ...]
+    run: Range | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """index >= 0, or, with a step, index divisible by it."""
+
+    index: Index
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """name := op(args).  Ops beside the elementwise primitives: load (params: At, conditions; 0 where they fail), index
+    (params: Index), inside (params: conditions), index_div /
+    index_mod / index_clamp (params: Index, divisor)."""
+
+    name: str
+    op: str
+    dtype: DType
+    args: tuple[Operand, ...] = ()
+    params: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """name := the identity of a reduction: an accumulator in a register."""
+
+    name: str
+    op: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """name := op(name, value); the order of terms is free."""
+
+    name: str
+    op: str
+    dtype: DType
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Memory := value, or := op(memory, value)."""
+
+    at: At
+    value: Operand
+    op: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop over a range.  span: all (0 to its extent), chunk (the kernel's lo to hi), run (the rows of the current run)."""
+
+    range: Range
+    body: tuple[Any, ...]
+    span: str = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The chunk's rows in runs of `length`: the body's loops of span run go over one run."""
+
+    range: Range
+    length: int
+    body: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """kernel(args, lo, hi, chunk).  `parallel`: the range that is cut into chunks; None: the kernel runs once."""
+
+    body: tuple[Any, ...]
+    parallel: Range | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+# ------------------------------------------------------------------------------------------------ steps
+@dataclass(frozen=True, slots=True)
+class KernelStep:
+    """Run a kernel over n rows in `chunks` chunks (chunk c does n*c//chunks to n*(c+1)//chunks); 1 is serial."""
+
+    kernel: Kernel
+    n: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class GemmStep:
+    """Row-major c[i] := alpha * op(a[i]) @ op(b[i]) + beta * c[i] for `batch` matrices, `stride_*` elements apart, from
+    element `offsets` = (a, b, c) of their buffers; lda, ldb, ldc: elements from row to row as stored."""
+
+    dtype: DType
+    trans_a: bool
+    trans_b: bool
+    m: int
+    n: int
+    k: int
+    a: str
+    lda: int
+    b: str
+    ldb: int
+    c: str
+    ldc: int
+    batch: int = 1
+    stride_a: int = 0
+    stride_b: int = 0
+    stride_c: int = 0
+    offsets: tuple[int, int, int] = (0, 0, 0)
+    alpha: float = 1.0
+    beta: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostStep:
+    """output := prim.ref(*inputs, *params), by NumPy between native steps; inputs are contiguous."""
+
+    prim: Primitive
+    inputs: tuple[str, ...]
+    input_avals: tuple[Any, ...]
+    output: str
+    params: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Schedule:
+    """Steps in order over buffers; `inputs` and `outputs` name buffers in the graph's order.  `notes`: why things did not
+    fuse, one line each."""
+
+    steps: list[KernelStep | GemmStep | HostStep]
+    buffers: dict[str, Buffer]
+    inputs: list[str]
+    outputs: list[str]
+    notes: list[str]

@@ -1,0 +1,202 @@
+"""Scalars to loops: one level of a nest decides, then builds, then the next level does.
+
+In: `Task`s (ranges still to be opened, a scalar, where it goes).  Out: statements of the loop IR.  At a level some values
+must be ready before a loop opens: reductions closed here (registers), and values kept in arrays.  Each gets a task of its
+own; tasks are ordered in passes by what they wait for, and those of one pass that open the same range share the loop.
+`decide` (passes.py) says which; this module only builds what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..dtypes import int64
+from .index import Ix, Range
+from .loops import Accumulate, At, Buffer, Condition, Const, Index, Init, Let, Loop, Operand, Store
+from .lower import Lowering
+from .passes import Decider, Pass
+from .scalar import E
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A place in memory, as scalars are indexed: a value that was kept there, or the target of a store."""
+
+    buffer: Buffer
+    index: tuple[Ix, ...]
+    shape: tuple[int, ...]
+    run: Range | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """Loop over `ranges`, compute `expr`, then store it (`memory`, with `op` into what is there) or add it to the register
+    `name`, which becomes the value of the reduction `red`.  `own`: the task computes a kept value, `expr` itself."""
+
+    ranges: tuple[Range, ...]
+    expr: E
+    memory: Memory | None = None
+    op: str | None = None
+    name: str = ""
+    red: E | None = None
+    opens: bool = True
+    own: bool = False
+
+
+Env = dict[E, Any]                 # E → name of a register, or Memory
+
+
+class Nest:
+    """Builds the statements of one kernel."""
+
+    def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer]) -> None:
+        self.low, self.space, self.scalars, self.order, self.new = low, low.space, low.scalars, order, new
+        self.first: Range | None = None                    # the parallel range, outermost
+        self.last: Range | None = None                     # rows of a run, innermost
+        self.spans: dict[Range, str] = {}
+        self._count: dict[str, int] = {}
+        self._index: dict[Ix, str] = {}
+        self.decider = Decider(self)
+
+    # ------------------------------------------------------------------ names and order
+    def name(self, prefix: str) -> str:
+        k = self._count[prefix] = self._count.get(prefix, 0) + 1
+        return f"{prefix}{k}"
+
+    def sort(self, mask: int) -> tuple[Range, ...]:
+        """Ranges in the order their loops stand."""
+        return tuple(sorted(self.space.members(mask), key=self.place))
+
+    def place(self, r: Range) -> tuple[int, ...]:
+        return (-1 if r is self.first else 1 if r is self.last else 0, r.k, self.order.get(r.axis, -1), r.uid)
+
+    def array(self, e: E, mask: int, kind: str = "scratch", first: Range | None = None) -> tuple[Memory, tuple[Range, ...]]:
+        """Room for a value that varies with the ranges in `mask`; `first` leads their order."""
+        ranges = self.sort(mask)
+        if first is not None and ranges[0] is not first:
+            ranges = (first, *[r for r in ranges if r is not first])
+        shape = tuple([r.extent for r in ranges])
+        size = 1
+        for n in shape:
+            size = size * n
+        buffer = self.new(kind, e.dtype, size)
+        return Memory(buffer, tuple([self.space.var(r) for r in ranges]), shape), ranges
+
+    # ------------------------------------------------------------------ one level
+    def level(self, tasks: list[Task], bound: int, env: Env, out: list[Any]) -> None:
+        """Statements for `tasks` where the ranges in `bound` are open; `env`: values that are ready."""
+        for p in self.decider.passes(tasks, bound, env):
+            if p.range is None:
+                for t in p.tasks:
+                    self._sink(t, self.emit(t.expr, env, out), env, out)
+            else:
+                self._loop(p, bound, env, out)
+
+    def _loop(self, p: Pass, bound: int, env: Env, out: list[Any]) -> None:
+        r = p.range
+        assert r is not None
+        for t in p.tasks:
+            self._hoist(t, bound, env, out)
+        for t in p.tasks:
+            if t.red is not None and t.opens:
+                out.append(Init(t.name, t.red.params[0], t.red.dtype))
+        body: list[Any] = []
+        inner = [replace(t, ranges=t.ranges[1:], opens=False, own=False) for t in p.tasks]
+        self.level(inner, bound | r.bit, dict(env), body)
+        out.append(Loop(r, tuple(body), self.spans.get(r, "all")))
+        for t in p.tasks:
+            if t.red is not None and t.opens:
+                env[t.red] = t.name
+        for e, memory in p.ready:
+            env[e] = memory
+
+    def _hoist(self, t: Task, bound: int, env: Env, out: list[Any]) -> None:
+        """Whatever does not vary inside the loop is computed before it."""
+        seen: set[E] = set()
+        stack = [t.expr]
+        while stack:
+            e = stack.pop()
+            if e in seen or e.op == "const":
+                continue
+            seen.add(e)
+            if not e.free & ~bound:
+                self.emit(e, env, out)
+            elif e not in env:
+                stack.extend(reversed(e.args))
+
+    def _sink(self, t: Task, value: Operand, env: Env, out: list[Any]) -> None:
+        if t.memory is not None:
+            out.append(Store(self.at(t.memory, env, out), value, t.op))
+        else:
+            assert t.red is not None
+            out.append(Accumulate(t.name, t.red.params[0], t.red.dtype, value))
+
+    # ------------------------------------------------------------------ scalars to statements
+    def emit(self, root: E, env: Env, out: list[Any]) -> Operand:
+        """The statements that compute a scalar; all its reductions are ready."""
+        if root.op == "const":
+            return Const(root.params[0], root.dtype)
+        stack = [root]
+        while stack:
+            e = stack[-1]
+            known = env.get(e)
+            if type(known) is str or e.op == "const":
+                stack.pop()
+                continue
+            if known is not None:
+                name = self.name("t")
+                out.append(Let(name, "load", e.dtype, (), (self.at(known, env, out), ())))
+                env[e] = name
+                stack.pop()
+                continue
+            todo = [a for a in e.args if a.op != "const" and type(env.get(a)) is not str]
+            if todo:
+                stack.extend(reversed(todo))
+                continue
+            env[e] = self._statement(e, env, out)
+            stack.pop()
+        return env[root]  # type: ignore[no-any-return]
+
+    def _statement(self, e: E, env: Env, out: list[Any]) -> str:
+        if e.op == "red":
+            raise AssertionError(f"{e!r} was not scheduled")
+        name = self.name("t")
+        if e.op == "load":
+            buffer, index, shape, guard = e.params
+            at = self.at(Memory(buffer, index, shape), env, out)
+            out.append(Let(name, "load", e.dtype, (), (at, self.conditions(guard, env, out))))
+        elif e.op == "index":
+            out.append(Let(name, "index", e.dtype, (), (self.index(e.params[0], env, out),)))
+        elif e.op == "inside":
+            out.append(Let(name, "inside", e.dtype, (), self.conditions(e.params[0], env, out)))
+        else:
+            args = tuple([Const(a.params[0], a.dtype) if a.op == "const" else env[a] for a in e.args])
+            out.append(Let(name, e.op, e.dtype, args, e.params))
+        return name
+
+    def conditions(self, guard: Any, env: Env, out: list[Any]) -> tuple[Condition, ...]:
+        return tuple([Condition(self.index(ix, env, out), step) for ix, step in guard])
+
+    def at(self, m: Memory, env: Env, out: list[Any]) -> At:
+        return At(m.buffer, tuple([self.index(ix, env, out) for ix in m.index]), m.shape, m.run)
+
+    def index(self, ix: Ix, env: Env, out: list[Any]) -> Index:
+        """An affine index over loop variables and names; divisions and data become names first."""
+        terms: list[tuple[Range | str, int]] = []
+        for t, c in ix.terms:
+            if type(t) is Range:
+                terms.append((t, c))
+                continue
+            if t.kind == "data":
+                name = self.emit(t.of, env, out)
+                assert type(name) is str
+            elif t in env:
+                name = env[t]
+            else:
+                of = self.index(t.of, env, out)
+                name = env[t] = self.name("q")
+                out.append(Let(name, f"index_{t.kind}", int64, (), (of, t.n)))
+            terms.append((name, c))
+        return Index(ix.const, tuple(terms))

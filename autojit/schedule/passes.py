@@ -1,0 +1,241 @@
+"""What one level of a nest computes when: the deciding half of `nest.py`.
+
+In: the tasks of a level, the ranges already open, the values that are ready.  Out: `Pass`es in order.  Decides which
+values are tabulated before a loop that does not vary them, which reductions run with their loop outside, and which dear
+values are kept from one pass to the next.  Never emits a statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .cost import DEAR, JUMP, stride
+from .index import Range
+from .scalar import E
+from .sums import identity
+
+if TYPE_CHECKING:
+    from .nest import Memory, Nest, Task
+
+VECTOR = 16                        # turns from which an inner loop vectorises well
+PACKED = 32                        # turns of a loop from which packing a strided load before it pays
+
+
+@dataclass(slots=True)
+class Pass:
+    """One loop over `range` (None: statements without a loop) shared by `tasks`; then the arrays in `ready` hold their values."""
+
+    range: Range | None
+    tasks: list[Task]
+    ready: list[tuple[E, Memory]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A level in the making.  `regs`: reductions closed here; `arrays`: values computed into an array by a task of their own."""
+
+    bound: int
+    env: dict[E, Any]
+    jobs: list[Task] = field(default_factory=list)
+    regs: dict[E, Task] = field(default_factory=dict)
+    arrays: dict[E, Task] = field(default_factory=dict)
+    fills: dict[Task, E] = field(default_factory=dict)      # the task that completes an array → the value it holds
+    first: dict[Task, E] = field(default_factory=dict)      # the task that sets an array to an identity → its value
+
+
+class Decider:
+    """Decides for one kernel; `nest` gives names, order and room.  `kept`: values that a layout wants in arrays."""
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest, self.space = nest, nest.space
+        self.kept: Any = None                               # (E, inside) → bool: a layout's own wish
+
+    def passes(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> list[Pass]:
+        plan = self._collect(tasks, bound, env)
+        depth = self._depths(plan)
+        groups: dict[tuple[int, ...], Pass] = {}
+        for t in plan.jobs:
+            r = t.ranges[0] if t.ranges else None
+            if r is None:
+                key = (depth[t.expr][0], 1, 0)
+            else:
+                key = (*self._turn(t, plan, depth), *self.nest.place(r))
+            p = groups.get(key)
+            if p is None:
+                p = groups[key] = Pass(r, [])
+            p.tasks.append(t)
+            e = plan.fills.get(t)
+            if e is not None:
+                assert t.memory is not None
+                p.ready.append((e, t.memory))
+        ordered = [groups[k] for k in sorted(groups)]
+        self._keep(ordered, bound, env, plan)
+        return ordered
+
+    # ------------------------------------------------------------------ which values this level must have ready
+    def _collect(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> _Plan:
+        plan = _Plan(bound, env)
+        seen: dict[tuple[Range, ...], set[E]] = {}
+        todo = list(reversed(tasks))
+        while todo:
+            t = todo.pop()
+            plan.jobs.append(t)
+            if not t.expr.free & ~bound and t.expr.chain == 0:
+                continue
+            visited = seen.setdefault(t.ranges, set())
+            stack = list(t.expr.args) if t.own else [t.expr]
+            while stack:
+                e = stack.pop()
+                if e in visited or e.op == "const" or e in env or e in plan.arrays:
+                    continue
+                visited.add(e)
+                more = self._visit(e, t, plan)
+                if more is None:
+                    stack.extend(e.args)
+                else:
+                    todo.extend(more)
+        return plan
+
+    def _visit(self, e: E, t: Task, plan: _Plan) -> list[Task] | None:
+        """New tasks if `e` is to be ready before the loop of `t` opens (its arguments are then their business)."""
+        inside = e.free & ~plan.bound
+        if not inside:
+            if e.op != "red":
+                return None if e.chain else []
+            return self._register(e, plan)
+        if not t.ranges:
+            raise AssertionError(f"{e!r} varies with ranges that no loop opens")
+        r = t.ranges[0]
+        if not inside & r.bit:
+            return self._table(e, inside, plan) if self._tabled(e, r, inside) else None
+        if self.kept is not None and self.kept(e, inside):
+            return self._table(e, inside, plan)
+        if e.op == "red" and self._inverted(e, t, inside):
+            return self._invert(e, inside, plan)
+        return None
+
+    def _register(self, e: E, plan: _Plan) -> list[Task]:
+        from .nest import Task
+        if e in plan.regs:
+            return []
+        mask = 0
+        for r in e.params[1]:
+            mask |= r.bit
+        t = plan.regs[e] = Task(self.nest.sort(mask), e.args[0], name=self.nest.name("acc"), red=e)
+        return [t]
+
+    def _tabled(self, e: E, r: Range, inside: int) -> bool:
+        """Does `e`, which the loop over r does not vary, deserve a table made before that loop?"""
+        if e.op == "load":
+            if r.hi < PACKED or any([type(t) is not Range for ix in e.params[1] for t, _ in ix.terms]):
+                return False
+            return min([stride(e, q) for q in self.space.members(inside)]) > 1
+        return e.cost >= DEAR
+
+    def _table(self, e: E, inside: int, plan: _Plan) -> list[Task]:
+        from .nest import Task
+        memory, ranges = self.nest.array(e, inside)
+        t = plan.arrays[e] = Task(ranges, e, memory, own=True)
+        plan.fills[t] = e
+        return [t]
+
+    def _inverted(self, e: E, t: Task, inside: int) -> bool:
+        """Should the reduction's loop stand outside the one over which the results lie side by side?"""
+        r = t.ranges[0]
+        if len(t.ranges) != 1 or inside != r.bit or r.hi + 1 < VECTOR:
+            return False
+        last = self.nest.sort(_mask(e.params[1]))[-1]
+        bad = good = 0
+        stack, seen = [e.args[0]], set()
+        while stack:
+            x = stack.pop()
+            if x in seen:
+                continue
+            seen.add(x)
+            if x.op == "load":
+                a, b = stride(x, last), stride(x, r)
+                bad += a > JUMP and b <= 1
+                good += b > JUMP and a <= 1
+            elif x.op != "red":
+                stack.extend(x.args)
+        return bad > good
+
+    def _invert(self, e: E, inside: int, plan: _Plan) -> list[Task]:
+        from .nest import Task
+        memory, ranges = self.nest.array(e, inside)
+        op, over = e.params
+        start = Task(ranges, self.nest.scalars.const(identity(op, e.dtype), e.dtype), memory)
+        t = plan.arrays[e] = Task(self.nest.sort(_mask(over)) + ranges, e.args[0], memory, op=op)
+        plan.first[start], plan.fills[t] = e, e
+        return [start, t]
+
+    # ------------------------------------------------------------------ what waits for what
+    def _depths(self, plan: _Plan) -> dict[E, tuple[int, int]]:
+        """(reductions, arrays) that must be ready before each scalar.  An array is filled after the reductions it reads and
+        before the next ones: it delays no loop that only reads it."""
+        depth: dict[E, tuple[int, int]] = {}
+        env, regs, arrays = plan.env, plan.regs, plan.arrays
+        for job in plan.jobs:
+            stack = [job.expr]
+            while stack:
+                e = stack[-1]
+                if e in depth:
+                    stack.pop()
+                    continue
+                if e.op == "const" or e in env or not arrays and e.chain == 0:
+                    depth[e] = (0, 0)
+                    continue
+                todo = [a for a in e.args if a not in depth]
+                if todo:
+                    stack.extend(todo)
+                    continue
+                d, t = max([depth[a] for a in e.args], default=(0, 0))
+                if e in regs:
+                    d, t = d + 1, 0
+                elif e in arrays:
+                    t += 1 if arrays[e].own else 2
+                depth[e] = (d, t)
+        return depth
+
+    def _turn(self, t: Task, plan: _Plan, depth: dict[E, tuple[int, int]]) -> tuple[int, int, int]:
+        """The pass a task with loops belongs to: loops of depth d, statements after them (1), then arrays (2)."""
+        e = plan.fills.get(t) or plan.first.get(t)
+        if e is not None:
+            return (depth[e][0], 2, depth[e][1] - (t in plan.first))
+        if t.red is not None and t.red in plan.regs:
+            return (depth[t.red][0], 0, 0)
+        return (depth[t.expr][0] + 1, 0, 0)
+
+    # ------------------------------------------------------------------ kept from pass to pass
+    def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: _Plan) -> None:
+        """Dear values that vary inside several passes are stored by the first and loaded by the others."""
+        from .nest import Task
+        loops = [p for p in passes if p.range is not None]
+        if len(loops) < 2:
+            return
+        first: dict[E, int] = {}
+        kept: set[E] = set()
+        for k, p in enumerate(loops):
+            seen: set[E] = set()
+            stack = [a for t in p.tasks for a in (t.expr.args if t.own else (t.expr,))]
+            while stack:
+                e = stack.pop()
+                if e in seen or e.op in ("const", "load") or e in env or e in plan.arrays or e in kept or not e.free & ~bound:
+                    continue
+                seen.add(e)
+                j = first.setdefault(e, k)
+                if j < k and e.own >= DEAR:
+                    kept.add(e)
+                    memory, ranges = self.nest.array(e, e.free & ~bound, first=loops[j].range)
+                    loops[j].tasks.append(Task(ranges, e, memory))
+                    loops[j].ready.append((e, memory))
+                else:
+                    stack.extend(e.args)
+
+
+def _mask(ranges: tuple[Range, ...]) -> int:
+    mask = 0
+    for r in ranges:
+        mask |= r.bit
+    return mask

@@ -1,0 +1,282 @@
+"""Graph to schedule: the one entry, `schedule(graph, target)`.
+
+In: a verified Graph.  Out: `Schedule`, steps over named buffers.  Cuts the graph where a kernel cannot go on (matrix
+products for BLAS, host operations, general scatters), decides which values between the cuts are kept in memory, and has
+each group in between fused.  Never emits text; never looks at a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..dtypes import DType
+from ..ir.graph import Graph, Node
+from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
+from .axes import Axes, Frame, find_uniform, operands
+from .cost import Target
+from .gemm import Gemm, is_product
+from .index import Size
+from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
+from .lower import Lowering
+from .nest import Memory
+from .scalar import E
+from .scatter import is_cut_scatter, scatter_goals
+from .stages import Goal, Stager
+from .unroll import loop_order, unrolled
+
+CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
+MANY = 8                           # operands from which a concat goes through memory
+ROOM = 512                         # bytes between the areas of two chunks
+
+
+def schedule(graph: Graph, target: Target | None = None) -> Schedule:
+    """The steps that compute a graph's outputs, each output in a buffer of its own."""
+    return _Planner(graph, target or Target()).schedule()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph, self.target = graph, target
+        self.order = graph.order
+        self.inputs = set(graph.inputs)
+        self.uniform = find_uniform(self.order, graph.inputs)
+        self.axes = Axes(self.order, graph.inputs, self.uniform)
+        self.buffers: dict[str, Buffer] = {}
+        self.memory: dict[Node, Buffer] = {}
+        self.steps: list[KernelStep | GemmStep | HostStep] = []
+        self.notes: list[str] = []
+        self.gemms: dict[Node, Gemm] = {}
+
+    def buffer(self, kind: str, dtype: DType, size: int) -> Buffer:
+        per_chunk = kind in ("scratch", "part")
+        if per_chunk:                                       # whole lines, and room so that no two chunks share one
+            line = 64 // dtype.itemsize
+            size = -(-int(size) // line) * line + ROOM // dtype.itemsize
+        b = Buffer(f"{kind}{len(self.buffers)}", kind, dtype, int(size), per_chunk)
+        self.buffers[b.name] = b
+        return b
+
+    # ------------------------------------------------------------------ the plan
+    def schedule(self) -> Schedule:
+        graph = self.graph
+        for i in graph.inputs:
+            self.memory[i] = self.buffer("input", i.dtype, i.aval.size)
+        inputs = [self.memory[i].name for i in graph.inputs]
+        self._find_gemms()
+        level, cuts = self._levels()
+        targets = self._targets(level, cuts)
+        outputs = self._outputs()
+        top = max(level.values(), default=0)
+        groups: list[list[Node]] = [[] for _ in range(top + 1)]
+        for n in targets:
+            groups[level[n]].append(n)
+        steps_at: list[list[Node]] = [[] for _ in range(top + 1)]
+        for n in cuts:
+            steps_at[level[n]].append(n)
+        for l in range(top + 1):
+            for n in steps_at[l]:
+                self._cut(n)
+            self._fuse(groups[l])
+        self._copies(outputs)
+        return Schedule(self.steps, self.buffers, inputs, [b.name for b in outputs], self.notes)
+
+    def _find_gemms(self) -> None:
+        """Products for BLAS.  The sum of a product over its leading axes is one product with a longer inner axis."""
+        uses: dict[Node, int] = {}
+        for n in self.order:
+            for i in operands(n):
+                uses[i] = uses.get(i, 0) + 1
+        for o in self.graph.outputs:
+            uses[o] = uses.get(o, 0) + 1
+        for n in self.order:
+            if n.prim.kind == CONTRACT and n not in self.uniform and is_product(n, self._runtime(n)):
+                self.gemms[n] = Gemm(n, self.inputs, self.uniform)
+            elif n.op == "sum":
+                (m,) = operands(n)
+                if m in self.gemms and uses[m] == 1 and n.params[0] == tuple(range(len(m.shape) - 2)):
+                    joined = Gemm(n, self.inputs, self.uniform)
+                    if joined.joins():
+                        del self.gemms[m]
+                        self.gemms[n] = joined
+
+    def _runtime(self, n: Node) -> bool:
+        for i in operands(n):
+            if i not in self.uniform and any([type(a.size) is Size for a in self.axes.flat(i)[0]]):
+                return True
+        return False
+
+    def _levels(self) -> tuple[dict[Node, int], list[Node]]:
+        """How many cuts stand one after the other below each node, and the cuts in order."""
+        level: dict[Node, int] = {}
+        cuts: list[Node] = []
+        for n in self.order:
+            if n in self.inputs or n in self.uniform:
+                level[n] = 0
+                continue
+            cut = self._is_cut(n)
+            if cut:
+                cuts.append(n)
+            level[n] = max([level[i] for i in operands(n)], default=0) + cut
+        return level, cuts
+
+    def _is_cut(self, n: Node) -> bool:
+        if n.aval.size == 0:
+            return False
+        if n.prim.kind == HOST:
+            self.notes.append(f"{n!r} runs on the host: it has no kernel")
+            return True
+        if n in self.gemms:
+            return True
+        if is_cut_scatter(n):
+            self.notes.append(f"{n!r} adds at places that are data: a kernel of its own")
+            return True
+        return False
+
+    def _targets(self, level: dict[Node, int], cuts: list[Node]) -> list[Node]:
+        """The nodes that must be in memory, in order: outputs, operands of cuts, and what later kernels need and would be
+        dear to compute again."""
+        cut_set = set(cuts)
+        wanted: dict[Node, None] = {}
+        for o in self.graph.outputs:
+            wanted[o] = None
+        late: set[Node] = set()
+        for n in self.order:
+            if n in cut_set:
+                wanted.update(dict.fromkeys(self._operands_in_memory(n)))
+            elif n.prim.kind != LEAF:
+                for i in operands(n):
+                    if level[i] < level[n]:
+                        late.add(self._bare(i))
+                if n.op == "concat" and len(n.inputs) > MANY:
+                    wanted.update(dict.fromkeys([self._bare(i) for i in operands(n)]))
+        cost: dict[Node, int] = {}
+        out: list[Node] = []
+        for n in self.order:
+            if n in self.inputs or n.aval.size == 0:
+                cost[n] = 0
+                continue
+            if n in self.uniform:
+                cost[n] = 0
+                if n in wanted:
+                    out.append(n)
+                continue
+            if n in cut_set:
+                cost[n] = 1
+                continue
+            cost[n] = n.prim.cost + sum([cost[i] for i in operands(n)]) if n.prim.kind in (ELEMENTWISE,) else \
+                1000 if n.prim.kind == REDUCE else sum([cost[i] for i in operands(n)]) + (n.op == "concat")
+            if n in wanted or n in late and cost[n] > CHEAP:
+                out.append(n)
+                cost[n] = 1
+        return out
+
+    def _bare(self, n: Node) -> Node:
+        """What a chain of pure movement starts from."""
+        while n.op in ("reshape", "permute", "expand", "slice", "flip") and n not in self.inputs:
+            n = operands(n)[0]
+        return n
+
+    def _operands_in_memory(self, n: Node) -> list[Node]:
+        if n.prim.kind == HOST:
+            return list(operands(n))
+        if n.op in ("index_add", "scatter_add"):
+            return []
+        gemm = self.gemms[n]
+        return [gemm.a.base, gemm.b.base]
+
+    def _outputs(self) -> list[Buffer]:
+        """A buffer for each output; those of computed nodes that appear once are written in place."""
+        out: list[Buffer] = []
+        self.own: dict[Node, Buffer] = {}
+        for o in self.graph.outputs:
+            b = self.buffer("output", o.dtype, o.aval.size)
+            out.append(b)
+            if o not in self.inputs and o not in self.own:
+                self.own[o] = b
+        return out
+
+    def _place(self, n: Node) -> Buffer:
+        b = self.own.get(n) or self.buffer("temp", n.dtype, n.aval.size)
+        self.memory[n] = b
+        return b
+
+    # ------------------------------------------------------------------ steps
+    def _cut(self, n: Node) -> None:
+        if n.prim.kind == HOST:
+            ins = operands(n)
+            names = tuple([self.memory[i].name for i in ins])
+            self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
+        elif n in self.gemms:
+            self.steps += self.gemms[n].steps(self.memory, self._place(n))
+        else:
+            self._scatter(n)
+
+    def _lowering(self, targets: Sequence[Node]) -> tuple[Lowering, dict[int, int]]:
+        nodes, moving = self._group(targets)
+        frame = Frame(self.axes, nodes, moving)
+        return Lowering(frame, self.memory, unrolled(frame, nodes, moving)), loop_order(frame, nodes)
+
+    def _group(self, targets: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+        """The nodes between memory and the targets, in no particular order; and those of them that are computed."""
+        seen: dict[Node, None] = {}
+        moving: list[Node] = []
+        stack = list(targets)
+        while stack:
+            n = stack.pop()
+            if n in seen:
+                continue
+            seen[n] = None
+            if n not in self.memory and n.prim.kind != LEAF:
+                moving.append(n)
+                stack.extend(operands(n))
+        return list(seen), moving
+
+    def _fuse(self, targets: list[Node]) -> None:
+        """Schedule what leads from memory to the targets, and put these in memory."""
+        targets = [n for n in targets if n not in self.memory]
+        if not targets:
+            return
+        low, order = self._lowering(targets)
+        goals: list[Goal] = []
+        places: list[tuple[Node, Buffer]] = []
+        for n in targets:
+            b = self.own.get(n) or self.buffer("temp", n.dtype, n.aval.size)
+            places.append((n, b))
+            if n in self.uniform:
+                goals.append(self._flat(low, b, low.uniform(n)))
+                continue
+            layout = low.frame.layouts[n]
+            for point in low.points(layout, range(len(layout.axes)), 0):
+                ranges = tuple([t for ix in point for t, _ in ix.terms])
+                goals.append(Goal(ranges, low.value(n, point), Memory(b, point, layout.extents)))
+        self.steps += Stager(low, order, self.buffer, self.target).run(goals)
+        self.memory.update(places)
+
+    def _scatter(self, n: Node) -> None:
+        low, order = self._lowering([n])
+        base, added = scatter_goals(low, n, self._place(n))
+        for goals in (base, added):
+            if goals:
+                self.steps += Stager(low, order, self.buffer, self.target).run(goals)
+
+    def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:
+        """A whole buffer of one value, or copied from another."""
+        space = low.space
+        if b.size == 1:
+            point, shape, ranges = (space.zero,), (1,), ()
+        else:
+            r = space.range(-len(space.ranges) - 10, 0, Size(b.size, ("flat", b.name)))
+            point, shape, ranges = (space.var(r),), (r.extent,), (r,)
+        if source is not None:
+            value = low.scalars.load(source, point, shape, ())
+        assert value is not None
+        return Goal(ranges, value, Memory(b, point, shape))
+
+    def _copies(self, outputs: Sequence[Buffer]) -> None:
+        """Outputs that are inputs, or stand there twice."""
+        low, order = self._lowering([])
+        goals = [self._flat(low, b, None, self.memory[o]) for o, b in zip(self.graph.outputs, outputs)
+                 if o.aval.size and self.memory[o] is not b]
+        if goals:
+            self.steps += Stager(low, order, self.buffer, self.target).run(goals)

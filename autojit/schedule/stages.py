@@ -1,0 +1,274 @@
+"""Goals to kernels: which range is parallel, what is summed privately, what waits for a later kernel.
+
+In: `Goal`s (a scalar for each point of some ranges, and its place in memory).  Out: KernelSteps.  Small work becomes one
+serial kernel.  Otherwise the parallel range is the one with the least cost for its kernel *and* for what it leaves over;
+reductions over it are privatised (an accumulator for each chunk) and combined by a kernel that is the same for all
+programs.  Results never depend on how many threads there really are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .cost import JUMP, KERNEL, STRIDED, Target, stride, work
+from .index import Range, Size
+from .loops import At, Buffer, Const, Index, Kernel, KernelStep, Let, Loop, Run, Store
+from .lower import Lowering
+from .nest import Memory, Nest, Task
+from .scalar import E
+from .sums import identity
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """expr for all points of `ranges`, stored at `memory` (with `op` into what is there)."""
+
+    ranges: tuple[Range, ...]
+    expr: E
+    memory: Memory
+    op: str | None = None
+
+    @property
+    def mask(self) -> int:
+        m = 0
+        for r in self.ranges:
+            m |= r.bit
+        return m
+
+
+@dataclass(slots=True)
+class Choice:
+    """A candidate for the parallel range: what its kernel does, what it leaves, what that costs."""
+
+    parallel: Range
+    now: list[Goal]
+    later: list[Goal]
+    shared: list[E]                # reductions over it: privatised
+    work: float
+    cost: float
+
+
+class Stager:
+    """Schedules the goals of one group.  `new(kind, dtype, size)` makes a buffer."""
+
+    def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer], target: Target) -> None:
+        self.low, self.space, self.order, self.new, self.target = low, low.space, order, new, target
+        self.steps: list[KernelStep] = []
+
+    def run(self, goals: list[Goal]) -> list[KernelStep]:
+        while goals:
+            total = work([(g.mask, g.expr) for g in goals], self.space)
+            best = self._choose(goals) if total >= self.target.serial else None
+            if best is None or best.cost >= total:
+                self._serial(goals)
+                break
+            goals = self._parallel(best)
+        return self.steps
+
+    def _serial(self, goals: list[Goal]) -> None:
+        nest = Nest(self.low, self.order, self.new)
+        body: list[Any] = []
+        nest.level([Task(nest.sort(g.mask), g.expr, g.memory, g.op) for g in goals], 0, {}, body)
+        self.steps.append(KernelStep(Kernel(tuple(body)), 1, 1))
+
+    # ------------------------------------------------------------------ choice
+    def _choose(self, goals: list[Goal]) -> Choice | None:
+        ranges: dict[Range, None] = {}
+        seen: set[E] = set()
+        stack = [g.expr for g in goals]
+        while stack:
+            e = stack.pop()
+            if e in seen:
+                continue
+            seen.add(e)
+            if e.op == "red":
+                ranges.update(dict.fromkeys(e.params[1]))
+            stack.extend(e.args)
+        for g in goals:
+            ranges.update(dict.fromkeys(g.ranges))
+        choices = [c for c in [self._choice(goals, r) for r in ranges if r.k == 0 and r.hi > 0] if c is not None]
+        return min(choices, key=lambda c: c.cost, default=None)
+
+    def _choice(self, goals: list[Goal], p: Range) -> Choice | None:
+        level: dict[E, int] = {}
+        shared: dict[E, None] = {}
+        for g in goals:
+            self._levels(g.expr, p, level, shared)
+        now = [g for g in goals if level[g.expr] == 0 and p in g.ranges]
+        later = [g for g in goals if not (level[g.expr] == 0 and p in g.ranges)]
+        if not now and not shared:
+            return None
+        t = self.target
+        rows = p.hi + 1
+        chunks = min(rows, 2 * t.threads)
+        own = self._work(now, list(shared), p, chunks)
+        for e in shared:
+            own += 3 * chunks * self.space.points(e.free)
+        rest = work([(g.mask, g.expr) for g in later], self.space, set(shared))
+        if rest > t.serial:
+            rest = max(rest * 2 / t.threads, t.serial)
+        cost = own / min(t.threads, max(1.0, rows / 4)) + rest + KERNEL * (1 + bool(later))
+        return Choice(p, now, later, list(shared), own, cost)
+
+    def _levels(self, root: E, p: Range, level: dict[E, int], shared: dict[E, None]) -> None:
+        """For each scalar how many reductions over p stand one inside the other below it; `shared`: the innermost ones."""
+        stack = [root]
+        while stack:
+            e = stack[-1]
+            if e in level:
+                stack.pop()
+                continue
+            if e.chain == 0:
+                level[e] = 0
+                continue
+            todo = [a for a in e.args if a not in level]
+            if todo:
+                stack.extend(todo)
+                continue
+            d = max([level[a] for a in e.args], default=0)
+            if e.op == "red" and p in e.params[1]:
+                if d == 0:
+                    shared[e] = None
+                d += 1
+            level[e] = d
+
+    def _work(self, now: list[Goal], shared: list[E], p: Range, chunks: int) -> float:
+        """Work of the kernel parallel over p: what does not vary with p is done by every chunk."""
+        space, total = self.space, 0.0
+        seen: set[E] = set()
+        stack = [g.expr for g in now] + [e.args[0] for e in shared]
+        for g in now:
+            total += 2 * space.points(g.mask) * self._jump(g.memory.index, g.memory.shape, self._inner(g.mask, p))
+        for e in shared:
+            total += 2 * space.points(e.free | p.bit) if e.free else 0
+        while stack:
+            e = stack.pop()
+            if e in seen or e.op == "const":
+                continue
+            seen.add(e)
+            mask = e.free
+            if e.op == "red":
+                for r in e.params[1]:
+                    mask |= r.bit
+            own = e.own
+            if e.op == "red":
+                own = 1
+            elif e.op == "load" and mask:
+                own = STRIDED if stride(e, self._inner(mask, p)) > JUMP else 1
+            total += own * space.points(mask) * (1 if mask & p.bit else chunks)
+            stack.extend(e.args)
+        return total
+
+    def _inner(self, mask: int, p: Range) -> Range:
+        """The innermost loop over these ranges, if p is outermost."""
+        ranges = sorted(self.space.members(mask), key=lambda r: (r is not p, r.k, self.order.get(r.axis, -1), r.uid))
+        return ranges[-1]
+
+    def _jump(self, index: Any, shape: Any, r: Range) -> int:
+        step = total = 1
+        total = 0
+        for ix, n in zip(reversed(index), reversed(shape)):
+            for t, c in ix.terms:
+                if t is r:
+                    total += int(c) * step
+            step *= int(n)
+        return STRIDED if abs(total) > JUMP else 1
+
+    # ------------------------------------------------------------------ a parallel kernel
+    def _parallel(self, c: Choice) -> list[Goal]:
+        """Append the kernel of a choice and its combines; returns what is left, over the combined values."""
+        nest = Nest(self.low, self.order, self.new)
+        p = nest.first = c.parallel
+        nest.spans[p] = "chunk"
+        scalars, space = self.low.scalars, self.space
+        zero: list[Task] = []
+        tasks = [Task(nest.sort(g.mask), g.expr, g.memory, g.op) for g in c.now]
+        tail: list[tuple[Memory, E]] = []
+        parts: list[tuple[E, Memory, tuple[Range, ...]]] = []
+        for e in c.shared:
+            op, ranges = e.params
+            over = 0
+            for r in ranges:
+                over |= r.bit
+            free = self._result_order(e, c.later, nest)
+            shape = tuple([r.extent for r in free])
+            size = 1
+            for n in shape:
+                size = size * n
+            part = Memory(self.new("part", e.dtype, size), tuple([space.var(r) for r in free]), shape)
+            parts.append((e, part, free))
+            if free:
+                zero.append(Task(free, scalars.const(identity(op, e.dtype), e.dtype), part))
+                rest = tuple([r for r in ranges if r is not p])
+                inner = scalars._red_node(op, rest, e.args[0]) if rest else e.args[0]
+                tasks.append(Task(nest.sort(e.free | p.bit), inner, part, op=op))
+            else:
+                tasks.append(Task(nest.sort(over), e.args[0], name=nest.name("acc"), red=e))
+                tail.append((Memory(part.buffer, (space.zero,), (1,)), e))
+        body: list[Any] = []
+        env: dict[E, Any] = {}
+        nest.level(zero, 0, env, body)
+        nest.level(tasks, 0, env, body)
+        for memory, e in tail:
+            body.append(Store(nest.at(memory, env, body), env[e]))
+        n = p.hi + 1
+        chunks = self._chunks(c, body, parts)
+        self.steps.append(KernelStep(Kernel(tuple(body), p), n, chunks))
+        return self._combined(c, parts, chunks)
+
+    def _result_order(self, e: E, later: list[Goal], nest: Nest) -> tuple[Range, ...]:
+        """The order of a shared reduction's results: that of the buffer they go to, if they go straight to one."""
+        for g in later:
+            if g.expr is e and self._plain(g, e):
+                return tuple([ix.terms[0][0] for ix in g.memory.index])
+        return nest.sort(e.free)
+
+    def _plain(self, g: Goal, e: E) -> bool:
+        """Does the goal store the value row-major over its ranges?"""
+        return g.op is None and g.mask == e.free and len(g.memory.index) == len(g.ranges) and all(
+            [len(ix.terms) == 1 and ix.const == 0 and type(ix.terms[0][0]) is Range and int(ix.terms[0][1]) == 1
+             and ix.terms[0][0].hi + 1 == n for ix, n in zip(g.memory.index, g.memory.shape)])
+
+    def _chunks(self, c: Choice, body: list[Any], parts: list[tuple[E, Memory, Any]]) -> int:
+        """Enough chunks for balance, but each with work to do, and what every chunk repeats a small share of it."""
+        t = self.target
+        repeated = sum([_statements(s) for s in body if not (isinstance(s, Loop) and s.span == "chunk") and not isinstance(s, Run)])
+        repeated += sum([2 * m.buffer.size for _, m, _ in parts])
+        most = min(c.parallel.hi + 1, 2 * t.threads, int(c.work / t.grain))
+        return max(1, min(most, max(4, int(0.1 * c.work / max(repeated, 1)))))
+
+    def _combined(self, c: Choice, parts: list[tuple[E, Memory, tuple[Range, ...]]], chunks: int) -> list[Goal]:
+        memo: dict[E, E] = {}
+        later = list(c.later)
+        for e, part, free in parts:
+            straight = [g for g in later if g.expr is e and self._plain(g, e)
+                        and tuple([ix.terms[0][0] for ix in g.memory.index]) == free]
+            if straight:
+                buffer = straight[0].memory.buffer
+                later.remove(straight[0])
+            else:
+                buffer = self.new("temp", e.dtype, self.space.points(e.free))
+            self.steps.append(self._combine(part.buffer, buffer, e.params[0], self.space.points(e.free), chunks))
+            memo[e] = self.low.scalars.load(buffer, tuple([self.space.var(r) for r in free]), part.shape, ())
+        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in later]
+
+    def _combine(self, part: Buffer, out: Buffer, op: str, size: int, chunks: int) -> KernelStep:
+        """out := the parts of all chunks together.  One text for all programs: everything of its own is a slot."""
+        rows = Range(-1, 0, Size(size, ("combine", "rows")), 0, 0)
+        parts = Range(-2, 0, Size(chunks, ("combine", "chunks")), 0, 0)
+        i, k = Index(0, ((rows, 1),)), Index(0, ((parts, 1),))
+        to = At(out, (i,), (rows.extent,))
+        of = At(part, (k, i), (parts.extent, Size(part.size, ("combine", "stride"))), whole=True)
+        start = Store(to, Const(out.dtype.np.type(identity(op, out.dtype)), out.dtype))
+        add = (Let("t1", "load", out.dtype, (), (of, ())), Store(to, "t1", op))
+        body = (Loop(rows, (start,), "chunk"), Loop(parts, (Loop(rows, add, "chunk"),)))
+        return KernelStep(Kernel(body, rows), size, 1)
+
+
+def _statements(s: Any) -> float:
+    """A rough count of what a statement executes."""
+    if isinstance(s, Loop):
+        return (s.range.hi + 1) * sum([_statements(x) for x in s.body])
+    return 1
