@@ -173,14 +173,14 @@ def elu(input: Node, alpha: float = 1.0) -> Node:
     return _elu(input, alpha, 1.0, 1.0)
 
 
-@op(inplace=True, grad="EluBackward0", functional=True, method=False)
+@op(grad="EluBackward0", functional=True, method=False)
 def selu(input: Node) -> Node:
     """elu with the scale and alpha that keep mean and variance."""
     floating("elu_cpu", input)
     return _elu(input, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
-@op(inplace=True, functional=True, method=False)
+@op(functional=True, method=False)
 def celu(input: Node, alpha: float = 1.0) -> Node:
     """input where positive, else alpha * (exp(input / alpha) - 1)."""
     if alpha == 0:

@@ -138,7 +138,7 @@ def _vjp_pow_number(ct: Node, out: Node, input: Node, exponent: float) -> tuple[
     return (P.mul(ct, P.mul(like(exponent, input), power(input, exponent - 1))),)
 
 
-@op(inplace=True, grad="PowBackward0", method=False, function=False, vjp=_vjp_pow_number)
+@op(grad="PowBackward0", method=False, function=False, vjp=_vjp_pow_number)
 def pow_number(input: Node, exponent: float) -> Node:
     """input ** exponent for a Python number: integer exponents multiply, and are exact at 0."""
     if input.dtype.category < FLOAT:
@@ -173,7 +173,7 @@ def float_power(input: Node, exponent: Node) -> Node:
     return pow_(cast(input, float64), cast(exponent, float64))
 
 
-@op(inplace=True, grad="PowBackward0", method=False, function=False)
+@op(grad="PowBackward0", method=False, function=False)
 def float_power_number(input: Node, exponent: float) -> Node:
     """float_power for a Python number."""
     return power(cast(input, float64), exponent)
@@ -205,16 +205,22 @@ def abs_(input: Node) -> Node:
     return P.abs(input)
 
 
+def _sign(n: Node) -> Node:
+    if n.dtype.category == FLOAT:
+        return P.where(P.isnan(n), zeros_like(n), P.sign(n))
+    return n if n.dtype.category == BOOL else P.sign(n)
+
+
 @op(inplace=True)
 def sign(input: Node) -> Node:
-    """-1, 0 or 1."""
-    return input if input.dtype.category == BOOL else P.sign(input)
+    """-1, 0 or 1; 0 for NaN."""
+    return _sign(input)
 
 
 @op(inplace=True)
 def sgn(input: Node) -> Node:
-    """-1, 0 or 1."""
-    return input if input.dtype.category == BOOL else P.sign(input)
+    """-1, 0 or 1; 0 for NaN."""
+    return _sign(input)
 
 
 @op(inplace=True, grad_number="CopysignBackward1")
@@ -355,7 +361,7 @@ def addcdiv(input: Node, tensor1: Node, tensor2: Node, value: float = 1) -> Node
     return P.add(a, P.div(_alpha(value, b), c))
 
 
-@op()
+@op(inplace=True)
 def nan_to_num(input: Node, nan: float | None = None, posinf: float | None = None,
                neginf: float | None = None) -> Node:
     """NaN and the infinities replaced; by 0 and the largest finite numbers if none are given."""

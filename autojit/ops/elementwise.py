@@ -31,8 +31,8 @@ def on(mask: Node, a: Node) -> Node:
 # ---------------------------------------------------------------- arithmetic
 elementwise("add", ref=np.add, emit="{0} + {1}", dtype="same", commutative=True, linear=True,
             vjp=lambda ct, out, a, b: (ct, ct), doc="Sum of two values.")
-elementwise("sub", ref=lambda a, b: a ^ b if a.dtype == bool else np.subtract(a, b), emit="{0} - {1}", dtype="same", linear=True,
-            vjp=lambda ct, out, a, b: (ct, P.neg(ct)), doc="Difference of two values.")
+elementwise("sub", ref=lambda a, b: a ^ b if a.dtype == bool else np.subtract(a, b), emit="{0} - {1}", dtype="same",
+            linear=True, vjp=lambda ct, out, a, b: (ct, P.neg(ct)), doc="Difference of two values.")
 elementwise("mul", ref=np.multiply, emit="{0} * {1}", dtype="same", commutative=True,
             vjp=lambda ct, out, a, b: (P.mul(ct, b), P.mul(ct, a)), doc="Product of two values.")
 elementwise("div", ref=np.divide, emit="{0} / {1}", cost=6, domain=(0.5, 3),
@@ -130,7 +130,7 @@ def _where_aval(c: Aval, a: Aval, b: Aval) -> Aval:
 
 
 primitive("where", ELEMENTWISE, _where_aval, np.where,
-          lambda ct, out, c, a, b: (None, on(c, ct), P.where(c, zeros_like(ct), ct)), emit="({1} if {0} else {2})",
+          lambda ct, out, c, a, b: (None, on(c, ct), on(P.bitwise_not(c), ct)), emit="({1} if {0} else {2})",
           linear=True, doc="a where the mask holds, else b.")
 
 
@@ -176,9 +176,9 @@ elementwise("sqrt", ref=np.sqrt, emit="sqrt_{t}({0})", cost=6, domain=(0.2, 4),
             vjp=lambda ct, out, a: (P.div(P.mul(ct, like(0.5, ct)), out),), doc="Square root.")
 elementwise("reciprocal", ref=keep_dtype(lambda a: 1 / a), emit="to_{t}(1) / {0}", cost=6, domain=(0.5, 3),
             vjp=lambda ct, out, a: (P.neg(P.mul(ct, P.mul(out, out))),), doc="1 / a.")
-elementwise("relu", ref=lambda a: np.where(a <= 0, a.dtype.type(0), a), emit="(to_{t}(0) if {0} <= to_{t}(0) else {0})",
+elementwise("relu", ref=lambda a: np.where(a < 0, a.dtype.type(0), a), emit="(to_{t}(0) if {0} < to_{t}(0) else {0})",
             vjp=lambda ct, out, a: (on(P.bitwise_not(P.le(out, zeros_like(out))), ct),), dtype="same",
-            doc="a, or 0 where a is negative; NaN stays.")
+            doc="a, or 0 where a is negative; NaN and -0.0 stay.")
 elementwise("exp", ref=np.exp, emit="exp_{t}({0})", cost=12, vjp=lambda ct, out, a: (P.mul(ct, out),), doc="e to the a.")
 elementwise("exp2", ref=np.exp2, emit="exp2_{t}({0})", cost=12,
             vjp=lambda ct, out, a: (P.mul(ct, P.mul(out, like(math.log(2), a))),), doc="2 to the a.")
@@ -207,7 +207,8 @@ elementwise("softplus", ref=keep_dtype(lambda a: np.maximum(a, 0) + np.log1p(np.
             vjp=lambda ct, out, a: (P.mul(ct, P.sigmoid(a)),), doc="log(1 + exp(a)), exact on both sides.")
 
 # ---------------------------------------------------------------- circular and hyperbolic functions
-elementwise("sin", ref=np.sin, emit="sin_{t}({0})", cost=14, vjp=lambda ct, out, a: (P.mul(ct, P.cos(a)),), doc="Sine (radians).")
+elementwise("sin", ref=np.sin, emit="sin_{t}({0})", cost=14, vjp=lambda ct, out, a: (P.mul(ct, P.cos(a)),),
+            doc="Sine (radians).")
 elementwise("cos", ref=np.cos, emit="cos_{t}({0})", cost=14, vjp=lambda ct, out, a: (P.neg(P.mul(ct, P.sin(a))),),
             doc="Cosine (radians).")
 elementwise("tan", ref=np.tan, emit="tan_{t}({0})", cost=20, domain=(-1.2, 1.2),
@@ -249,6 +250,19 @@ def _special(name: str) -> Any:
     return ref
 
 
+def _erfinv(a: Any) -> Any:
+    import scipy.special
+    return np.copysign(scipy.special.erfinv(a), a).astype(a.dtype)
+
+
+def _lgamma(a: Any) -> Any:
+    """SciPy's has the wrong sign at -Inf, and Inf next to 0."""
+    import scipy.special
+    with np.errstate(all="ignore"):
+        tiny = (np.abs(a) < 1e-30) & (a != 0)
+        return np.where(tiny, -np.log(np.abs(a)), np.where(np.isinf(a), np.inf, scipy.special.gammaln(a))).astype(a.dtype)
+
+
 def _gauss(a: Node) -> Node:
     return P.mul(like(TWO_OVER_SQRT_PI, a), P.exp(P.neg(P.mul(a, a))))
 
@@ -257,24 +271,21 @@ elementwise("erf", ref=_special("erf"), emit="erf_{t}({0})", cost=20,
             vjp=lambda ct, out, a: (P.mul(ct, _gauss(a)),), doc="Error function.")
 elementwise("erfc", ref=_special("erfc"), emit="erfc_{t}({0})", cost=24,
             vjp=lambda ct, out, a: (P.neg(P.mul(ct, _gauss(a))),), doc="1 - erf(a), exact for large a.")
-elementwise("erfinv", ref=_special("erfinv"), emit="erfinv_{t}({0})", cost=40, domain=(-0.8, 0.8),
+elementwise("erfinv", ref=_erfinv, emit="erfinv_{t}({0})", cost=40, domain=(-0.8, 0.8),
             vjp=lambda ct, out, a: (P.div(ct, _gauss(out)),), doc="Inverse of the error function.")
-elementwise("lgamma", ref=_special("gammaln"), emit="lgamma_{t}({0})", cost=60, domain=(0.5, 4),
+elementwise("lgamma", ref=_lgamma, emit="lgamma_{t}({0})", cost=60, domain=(0.5, 4),
             vjp=lambda ct, out, a: (P.mul(ct, P.digamma(a)),), doc="Logarithm of the gamma function's magnitude.")
 elementwise("digamma", ref=_special("psi"), emit="digamma_{t}({0})", cost=60, domain=(0.5, 4),
-            vjp=lambda ct, out, a: (P.mul(ct, P.trigamma(a)),), doc="Derivative of lgamma.")
+            vjp=lambda ct, out, a: (P.mul(ct, P.polygamma(a, 1)),), doc="Derivative of lgamma.")
 
 
-def _trigamma(a: Any) -> Any:
+def _polygamma(a: Any, n: int) -> Any:
     import scipy.special
-    return np.asarray(scipy.special.polygamma(1, a)).astype(a.dtype)
+    return np.asarray(scipy.special.polygamma(n, a)).astype(a.dtype)
 
 
-def _no_rule(ct: Node, out: Node, a: Node) -> tuple[Node]:
-    raise RuntimeError("the third derivative of lgamma is not implemented")
-
-
-primitive("trigamma", HOST, same_aval, _trigamma, _no_rule, domain=(0.5, 4), doc="Derivative of digamma.")
+primitive("polygamma", HOST, lambda a, n: a, _polygamma, lambda ct, out, a, n: (P.mul(ct, P.polygamma(a, n + 1)),),
+          domain=(0.5, 4), doc="n-th derivative of digamma.")
 
 
 # ---------------------------------------------------------------- operators of Node

@@ -92,7 +92,7 @@ def _scatter(name: str, input: Node, dim: int, index: Node, src: Node) -> tuple[
     return a, j, _source(a, axis, j, v), axis
 
 
-@op(inplace=True, variants={"value": "scatter_value", "src": "scatter_value"}, bounds=_along("scatter"))
+@op(inplace=True, variants={"value": "scatter_value", "src": "scatter_number"}, bounds=_along("scatter"))
 def scatter(input: Node, dim: int, index: Node, src: Node) -> Node:
     """input with src's elements written along a dim at the index; where places are equal, the last one stays."""
     a, i, v, axis = _scatter("scatter", input, dim, index, src)
@@ -100,13 +100,19 @@ def scatter(input: Node, dim: int, index: Node, src: Node) -> Node:
 
 
 @op(grad="ScatterBackward1", method=False, function=False, bounds=_along("scatter"))
-def scatter_value(input: Node, dim: int, index: Node, src: Node) -> Node:
+def scatter_value(input: Node, dim: int, index: Node, value: Node) -> Node:
     """input with one number written along a dim at the index."""
     i = _ints("scatter", index)
     _same_ndim("self", input, index)
     a, j = _lifted(input, i)
-    v = spread(cast(src, input.dtype), j.shape)
+    v = spread(cast(value, input.dtype), j.shape)
     return as_shape(P.scatter_set(a, j, v, _axis(input, dim)), input.shape)
+
+
+@op(grad="ScatterBackward1", method=False, function=False, bounds=_along("scatter"))
+def scatter_number(input: Node, dim: int, index: Node, src: Node) -> Node:
+    """scatter_value, for a number that stands in the place of src."""
+    return scatter_value(input, dim, index, src)
 
 
 @op(inplace=True, bounds=_along("scatter_add"))

@@ -12,7 +12,7 @@ from ..dtypes import FLOAT
 from ..errors import explain
 from ..ir.graph import Node
 from .checks import floating, reduction_of
-from .declare import P, arith, cast, op, spread, zeros_like
+from .declare import P, arith, cast, op, spread, unspread, zeros_like
 from .elementwise import like, on
 from .softmaxes import log_soft
 
@@ -99,7 +99,15 @@ def _vjp_bce(ct: Node, out: Node, input: Node, target: Node, weight: Node | None
     room = P.mul(P.sub(one, input), input)
     room = P.where(P.lt(room, floor), floor, room)
     dt = P.neg(P.mul(g, P.sub(_log100(input), _log100(P.sub(one, input)))))
-    return P.mul(g, P.div(P.sub(input, target), room)), dt, None
+    dw = None
+    if weight is not None:
+        dw = unspread(P.mul(_scaled(ct, input, None, reduction), _bce(input, target)), weight)
+    return P.mul(g, P.div(P.sub(input, target), room)), dt, dw
+
+
+def _bce(input: Node, target: Node) -> Node:
+    one = like(1, input)
+    return P.sub(P.mul(P.sub(target, one), _log100(P.sub(one, input))), P.mul(target, _log100(input)))
 
 
 def _log100(n: Node) -> Node:
@@ -114,9 +122,7 @@ def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None,
     """-(target * log(input) + (1 - target) * log(1 - input)) for probabilities."""
     _bce_sizes("plain", input, target)
     floating("binary_cross_entropy", input, target)
-    one = like(1, input)
-    each = P.sub(P.mul(P.sub(target, one), _log100(P.sub(one, input))),
-                 P.mul(target, _log100(input)))
+    each = _bce(input, target)
     if weight is not None:
         each = P.mul(each, spread(weight, each.shape))
     return reduce_loss(each, reduction)

@@ -69,6 +69,15 @@ def _sinc(x: Node) -> Node:
 _unary("sinc", "sin(pi x) / (pi x), and 1 at 0.", build=_sinc)
 
 
+@op(function=False, inplace=True)
+def polygamma(input: Node, n: int) -> Node:
+    """The n-th derivative of digamma."""
+    if n < 0:
+        raise explain(RuntimeError("polygamma(n, x) does not support negative n."))
+    x, = inexact(input)
+    return P.digamma(x) if n == 0 else P.polygamma(x, n)
+
+
 def _vjp_rsqrt(ct: Node, out: Node, input: Node) -> tuple[Node]:
     return (P.mul(P.mul(ct, like(-0.5, out)), P.mul(out, P.mul(out, out))),)
 
@@ -120,7 +129,7 @@ _rounding("trunc", "trunc", "The integer part.", "fix")
 def round_(input: Node, decimals: int = 0) -> Node:
     """The nearest integer, halves to even; or the nearest multiple of 10**-decimals."""
     if input.dtype.category < FLOAT:
-        if decimals:
+        if decimals or input.dtype.category == BOOL:
             floating("round_vml_cpu", input)
         return input
     if decimals == 0:
@@ -218,12 +227,16 @@ def atan2(input: Node, other: Node) -> Node:
 @op(inplace=True)
 def hypot(input: Node, other: Node) -> Node:
     """sqrt(input**2 + other**2), without overflow on the way."""
-    floating("hypot", *[n for n in (input, other) if n.dtype.category < FLOAT])
-    a, b = [P.abs(n) for n in arith(input, other)]
+    x, y = arith(input, other)
+    floating("hypot", x)
+    a, b = P.abs(x), P.abs(y)
     big, small = P.maximum(a, b), P.minimum(a, b)
-    plain = P.bitwise_or(P.eq(big, zeros_like(big)), P.eq(big, like(math.inf, big)))
+    top = like(math.inf, big)
+    endless = P.bitwise_or(P.eq(a, top), P.eq(b, top))    # even beside a NaN
+    plain = P.bitwise_or(P.eq(big, zeros_like(big)), endless)
     r = P.div(small, P.where(plain, like(1, big), big))
-    return P.where(plain, big, P.mul(big, P.sqrt(P.add(like(1, r), P.mul(r, r)))))
+    long = P.mul(big, P.sqrt(P.add(like(1, r), P.mul(r, r))))
+    return P.where(endless, top, P.where(plain, big, long))
 
 
 @op(inplace=True, grad_number="XlogyBackward2")
@@ -265,14 +278,15 @@ def _vjp_logaddexp2(ct: Node, out: Node, input: Node, other: Node) -> tuple[Node
 @op(vjp=_vjp_logaddexp)
 def logaddexp(input: Node, other: Node) -> Node:
     """log(exp(input) + exp(other)), without overflow."""
-    floating("logaddexp_cpu", input, other)
-    return _log_sum(*arith(input, other))
+    a, b = arith(input, other)
+    floating("logaddexp_cpu", a)
+    return _log_sum(a, b)
 
 
 @op(vjp=_vjp_logaddexp2)
 def logaddexp2(input: Node, other: Node) -> Node:
     """log2(2**input + 2**other), without overflow."""
-    floating("logaddexp2_cpu", input, other)
     a, b = arith(input, other)
+    floating("logaddexp2_cpu", a)
     c = like(math.log(2), a)
     return P.div(_log_sum(P.mul(a, c), P.mul(b, c)), c)

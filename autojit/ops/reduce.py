@@ -1,4 +1,7 @@
-"""Primitives that make axes vanish, and the cumulative ones.  `axes` is a sorted tuple; reduced axes are dropped, not kept as 1."""
+"""Primitives that make axes vanish, and the cumulative ones.
+
+`axes` is a sorted tuple; reduced axes are dropped, not kept as 1.  Never broadcasts.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +44,18 @@ def _prod(a: Any, axes: Axes) -> Any:
 
 
 def _vjp_prod(ct: Node, out: Node, a: Node, axes: Axes) -> tuple[Node]:
-    """The product of all others: out / a where no zero is near, else the one-zero case by counting."""
-    zero = P.eq(a, zeros_like(a))
-    filled = P.where(zero, full(1, a.shape, a.dtype), a)
-    others = P.div(back(P.prod(filled, axes), axes, a.shape), filled)        # the product of the non-zero others
+    """The product of all others.  Zeros are told apart by counting, and yet stay factors, so that the rule can be
+    differentiated again: right to second order whatever the number of zeros."""
+    one, none = full(1, a.shape, a.dtype), zeros_like(a)
+    zero = P.eq(a, none)
+    filled = P.where(zero, one, a)
+    whole = back(P.prod(filled, axes), axes, a.shape)                        # the product of the non-zero ones
+    zeros = P.where(zero, a, none)
+    beside = P.sub(back(P.sum(zeros, axes), axes, a.shape), a)               # of two zeros, the other one
     count = back(P.sum(cast(zero, a.dtype), axes), axes, a.shape)
-    alone = P.bitwise_and(zero, P.eq(count, full(1, a.shape, a.dtype)))
-    keep = P.bitwise_or(alone, P.eq(count, zeros_like(a)))
-    return (on(keep, P.mul(back(ct, axes, a.shape), others)),)
+    at_zero = P.where(P.eq(count, one), one, P.where(P.eq(count, full(2, a.shape, a.dtype)), beside, none))
+    elsewhere = P.div(back(P.prod(P.where(zero, a, one), axes), axes, a.shape), filled)
+    return (P.mul(back(ct, axes, a.shape), P.mul(whole, P.where(zero, at_zero, elsewhere))),)
 
 
 def _vjp_extreme(ct: Node, out: Node, a: Node, axes: Axes) -> tuple[Node]:
