@@ -18,10 +18,9 @@ from .dtypes import FLOAT
 from .eager import autograd
 from .eager.modes import enable_grad
 from .eager.state import state
-from .eager.storage import Storage
-from .eager.tensor import Tensor, new
+from .eager.tensor import Tensor, of_buffer
 from .errors import explain
-from .ir.graph import buffer
+from .ir.primitive import BUFFER
 from .tracing.plan import Plan, array_of, as_tensor, gather, run_time
 from .tracing.traced import Traced
 
@@ -71,23 +70,21 @@ class ValueAndGrad:
     def __init__(self, fn: Callable[..., Any], argnums: Argnums, has_aux: bool) -> None:
         functools.update_wrapper(self, fn)
         self.fn, self.argnums, self.has_aux = fn, argnums, has_aux
-        self._fast: dict[Any, tuple[Plan, bool]] = {}
+        self._fast: dict[Any, _Fast] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if type(self.fn) is Traced and state.trace is None and not kwargs:
-            try:
-                key = tuple([a.aval if a.fn is None and not a.req else None for a in args])
-            except AttributeError:
-                key = (None,)
-            found = self._fast.get(key)
-            if found is not None and found[0].stale() is None:
-                return self._run(found[0], found[1], args, list(args))
-            if not _differentiated(args):
-                return self._traced(args, key)
+        try:
+            fast = self._fast[tuple([a.aval if a.fn is None and not a.req else None for a in args])]
+        except (KeyError, AttributeError):
+            fast = None
+        if fast is not None and not kwargs and state.trace is None and fast.plan.stale() is None:
+            return fast(args)
+        if type(self.fn) is Traced and not kwargs and state.trace is None and not (state.grad and _differentiated(args)):
+            return self._traced(args)
         return self._eager(args, kwargs)
 
     # ------------------------------------------------------------ one compiled program
-    def _traced(self, args: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
+    def _traced(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
         fn: Any = self.fn
         leaves, structure, tensors = fn.leaves(args, {})
         numbers = _numbers(self.argnums, len(args))
@@ -106,32 +103,20 @@ class ValueAndGrad:
                 raise not_floating(tensors[k])
         plan = fn.plan(leaves, structure, tensors, tuple(wrt))
         fn.last = plan
-        if None not in key and plan.pure and all(isinstance(a, Tensor) for a in args):
+        if plan.pure and all(isinstance(a, Tensor) and a.fn is None and not a.req for a in args):
             if len(self._fast) > 256:
                 self._fast.clear()
-            self._fast[key] = (plan, isinstance(self.argnums, int))
-        return self._run(plan, isinstance(self.argnums, int), args, tensors)
+            self._fast[tuple([a.aval for a in args])] = _Fast(self, plan, args)
+        return self._finish(plan, args, tensors, plan.program([array_of(t) for t in tensors] + gather(plan)))
 
-    def _run(self, plan: Plan, single: bool, args: Sequence[Any], tensors: list[Any]) -> tuple[Any, Any]:
-        inputs = [array_of(t) for t in tensors]
-        if plan.captured or plan.draws:
-            inputs += gather(plan)
-        arrays = plan.program(inputs)
-        results = plan.results
-        n = len(plan.needs)
-        outs = [_wrap(a, r.aval) for a, r in zip(arrays[:n], results)]
-        count = len(arrays) - n
-        if plan.pure:
-            grads = [_wrap(a, r.aval) for a, r in zip(arrays[n:], results[n:])]
-        else:
+    def _finish(self, plan: Plan, args: Sequence[Any], tensors: list[Any], arrays: list[Any]) -> tuple[Any, Any]:
+        n, count = len(plan.needs), _gradient_count(plan)
+        outs = [of_buffer(a, r.aval) for a, r in zip(arrays[:n], plan.results)]
+        grads = [of_buffer(a, r.aval) for a, r in zip(arrays[n:n + count], plan.results[n:n + count])]
+        if not plan.pure:
             fn: Any = self.fn
-            count = _gradient_count(plan)
-            grads = [_wrap(a, r.aval) for a, r in zip(arrays[n:n + count], results[n:n + count])]
             fn.write_back(plan, tensors, arrays)
-        value = outs[0] if n == 1 and plan.structure == tree.LEAF else self._nest(plan, outs)
-        if single and count == 1 and type(args[self.argnums]) is Tensor:  # type: ignore[index]
-            return value, grads[0]
-        return value, self._structured(args, grads)
+        return self._nest(plan, outs), self._structured(args, grads)
 
     def _nest(self, plan: Plan, outs: list[Tensor]) -> Any:
         it = iter(outs)
@@ -177,8 +162,34 @@ def _gradient_count(plan: Plan) -> int:
     return len(plan.results) - len(plan.needs) - extra
 
 
-def _wrap(array: Any, a: Any) -> Tensor:
-    return new(Storage(buffer(array, a)), a)
+class _Fast:
+    """The short way for tensors alone: arrays out of the arguments, one native call, tensors around the results."""
+
+    __slots__ = ("owner", "plan", "program", "avals", "extra", "tuple_of")
+
+    def __init__(self, owner: ValueAndGrad, plan: Plan, args: Sequence[Any]) -> None:
+        self.owner, self.plan, self.program = owner, plan, plan.program
+        self.avals = [r.aval for r in plan.results]
+        self.extra = bool(plan.captured or plan.draws)
+        plain = len(plan.needs) == 1 and plan.structure == tree.LEAF
+        single = isinstance(owner.argnums, int)
+        count = 1 if single else len(_numbers(owner.argnums, len(args)))
+        self.tuple_of = (0 if single else count) if plain and len(self.avals) == 1 + count else -1
+
+    def __call__(self, args: Sequence[Any]) -> tuple[Any, Any]:
+        inputs = []
+        for a in args:
+            s = a.storage
+            n = s.value
+            inputs.append(n.data if s.mem is None and n.prim is BUFFER and not a.chain else array_of(a))
+        if self.extra:
+            inputs += gather(self.plan)
+        native = self.program.native
+        arrays = self.program(inputs) if native is None else native(inputs)
+        if self.tuple_of < 0:
+            return self.owner._finish(self.plan, args, list(args), arrays)
+        outs = [of_buffer(x, a) for x, a in zip(arrays, self.avals)]
+        return (outs[0], outs[1]) if self.tuple_of == 0 else (outs[0], tuple(outs[1:]))
 
 
 def _differentiated(args: Sequence[Any]) -> bool:

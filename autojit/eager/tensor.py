@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..dtypes import FLOAT, DType
 from ..errors import explain, user_frame
 from ..ir.aval import Aval
-from ..ir.graph import Node, node
+from ..ir.graph import NEVER, Node, node
+from ..ir.primitive import BUFFER
 from .state import state
 from .storage import Cell, Storage, memory
-from .tape import Output, Record, origin
+from .tape import NOWHERE, Output, Record, origin
 from .template import AS_VIEW, Chain, scalar_type, template
 
 
@@ -46,19 +47,19 @@ class Size(tuple[int, ...]):
 
 
 class Tensor:
-    """storage, cell: what it shows, and the version that its in-place operations move.  view: movement steps from the
+    """storage, cell: what it shows, and the version that its in-place operations move.  chain: movement steps from the
     storage to what is shown.  base: the tensor of which it is a view.  fn: the Record (or Output) that made it; None for a
     leaf.  req: a leaf that wants a gradient.  seen: the version at which `fn` was right (views are rebuilt lazily).
 
     Rare: _grad, hooks, blind (a view made while not recording), several (one of many views of an op), post (hooks after
     accumulation), frozen (made in inference mode), custom_view (an input or a view that a custom function returned)."""
 
-    __slots__ = ("storage", "aval", "cell", "view", "base", "fn", "seen", "req", "__dict__", "__weakref__")
+    __slots__ = ("storage", "aval", "cell", "chain", "base", "fn", "seen", "req", "__dict__", "__weakref__")
 
     storage: Storage
     aval: Aval
     cell: Cell
-    view: Chain
+    chain: Chain
     base: Tensor | None
     fn: Any
     seen: int
@@ -78,10 +79,13 @@ class Tensor:
 
     # ------------------------------------------------------------ place in the tape
     def edge(self) -> Any:
-        """This tensor's place in the tape now: Record, Output, itself (a leaf that wants a gradient) or None.  A view whose
-        version moved is rebuilt from the present history of its base."""
-        if self.base is not None and self.seen != self.cell.version:
-            self._rebuild()
+        """This tensor's place in the tape now: Record, Output, itself (a leaf that wants a gradient), NOWHERE or None.  A view
+        whose version moved is rebuilt from the present history of its base."""
+        if self.base is not None:
+            if self.blind:
+                return self._blind_edge()
+            if self.seen != self.cell.version:
+                self._rebuild()
         if self.fn is not None:
             return self.fn
         return self if self.req else None
@@ -91,9 +95,24 @@ class Tensor:
         self.seen = self.cell.version
         e = base.edge()
         if e is not None:
-            chain = self.view[len(base.view):]
+            chain = self.chain[len(base.chain):]
+            if self.chain[:len(base.chain)] != base.chain:
+                raise explain(RuntimeError("a view is used after the shape of its base was changed in place"),
+                              hint="use unsqueeze() or transpose() without the underscore")
             t = template(AS_VIEW, (base.aval,), (chain,), (True,))
             self.moved(Record(t, (e,), [], user_frame(2)))
+
+    def _blind_edge(self) -> Any:
+        base: Any = self.base
+        if not base.requires_grad:
+            return None
+        if self.seen != self.cell.version:
+            raise explain(RuntimeError(
+                "A view was created in no_grad mode and its base or another view of its base has been modified inplace with grad "
+                "mode enabled. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
+                "moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to be "
+                "tracked) or both outside (if you want the inplace to be tracked)."))
+        return NOWHERE
 
     def moved(self, record: Any) -> None:
         """A new history.  `retain_grad` follows the tensor; hooks stay with the value they were put on."""
@@ -114,11 +133,14 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        self.edge()
+        if not self.blind:
+            self.edge()
         return self.fn is None
 
     @property
     def requires_grad(self) -> bool:
+        if self.blind and self.base is not None:
+            return self.base.requires_grad
         return self.edge() is not None
 
     @requires_grad.setter
@@ -193,6 +215,8 @@ class Tensor:
         e = self.edge()
         if e is None:
             raise explain(RuntimeError("cannot register a hook on a tensor that doesn't require gradient"))
+        if e is NOWHERE:
+            e = Output(None, 0)                           # no gradient will come
         e.hooks = [*(e.hooks or ()), hook]
         return Handle(e, "hooks", hook)
 
@@ -239,7 +263,7 @@ class Tensor:
         if self.cell is self.storage:
             self.cell = Cell(self.cell.version)
             self.seen = self.cell.version
-        self.storage, self.view, self.aval = t.storage, t.view, t.aval
+        self.storage, self.chain, self.aval = t.storage, t.chain, t.aval
 
     @property
     def _version(self) -> int:
@@ -347,14 +371,14 @@ def new(storage: Storage, a: Aval, fn: Any = None) -> Tensor:
     t = Tensor.__new__(Tensor)
     t.storage = t.cell = storage
     t.aval, t.fn = a, fn
-    t.view, t.base, t.seen, t.req = (), None, storage.version, False
+    t.chain, t.base, t.seen, t.req = (), None, storage.version, False
     return t
 
 
 def alias(t: Tensor, cell: Cell | None = None) -> Tensor:
     """Another tensor over the same memory, without history."""
     out = Tensor.__new__(Tensor)
-    out.storage, out.aval, out.view, out.base, out.fn, out.req = t.storage, t.aval, t.view, None, None, False
+    out.storage, out.aval, out.chain, out.base, out.fn, out.req = t.storage, t.aval, t.chain, None, None, False
     out.cell = t.cell if cell is None else cell
     out.seen = out.cell.version
     return out
@@ -363,7 +387,7 @@ def alias(t: Tensor, cell: Cell | None = None) -> Tensor:
 def view_of(t: Tensor, chain: Chain, a: Aval) -> Tensor:
     """A view of `t` through further movement steps."""
     out = Tensor.__new__(Tensor)
-    out.storage, out.cell, out.aval, out.view = t.storage, t.cell, a, t.view + chain
+    out.storage, out.cell, out.aval, out.chain = t.storage, t.cell, a, t.chain + chain
     out.base = t if t.base is None else t.base
     out.fn, out.seen, out.req = None, t.cell.version, False
     return out
@@ -380,11 +404,24 @@ def of_array(array: Any) -> Tensor:
     return new(Storage(n), n.aval)
 
 
+def of_buffer(array: Any, a: Aval) -> Tensor:
+    """A tensor over an array that a program has just made (as `of_array`, without looking at it)."""
+    n = Node()
+    n.prim, n.op, n.inputs, n.params, n.aval, n.real, n.data, n.born = BUFFER, "buffer", (), (), a, None, array, NEVER
+    s = Storage.__new__(Storage)
+    s.version, s.code, s.by, s.strides = 0, None, None, None
+    s.value, s.mem, s.taped, s.trace = n, None, False, state.trace
+    t = Tensor.__new__(Tensor)
+    t.storage = t.cell = s
+    t.aval, t.fn, t.chain, t.base, t.seen, t.req = a, None, (), None, 0, False
+    return t
+
+
 def value(t: Tensor) -> Node:
     """The node of what a tensor shows now."""
     s = t.storage
     n = s.value if s.mem is None and s.trace is state.trace else s.read(t)
     n = n.real or n
-    for prim, params in t.view:
+    for prim, params in t.chain:
         n = node(prim, (n,), params)
     return n

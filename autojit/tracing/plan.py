@@ -117,12 +117,12 @@ def array_of(t: Any) -> Any:
     """The array of an argument or captured tensor, contiguous."""
     if isinstance(t, Tensor):
         s = t.storage
-        if s.mem is None and not t.view:
+        if s.mem is None and not t.chain:
             n = s.value
             n = n.real or n
             if n.prim is BUFFER:
                 return n.data
-        if t.view:
+        if t.chain:
             return np.ascontiguousarray(realise(value(t)))
     return np.ascontiguousarray(t.storage.array(t))
 

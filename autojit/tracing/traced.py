@@ -18,7 +18,7 @@ from ..eager.evaluate import settle
 from ..eager.state import state
 from ..eager.storage import Storage, aval_of
 from ..eager.template import Rule
-from ..eager.tensor import Tensor, new, of_array, value
+from ..eager.tensor import Tensor, new, of_array, of_buffer, value
 from ..errors import explain
 from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
@@ -213,10 +213,6 @@ def _input(c: Any) -> Any:
     if isinstance(c, Fixed):
         return of_buffer(c.array, aval_of(c.array))
     return c if isinstance(c, Tensor) else new(c.storage, c.storage.read(c).aval)
-
-
-def of_buffer(array: Any, a: Aval) -> Tensor:
-    return new(Storage(buffer(array, a)), a)
 
 
 def store(t: Any, array: Any) -> None:

@@ -27,13 +27,16 @@ POOLED = 3                                                # arrays kept for each
 class OutputPool:
     """Arrays for one output, taken back when nobody else holds them: no page faults for fresh memory in a loop."""
 
-    __slots__ = ("shape", "dtype", "kept")
+    __slots__ = ("shape", "dtype", "kept", "small")
 
     def __init__(self, a: Aval) -> None:
         self.shape, self.dtype = a.shape, a.dtype.np
+        self.small = a.size * a.dtype.itemsize < 4096     # NumPy keeps such memory at hand itself
         self.kept: list[np.ndarray] = []
 
     def take(self) -> np.ndarray:
+        if self.small:
+            return np.empty(self.shape, self.dtype)
         for a in self.kept:
             if sys.getrefcount(a) == 3:                   # the list, this name, the argument
                 return a
