@@ -1,0 +1,189 @@
+"""The checker of kernels: run on every schedule before anything is compiled.
+
+In: a Schedule.  Out: nothing, or VerifyError with the kernel's statement and the reason.  Checks that every index is in
+bounds (by intervals, or by the conditions a load is guarded with), that nothing is loaded that only this kernel could have
+stored and has not, that names are defined once and before their use, that no loop stands inside one over the same range,
+and that steps write only what is theirs to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import VerifyError
+from .index import Range
+from .loops import (Accumulate, At, Condition, Const, GemmStep, HostStep, Index, Init, Kernel, KernelStep, Let, Loop, Operand,
+                    Run, Schedule, Store)
+
+Interval = tuple[float, float]
+ANY: Interval = (float("-inf"), float("inf"))
+
+
+def verify_schedule(schedule: Schedule) -> None:
+    """Every kernel alone, then the order of steps: nothing is read before it was written."""
+    for name in (*schedule.inputs, *schedule.outputs):
+        if name not in schedule.buffers:
+            raise VerifyError(f"buffer {name} is not declared")
+    if len(set(schedule.outputs)) != len(schedule.outputs):
+        raise VerifyError(f"outputs share a buffer: {schedule.outputs}")
+    full = set(schedule.inputs)
+    for k, step in enumerate(schedule.steps):
+        if isinstance(step, KernelStep):
+            check = _Kernel(step.kernel, k)
+            reads, writes = check.reads, check.writes
+            if step.chunks > 1 and step.kernel.parallel is None:
+                raise VerifyError(f"step {k}: {step.chunks} chunks of a kernel that has no parallel range")
+        elif isinstance(step, GemmStep):
+            reads, writes = {step.a, step.b}, {step.c}
+            if writes & reads:
+                raise VerifyError(f"step {k}: a product onto its own operand {step.c}")
+        else:
+            assert isinstance(step, HostStep)
+            reads, writes = set(step.inputs), {step.output}
+        for name in reads - full:
+            if schedule.buffers[name].size:
+                raise VerifyError(f"step {k} reads {name}, which nothing has written")
+        for name in writes:
+            if schedule.buffers[name].kind == "input":
+                raise VerifyError(f"step {k} writes the input {name}")
+        full |= writes
+    for name in schedule.outputs:
+        if name not in full and schedule.buffers[name].size:
+            raise VerifyError(f"no step writes the output {name}")
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What is known at a place in a kernel: intervals of names and loop variables, and the ranges that are open."""
+
+    bounds: dict[Any, Interval]
+    open: tuple[Range, ...] = ()
+
+
+class _Kernel:
+    """`reads`: buffers loaded before this kernel stores to them; `writes`: buffers it stores to."""
+
+    def __init__(self, kernel: Kernel, step: int) -> None:
+        self.kernel, self.step = kernel, step
+        self.reads: set[str] = set()
+        self.writes: set[str] = set()
+        self.names: set[str] = set()
+        self.derived: dict[Any, tuple[str, Index, int]] = {}
+        self._block(kernel.body, _Scope({}))
+
+    def _fail(self, s: Any, why: str) -> None:
+        raise VerifyError(f"step {self.step}: {why}\n  {s}")
+
+    def _block(self, body: Sequence[Any], scope: _Scope) -> None:
+        for s in body:
+            if isinstance(s, Let):
+                self._let(s, scope)
+            elif isinstance(s, Init):
+                self._define(s, s.name, ANY, scope)
+            elif isinstance(s, Accumulate):
+                self._use(s, s.value, scope)
+                if s.name not in scope.bounds:
+                    self._fail(s, f"{s.name} is not defined")
+            elif isinstance(s, Store):
+                self._use(s, s.value, scope)
+                self._at(s, s.at, (), scope)
+                if s.op is not None and s.at.buffer.name not in self.writes:
+                    self.reads.add(s.at.buffer.name)
+                self.writes.add(s.at.buffer.name)
+            elif isinstance(s, Run):
+                self._block(s.body, _Scope(dict(scope.bounds), scope.open))
+            else:
+                self._loop(s, scope)
+
+    def _loop(self, s: Loop, scope: _Scope) -> None:
+        if s.range in scope.open:
+            self._fail(s.range, "a loop inside one over the same range")
+        if s.span != "all" and s.range is not self.kernel.parallel:
+            self._fail(s.range, f"a loop over the {s.span}, but its range is not the parallel one")
+        bounds = dict(scope.bounds)
+        bounds[s.range] = (0, int(s.range.extent) - 1)
+        self._block(s.body, _Scope(bounds, (*scope.open, s.range)))
+
+    def _define(self, s: Any, name: str, bounds: Interval, scope: _Scope) -> None:
+        if name in self.names:
+            self._fail(s, f"{name} is defined twice")
+        self.names.add(name)
+        scope.bounds[name] = bounds
+
+    def _use(self, s: Any, a: Operand, scope: _Scope) -> None:
+        if not isinstance(a, Const) and a not in scope.bounds:
+            self._fail(s, f"{a} is not defined here")
+
+    def _let(self, s: Let, scope: _Scope) -> None:
+        for a in s.args:
+            self._use(s, a, scope)
+        bounds = ANY
+        if s.op == "load":
+            at, guard = s.params
+            self._at(s, at, guard, scope)
+            if at.buffer.name not in self.writes:
+                self.reads.add(at.buffer.name)
+        elif s.op == "inside":
+            for c in s.params:
+                self._interval(s, c.index, scope)
+        elif s.op == "index":
+            bounds = self._interval(s, s.params[0], scope)
+        elif s.op.startswith("index_"):
+            bounds = self._derived(s, scope)
+        self._define(s, s.name, bounds, scope)
+
+    def _derived(self, s: Let, scope: _Scope) -> Interval:
+        of, n = s.params
+        self.derived[s.name] = (s.op, of, int(n))
+        bounds = self._interval(s, of, scope)
+        if s.op != "index_clamp" and bounds[0] < 0 and not self._data(of, scope):
+            self._fail(s, f"division of an index that can be {bounds[0]}")
+        return _derive(s.op, bounds, int(n))
+
+    def _interval(self, s: Any, ix: Index, scope: _Scope, guard: Sequence[Condition] = ()) -> Interval:
+        """What an index can be where the conditions hold."""
+        lo = hi = float(ix.const)
+        for term, c in ix.terms:
+            if term not in scope.bounds:
+                self._fail(s, f"{term} is not open here")
+            bounds = scope.bounds[term]
+            if guard and term in self.derived:
+                op, of, n = self.derived[term]
+                bounds = _derive(op, self._interval(s, of, scope, guard), n)
+            a, b = (float(int(c)) * x for x in bounds)
+            lo, hi = lo + min(a, b), hi + max(a, b)
+        for c in guard:
+            if c.step == 0 and _same(c.index, ix, 1):
+                lo = max(lo, int(ix.const) - int(c.index.const))
+            elif c.step == 0 and _same(c.index, ix, -1):
+                hi = min(hi, int(ix.const) + int(c.index.const))
+        return lo, hi
+
+    def _at(self, s: Any, at: At, guard: Sequence[Condition], scope: _Scope) -> None:
+        """Each component of the index lies in its dimension: by interval, by a condition, or because it is data."""
+        size = 1
+        for ix, n in zip(at.index, at.shape):
+            size *= int(n)
+            lo, hi = self._interval(s, ix, scope, guard)
+            if not (0 <= lo and hi < n or self._data(ix, scope)):
+                self._fail(s, f"{at.buffer.name} has {int(n)} places along a dimension, the index goes from {lo} to {hi}")
+        if not at.whole and size > at.buffer.size:
+            self._fail(s, f"{at.buffer.name} holds {at.buffer.size} elements, the index counts {size}")
+
+    def _data(self, ix: Index, scope: _Scope) -> bool:
+        """An index that was loaded is checked where it enters the program."""
+        return any([isinstance(t, str) and scope.bounds[t] == ANY for t, _ in ix.terms])
+
+
+def _same(a: Index, b: Index, sign: int) -> bool:
+    """Do two indices have the same terms, up to the sign?"""
+    return {t: int(c) for t, c in a.terms} == {t: sign * int(c) for t, c in b.terms}
+
+
+def _derive(op: str, bounds: Interval, n: int) -> Interval:
+    lo, hi = max(bounds[0], 0), max(bounds[1], 0)
+    if op == "index_clamp":
+        return lo, hi
+    return (lo // n, hi // n) if op == "index_div" else (0, min(n - 1, hi))
