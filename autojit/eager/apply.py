@@ -103,7 +103,7 @@ def _view(t: Any, chain: Any, a: Any) -> Tensor:
     out = view_of(t, chain, a)
     if t.blind or not state.grad:
         out.blind = True
-    if state.inference or t.frozen:
+    if t.frozen:
         out.frozen = True
     return out
 

@@ -18,7 +18,7 @@ from .cotangents import Mode, Recorded, Symbolic, add_tensors
 from .evaluate import realise_all, run
 from .inplace import replace
 from .state import state
-from .tape import Output, Record, Saved, origin
+from .tape import NOWHERE, Output, Record, Saved, origin
 from .tensor import Tensor, value, wrap
 
 
@@ -41,7 +41,7 @@ class Sweep:
         records: dict[Record, None] = {}
         while stack:
             e = stack.pop()
-            if e in seen:
+            if e is NOWHERE or e in seen:
                 continue
             seen[e] = None
             r = origin(e)

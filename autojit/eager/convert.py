@@ -31,7 +31,7 @@ def array_of(t: Tensor) -> Any:
     if state.trace is not None:
         return realise(value(t))
     array = t.storage.array(t)
-    for prim, params in t.view:
+    for prim, params in t.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
     return array
 
@@ -103,10 +103,10 @@ def numpy(self: Tensor, *, force: bool = False) -> Any:
     if state.trace is not None:
         return realise(value(self))
     array = self.storage.expose(self)
-    for prim, params in self.view:
+    for prim, params in self.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
     if array.base is not None and not array.flags.writeable and self.storage.mem is not None and self.storage.mem.flags.writeable:
-        array.flags.writeable = "expand" not in [p.name for p, _ in self.view]
+        array.flags.writeable = "expand" not in [p.name for p, _ in self.chain]
     return array
 
 
@@ -230,10 +230,11 @@ def default_dtype(d: DType) -> bool:
 
 def text(self: Tensor) -> str:
     """As torch prints it."""
-    grad_fn = None
-    record = origin(self.edge())
-    if record is not None:
-        grad_fn = record.name()
+    if self.blind and self.base is not None:
+        grad_fn = "Invalid" if self.seen != self.cell.version and self.base.requires_grad else None
+    else:
+        record = origin(self.edge())
+        grad_fn = None if record is None else record.name()
     return format_tensor(array_of(self), dtype_name=self.aval.dtype.name, default=default_dtype(self.aval.dtype),
                          requires_grad=self.requires_grad, grad_fn=grad_fn, device=self.aval.device)
 

@@ -163,7 +163,7 @@ def unpack(record: Record, k: int, s: Any) -> Tensor:
     if s.leaf is not None:
         return s.leaf  # type: ignore[no-any-return]
     t = new(s.storage, s.storage.read(s).aval)
-    t.cell, t.view, t.seen = s.cell, s.view, s.cell.version
+    t.cell, t.chain, t.seen = s.cell, s.chain, s.cell.version
     t.aval = value(t).aval
     return placed(t, _edge_of(record, k, t))
 

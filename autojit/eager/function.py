@@ -109,7 +109,7 @@ class CustomRecord(Record):
         if s.leaf is not None:
             return s.leaf  # type: ignore[no-any-return]
         t = new(s.storage, s.node().aval)
-        t.cell, t.view, t.seen = s.cell, s.view, s.cell.version
+        t.cell, t.chain, t.seen = s.cell, s.chain, s.cell.version
         if isinstance(where, int):
             where = self if self.outs is None else self.outs[where]() or Output(self, where)
         return placed(t, where)

@@ -33,7 +33,7 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
         raise explain(RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor "
             "before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."))
-    if t.view and any(prim.name == "expand" for prim, _ in t.view):
+    if t.chain and any(prim.name == "expand" for prim, _ in t.chain):
         raise overlapping()
     record = None
     if edges is not None:
@@ -78,8 +78,8 @@ def layout_of(t: Tensor) -> tuple[tuple[int, ...], int]:
     s = t.storage
     if s.mem is not None:
         strides = tuple([k // s.mem.itemsize for k in s.mem.strides])
-        return layout(s.mem.shape, strides, t.view)
-    return layout(s.value.aval.shape, s.strides, t.view)
+        return layout(s.mem.shape, strides, t.chain)
+    return layout(s.value.aval.shape, s.strides, t.chain)
 
 
 def refuse_overlap(t: Tensor, other: Tensor) -> None:
@@ -99,18 +99,17 @@ def refuse_overlap(t: Tensor, other: Tensor) -> None:
 
 def write(t: Tensor, new: Node, record: Record | None) -> Tensor:
     """t[...] = new (of t's aval); then the history of t, or of its base, is replaced."""
-    base, e = t.base, t.edge()
-    s = t.storage
+    base, s = t.base, t.storage
     if state.trace is not None:
         s.read(t)                                         # a trace must know the storage before it changes
-    s.write(put(s.read(t), t.view, new) if t.view else new)
+    s.write(put(s.read(t), t.chain, new) if t.chain else new)
     bump(t)
-    s.taped = record is not None or (e is not None and e is not t)
+    s.taped = record is not None or (t if base is None else base).fn is not None
     if record is not None:
         t.cell.by = record.template.label if base is None else "CopySlices"
         if base is not None:
             record.edges = (base.edge(), *record.edges[1:])
-            record.slices = (t.view[len(base.view):], base.aval)
+            record.slices = (t.chain[len(base.chain):], base.aval)
             record._name = "CopySlices"
         (t if base is None else base).moved(record)
         reads = record.template.reads

@@ -116,6 +116,8 @@ class set_grad_enabled(_Mode):
 class inference_mode(_Mode):
     """As `no_grad`, and what is made inside can take no part in recorded operations later."""
 
+    mode = True
+
     def __new__(cls, mode: Any = True) -> Any:
         return object.__new__(cls) if isinstance(mode, bool) else object.__new__(cls)(mode)
 

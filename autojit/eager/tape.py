@@ -25,16 +25,21 @@ class Saved:
     """A value that a rule reads: the leaf tensor itself (so that `x.data = t` is followed), or storage and view; and its
     version.  `node()` is what it holds *now*: what was recorded, unless `.data` or NumPy changed it."""
 
-    __slots__ = ("storage", "view", "cell", "version", "leaf", "viewed")
+    __slots__ = ("storage", "chain", "cell", "version", "leaf", "viewed")
 
     storage: Storage
-    view: Chain
+    chain: Chain
     cell: Cell
     version: int
     leaf: Any
 
     def __init__(self, t: Any) -> None:
-        self.storage, self.view, self.cell = t.storage, t.view, t.cell
+        if t.frozen:
+            raise explain(RuntimeError(
+                "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in "
+                "computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in "
+                "autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."))
+        self.storage, self.chain, self.cell = t.storage, t.chain, t.cell
         self.version = t.cell.version
         self.leaf = t if t.fn is None and t.req else None
         self.viewed = t.base is not None
@@ -42,8 +47,8 @@ class Saved:
     def node(self) -> Node:
         t = self.leaf
         if t is None:
-            return along(self.storage.read(self), self.view)
-        return along(t.storage.read(t), t.view)
+            return along(self.storage.read(self), self.chain)
+        return along(t.storage.read(t), t.chain)
 
     def moved(self) -> int | None:
         """The present version, if it is not the one that was saved."""
@@ -56,12 +61,21 @@ class Output:
 
     __slots__ = ("record", "index", "hooks", "retains", "__weakref__")
 
-    def __init__(self, record: Record, index: int) -> None:
+    def __init__(self, record: Record | None, index: int) -> None:
         self.record, self.index = record, index
         self.hooks: Any = None
         self.retains: Any = None
 
 
+class _Nowhere:
+    """The place of a view that was made under `no_grad`: it wants a gradient, as its base does, but none flows through it."""
+
+    __slots__ = ()
+    hooks = None
+    retains = None
+
+
+NOWHERE = _Nowhere()
 FREED: Any = "freed"
 
 
@@ -214,7 +228,7 @@ class AccumulateGrad:
 
 
 def next_function(edge: Any) -> tuple[Any, int]:
-    if edge is None:
+    if edge is None or edge is NOWHERE:
         return (None, 0)
     if isinstance(edge, Record):
         return (edge, 0)

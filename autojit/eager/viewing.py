@@ -27,7 +27,7 @@ UNSAFE = Rule("unsafe_view", lambda n, op, static: op.call((n,), static), "Unsaf
 
 def aliases(t: Tensor, shape: tuple[int, ...]) -> bool:
     """Can this tensor's memory be seen in another shape?"""
-    if not t.view and t.storage.strides is None and t.storage.mem is None:
+    if not t.chain and t.storage.strides is None and t.storage.mem is None:
         return True
     strides, _ = layout_of(t)
     if is_contiguous(t.aval.shape, strides):
@@ -104,6 +104,9 @@ def _h(self: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------- shape changes in place
+_INPLACE_NAMES = {"UnsqueezeBackward0": "UnsqueezeBackward1", "TransposeBackward0": "TransposeBackward1"}
+
+
 def change_view(op: Any, t: Tensor, static: tuple[Any, ...]) -> Tensor:
     """The tensor itself becomes a view of what it was: `unsqueeze_`, `t_`."""
     e = t.edge() if state.grad else None
@@ -111,11 +114,13 @@ def change_view(op: Any, t: Tensor, static: tuple[Any, ...]) -> Tensor:
     if e is not None:
         check_writable(t)
     assert tmpl.chains is not None
-    t.view, t.aval = t.view + tmpl.chains[0], tmpl.outs[0]
+    t.chain, t.aval = t.chain + tmpl.chains[0], tmpl.outs[0]
     bump(t)
     t.seen = t.cell.version
     if e is not None:
-        t.moved(Record(tmpl, (e,), (), caller()))
+        record = Record(tmpl, (e,), (), caller())
+        record._name = _INPLACE_NAMES.get(tmpl.label)
+        t.moved(record)
     return t
 
 
