@@ -9,7 +9,6 @@ from __future__ import annotations
 from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, from_bits, horner, inline, select, sqrt
 from autojit.backends.cpu.vecmath.exp32 import (
     BIAS,
-    HALF,
     INF,
     NAN,
     ONE,
@@ -47,7 +46,7 @@ _ERFC = floats(
     -0.02683689072728157, 0.11953428387641907, -0.3104662597179413, 0.5902277827262878,
     -0.8833944797515869, 1.0740069150924683,
 )  # (x + 3) erfc(x) exp(x**2) in (x - 3) / (x + 3), 0 <= x <= 10.1
-_ERFC_HIGH, _THREE, _SIX = floats(10.5, 3.0, 6.0)  # erfc(10.5) rounds to 0
+_ERFC_HIGH, _ERFC_BORDER, _THREE, _SIX = floats(10.5, 0.75, 3.0, 6.0)  # erfc(10.5) rounds to 0
 
 
 @inline
@@ -63,7 +62,7 @@ def erfc_f32(x):
     scaled = u * horner(t, _ERFC)
     tail = exp_nonpositive(-square) * fma(scaled, error - lost, scaled)
     inner = ONE - fma(x, horner(x * x, _ERF_SMALL), x)
-    return select(size < HALF, inner, select(x < ZERO, TWO - tail, tail))
+    return select(size < _ERFC_BORDER, inner, select(x < ZERO, TWO - tail, tail))
 
 
 _ERFINV = floats(

@@ -56,7 +56,7 @@ def erf_f64(x):
 def erfc_f64(x):
     size = fabs(x)
     tail, _ = _erfc_outer(size)
-    return select(size < 0.5, 1.0 - _erf_inner(x), select(x < 0.0, 2.0 - tail, tail))
+    return select(size < 0.75, 1.0 - _erf_inner(x), select(x < 0.0, 2.0 - tail, tail))
 
 
 _ERFINV = (

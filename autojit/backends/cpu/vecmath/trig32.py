@@ -65,13 +65,20 @@ def _wave(r, n):
     return from_bits(i4(bits(y) ^ i4(i4(n & 2) << 30)))
 
 
+_SLOPE, _NEGATIVE_ZERO = floats(1.5, -0.0)
+
+
 @inline
 def _slope(r, rest, n):
     """tan(r + rest + n pi/2)."""
     z = r * r
-    y = r + fma(r * z, horner(z, _TAN), rest)
+    # The rest counts 1 + tan(r)**2 times; 1 + 1.5 z is near enough.
+    more = fma(r * z, horner(z, _TAN), fma(rest * z, _SLOPE, rest))
+    y = copysign(r + more, r)
     even = (n & 1) == 0
-    return select(even, y, -ONE) / select(even, ONE, y)
+    lost = select(even, _NEGATIVE_ZERO, (r - y) + more)  # it matters to the reciprocal only
+    quotient = select(even, y, -ONE) / select(even, ONE, y)
+    return fma(quotient * quotient, lost, quotient)
 
 
 @scalar
@@ -109,18 +116,15 @@ def cos_f32(x):
     return _cos_fix(x, _wave(r, i4(n + 1)))
 
 
-_NEGATIVE_ZERO = f4(-0.0)
-
-
 @inline
 def tan_f32(x):
     t = fma(x, TWO_OVER_PI, MAGIC)
     q = t - MAGIC
-    high = fma(q, -_CUT, x)
-    r = fma(q, -_CUT_TAIL, high)
-    tail = high - r  # exact unless r is the smaller one, and then it is nothing that matters
-    lost = select(fabs(r) > fabs(tail), fma(q, -_CUT_TAIL, tail), _NEGATIVE_ZERO)
-    rest = fma(q, -_CUT_REST, lost)
+    high, low = fma(q, -_CUT, x), q * _CUT_TAIL
+    r = high - low
+    back = r - high
+    rest = (high - (r - back)) - (low + back)  # of the difference (Knuth)
+    rest = fma(q, -_CUT_REST, rest - fma(q, _CUT_TAIL, -low))
     return _tan_fix(x, _slope(r, rest, bits(t)))
 
 

@@ -92,9 +92,13 @@ def cos_quarter(r):
 def _slope(r, rest, n):
     """tan(r + rest + n pi/2)."""
     z = r * r
-    y = r + fma(r * z, horner(z, _TAN), rest)
+    # The rest counts 1 + tan(r)**2 times; 1 + 1.5 z is near enough.
+    more = fma(r * z, horner(z, _TAN), fma(rest * z, 1.5, rest))
+    y = copysign(r + more, r)
     even = (n & 1) == 0
-    return select(even, y, -1.0) / select(even, 1.0, y)
+    lost = select(even, -0.0, (r - y) + more)  # it matters to the reciprocal only
+    quotient = select(even, y, -1.0) / select(even, 1.0, y)
+    return fma(quotient * quotient, lost, quotient)
 
 
 @scalar
@@ -136,11 +140,12 @@ def cos_f64(x):
 def tan_f64(x):
     t = fma(x, TWO_OVER_PI, MAGIC)
     q = t - MAGIC
-    high = fma(q, -_CUT, x)
-    r = fma(q, -_CUT_TAIL, high)
-    tail = high - r  # exact unless r is the smaller one, and then it is nothing that matters
-    lost = select(fabs(r) > fabs(tail), fma(q, -_CUT_TAIL, tail), -0.0)
-    return _tan_fix(x, _slope(r, fma(q, -_CUT_REST, lost), bits(t)))
+    high, low = fma(q, -_CUT, x), q * _CUT_TAIL
+    r = high - low
+    back = r - high
+    rest = (high - (r - back)) - (low + back)  # of the difference (Knuth)
+    rest = fma(q, -_CUT_REST, rest - fma(q, _CUT_TAIL, -low))
+    return _tan_fix(x, _slope(r, rest, bits(t)))
 
 
 # ------------------------------------------------------------------------------------- inverses
