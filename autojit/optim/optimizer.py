@@ -63,7 +63,13 @@ class Optimizer:
                 raise explain(TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}"))
             if not p.is_leaf:
                 raise explain(ValueError("can't optimize a non-leaf Tensor"))
-        self.param_groups.append(Group({**self.defaults, **group, "params": params}))
+        made = Group({**self.defaults, **group, "params": params})
+        self.param_groups.append(made)
+        for p in params:
+            self.make_state(made, p)
+
+    def make_state(self, group: Group, p: Tensor) -> None:
+        """Make what a parameter needs besides its gradient: now, so that a traced step finds it as it will be."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or (`set_to_none=False`) make them zero in place."""

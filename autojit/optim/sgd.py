@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..eager import functions
+from ..eager.creation import zeros, zeros_like
 from ..eager.modes import no_grad
 from ..errors import explain
 from .optimizer import Group, Optimizer
+
+where = functions()["where"]
 
 
 class SGD(Optimizer):
@@ -28,6 +32,12 @@ class SGD(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize})
 
+    def make_state(self, group: Group, p: Any) -> None:
+        if group["momentum"]:
+            self.state[p] = {"momentum_buffer": zeros_like(p, requires_grad=False)}
+            if group["dampening"]:
+                self.state[p]["steps"] = zeros((), dtype=p.dtype)
+
     @no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient."""
@@ -42,12 +52,14 @@ class SGD(Optimizer):
         g = -p.grad if group["maximize"] else p.grad
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
+        raw = g
         if group["momentum"]:
-            state = self.state.setdefault(p, {})
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                buffer = state["momentum_buffer"] = g.clone()
-            else:
-                buffer.mul_(group["momentum"]).add_(g * (1.0 - group["dampening"]))
-            g = g + buffer * group["momentum"] if group["nesterov"] else buffer
+            state = self.state[p]
+            buffer = state["momentum_buffer"]
+            if group["dampening"]:                        # torch does not dampen the first step
+                fresh = state["steps"] == 0
+                g = g * where(fresh, 1.0, 1.0 - group["dampening"])
+                state["steps"].add_(1)
+            buffer.mul_(group["momentum"]).add_(g)
+            g = raw + buffer * group["momentum"] if group["nesterov"] else buffer
         p.sub_(g * (group.number("lr") if type(group["lr"]) is float else group["lr"]))
