@@ -21,7 +21,7 @@ from .scalar import E
 from .sums import identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Goal:
     """expr for all points of `ranges`, stored at `memory` (with `op` into what is there)."""
 
@@ -48,6 +48,20 @@ class Choice:
     shared: list[E]                # reductions over it: privatised
     work: float
     cost: float
+
+
+@dataclass(slots=True)
+class Part:
+    """A chunk's area for privatised reductions by `op`: each value's place in it, in `order` if it is an array.  They are
+    combined into the buffer `to`, which completes `goals`, or else into a temporary."""
+
+    buffer: Buffer
+    size: int
+    op: str
+    order: tuple[Range, ...]
+    values: list[tuple[E, Memory]]
+    to: Buffer | None
+    goals: list[Goal]
 
 
 class Stager:
@@ -185,45 +199,73 @@ class Stager:
         scalars, space = self.low.scalars, self.space
         zero: list[Task] = []
         tasks = [Task(nest.sort(g.mask), g.expr, g.memory, g.op) for g in c.now]
-        tail: list[tuple[Memory, E]] = []
-        parts: list[tuple[E, Memory, tuple[Range, ...]]] = []
-        for e in c.shared:
-            op, ranges = e.params
-            over = 0
-            for r in ranges:
-                over |= r.bit
-            free = self._result_order(e, c.later, nest)
-            shape = tuple([r.extent for r in free])
-            size = 1
-            for n in shape:
-                size = size * n
-            part = Memory(self.new("part", e.dtype, size), tuple([space.var(r) for r in free]), shape)
-            parts.append((e, part, free))
-            if free:
-                zero.append(Task(free, scalars.const(identity(op, e.dtype), e.dtype), part))
+        parts = self._registers(c, nest) + [self._area(e, c.later, nest) for e in c.shared if e.free]
+        for part in parts:
+            for e, memory in part.values:
+                op, ranges = e.params
+                if not e.free:
+                    tasks.append(Task(nest.sort(_mask(ranges)), e.args[0], name=nest.name("acc"), red=e))
+                    continue
+                zero.append(Task(part.order, scalars.const(identity(op, e.dtype), e.dtype), memory))
                 rest = tuple([r for r in ranges if r is not p])
                 inner = scalars._red_node(op, rest, e.args[0]) if rest else e.args[0]
-                tasks.append(Task(nest.sort(e.free | p.bit), inner, part, op=op))
-            else:
-                tasks.append(Task(nest.sort(over), e.args[0], name=nest.name("acc"), red=e))
-                tail.append((Memory(part.buffer, (space.zero,), (1,)), e))
+                tasks.append(Task(nest.sort(e.free | p.bit), inner, memory, op=op))
         body: list[Any] = []
         env: dict[E, Any] = {}
         nest.level(zero, 0, env, body)
         nest.level(tasks, 0, env, body)
-        for memory, e in tail:
-            body.append(Store(nest.at(memory, env, body), env[e]))
-        n = p.hi + 1
+        for part in parts:
+            for e, memory in part.values:
+                if not e.free:
+                    body.append(Store(nest.at(memory, env, body), env[e]))
         chunks = self._chunks(c, body, parts)
-        self.steps.append(KernelStep(Kernel(tuple(body), p), n, chunks))
+        self.steps.append(KernelStep(Kernel(tuple(body), p), p.hi + 1, chunks))
         return self._combined(c, parts, chunks)
 
-    def _result_order(self, e: E, later: list[Goal], nest: Nest) -> tuple[Range, ...]:
-        """The order of a shared reduction's results: that of the buffer they go to, if they go straight to one."""
+    # ------------------------------------------------------------------ privatised reductions
+    def _registers(self, c: Choice, nest: Nest) -> list[Part]:
+        """Reductions to single numbers: those of one kind share an area.  If they are the elements of one buffer, they are
+        combined straight into it."""
+        single = [e for e in c.shared if not e.free]
+        spots: dict[E, Goal] = {}
+        for g in c.later:
+            if g.op is None and not g.ranges and g.expr in c.shared and g.expr not in spots:
+                spots[g.expr] = g
+        groups: dict[Any, list[E]] = {}
+        for e in single:
+            g = spots.get(e)
+            groups.setdefault((e.params[0], e.dtype, g.memory.buffer.name if g is not None else ""), []).append(e)
+        parts: list[Part] = []
+        left: dict[Any, list[E]] = {}
+        for (op, dtype, name), es in groups.items():
+            goals = [spots[e] for e in es] if name else []
+            if goals and len(goals) == goals[0].memory.buffer.size:
+                goals.sort(key=lambda g: _position(g.memory))
+                parts.append(self._packed([g.expr for g in goals], goals[0].memory.buffer, goals))
+            else:
+                left.setdefault((op, dtype), []).extend(es)
+        return parts + [self._packed(es, None, []) for es in left.values()]
+
+    def _packed(self, es: list[E], to: Buffer | None, goals: list[Goal]) -> Part:
+        space, n = self.space, len(es)
+        buffer = self.new("part", es[0].dtype, n)
+        values = [(e, Memory(buffer, (space.const(k),), (n,))) for k, e in enumerate(es)]
+        return Part(buffer, n, es[0].params[0], (), values, to, goals)
+
+    def _area(self, e: E, later: list[Goal], nest: Nest) -> Part:
+        """A reduction to an array: an area of its own, in the order of the buffer it goes to."""
+        order, goal = nest.sort(e.free), None
         for g in later:
             if g.expr is e and self._plain(g, e):
-                return tuple([ix.terms[0][0] for ix in g.memory.index])
-        return nest.sort(e.free)
+                order, goal = tuple([ix.terms[0][0] for ix in g.memory.index]), g
+                break
+        shape = tuple([r.extent for r in order])
+        size = 1
+        for n in shape:
+            size = size * n
+        memory = Memory(self.new("part", e.dtype, size), tuple([self.space.var(r) for r in order]), shape)
+        return Part(memory.buffer, self.space.points(e.free), e.params[0], order, [(e, memory)],
+                    goal.memory.buffer if goal is not None else None, [goal] if goal is not None else [])
 
     def _plain(self, g: Goal, e: E) -> bool:
         """Does the goal store the value row-major over its ranges?"""
@@ -231,28 +273,25 @@ class Stager:
             [len(ix.terms) == 1 and ix.const == 0 and type(ix.terms[0][0]) is Range and int(ix.terms[0][1]) == 1
              and ix.terms[0][0].hi + 1 == n for ix, n in zip(g.memory.index, g.memory.shape)])
 
-    def _chunks(self, c: Choice, body: list[Any], parts: list[tuple[E, Memory, Any]]) -> int:
+    def _chunks(self, c: Choice, body: list[Any], parts: list[Part]) -> int:
         """Enough chunks for balance, but each with work to do, and what every chunk repeats a small share of it."""
         t = self.target
         repeated = sum([_statements(s) for s in body if not (isinstance(s, Loop) and s.span == "chunk") and not isinstance(s, Run)])
-        repeated += sum([2 * m.buffer.size for _, m, _ in parts])
+        repeated += sum([2 * part.size for part in parts])
         most = min(c.parallel.hi + 1, 2 * t.threads, int(c.work / t.grain))
         return max(1, min(most, max(4, int(0.1 * c.work / max(repeated, 1)))))
 
-    def _combined(self, c: Choice, parts: list[tuple[E, Memory, tuple[Range, ...]]], chunks: int) -> list[Goal]:
+    def _combined(self, c: Choice, parts: list[Part], chunks: int) -> list[Goal]:
+        """Append the combining kernels; the goals that are left, over combined values."""
         memo: dict[E, E] = {}
-        later = list(c.later)
-        for e, part, free in parts:
-            straight = [g for g in later if g.expr is e and self._plain(g, e)
-                        and tuple([ix.terms[0][0] for ix in g.memory.index]) == free]
-            if straight:
-                buffer = straight[0].memory.buffer
-                later.remove(straight[0])
-            else:
-                buffer = self.new("temp", e.dtype, self.space.points(e.free))
-            self.steps.append(self._combine(part.buffer, buffer, e.params[0], self.space.points(e.free), chunks))
-            memo[e] = self.low.scalars.load(buffer, tuple([self.space.var(r) for r in free]), part.shape, ())
-        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in later]
+        done: set[Goal] = set()
+        for part in parts:
+            done.update(part.goals)
+            to = part.to or self.new("temp", part.buffer.dtype, part.size)
+            self.steps.append(self._combine(part.buffer, to, part.op, part.size, chunks))
+            for e, memory in part.values:
+                memo[e] = self.low.scalars.load(to, memory.index, memory.shape, ())
+        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in c.later if g not in done]
 
     def _combine(self, part: Buffer, out: Buffer, op: str, size: int, chunks: int) -> KernelStep:
         """out := the parts of all chunks together.  One text for all programs: everything of its own is a slot."""
@@ -265,6 +304,21 @@ class Stager:
         add = (Let("t1", "load", out.dtype, (), (of, ())), Store(to, "t1", op))
         body = (Loop(rows, (start,), "chunk"), Loop(parts, (Loop(rows, add, "chunk"),)))
         return KernelStep(Kernel(body, rows), size, 1)
+
+
+def _mask(ranges: tuple[Range, ...]) -> int:
+    mask = 0
+    for r in ranges:
+        mask |= r.bit
+    return mask
+
+
+def _position(m: Memory) -> int:
+    """The element that a constant index means."""
+    at, step = 0, 1
+    for ix, n in zip(reversed(m.index), reversed(m.shape)):
+        at, step = at + int(ix.const) * step, step * int(n)
+    return at
 
 
 def _statements(s: Any) -> float:

@@ -52,7 +52,9 @@ def _copies(a: Layout, axes: set[int] | None) -> int:
 
 
 def _inner(layouts: Sequence[Layout]) -> set[tuple[int, int]]:
-    return {(a.axes[-1], int(a.extents[-1])) for a in layouts if len(a.axes) > 1 and _tiny(a.extents[-1])}
+    last = {(a.axes[-1], int(a.extents[-1])) for a in layouts if len(a.axes) > 1 and _tiny(a.extents[-1])}
+    outer = {axis for a in layouts for k, axis in enumerate(a.axes[:-1]) if any([not _tiny(n) for n in a.extents[k + 1:]])}
+    return {(axis, n) for axis, n in last if axis not in outer}
 
 
 def _reduced(frame: Frame, moving: Sequence[Node]) -> set[tuple[int, int]]:

@@ -198,7 +198,7 @@ class _Emitter:
             elif isinstance(s, Run):
                 self._flush(block, indent)
                 self.lines.append(f"{indent}for base in range(lo, hi, {s.length}):")
-                self.lines.append(f"{indent}    end = min(base + {s.length}, hi)")
+                self.lines.append(f"{indent}    end = minimum_i64(base + {s.length}, hi)")
                 self._block(s.body, indent + "    ")
             else:
                 self._flush(block, indent)
