@@ -53,9 +53,9 @@ def _vjp_prod(ct: Node, out: Node, a: Node, axes: Axes) -> tuple[Node]:
     zeros = P.where(zero, a, none)
     beside = P.sub(back(P.sum(zeros, axes), axes, a.shape), a)               # of two zeros, the other one
     count = back(P.sum(cast(zero, a.dtype), axes), axes, a.shape)
-    at_zero = P.where(P.eq(count, one), one, P.where(P.eq(count, full(2, a.shape, a.dtype)), beside, none))
-    elsewhere = P.div(back(P.prod(P.where(zero, a, one), axes), axes, a.shape), filled)
-    return (P.mul(back(ct, axes, a.shape), P.mul(whole, P.where(zero, at_zero, elsewhere))),)
+    others = P.where(P.eq(count, one), one, P.where(P.eq(count, full(2, a.shape, a.dtype)), beside, none))
+    elsewhere = P.div(back(out, axes, a.shape), filled)
+    return (P.mul(back(ct, axes, a.shape), P.where(zero, P.mul(whole, others), elsewhere)),)
 
 
 def _vjp_extreme(ct: Node, out: Node, a: Node, axes: Axes) -> tuple[Node]:

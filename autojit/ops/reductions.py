@@ -11,6 +11,7 @@ from ..dtypes import BOOL, FLOAT, DType, bool_, int64
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node
+from ..ir.primitive import REGISTRY
 from .checks import scalar_type
 from .declare import P, cast, dim_of, dims_of, full, inexact, keepdims, op, truth, zeros_like
 from .elementwise import like
@@ -66,7 +67,22 @@ def mean(input: Node, dim: Dim = None, keepdim: bool = False, dtype: DType | Non
     return finish(P.div(out, like(count(x.shape, axes), out)), axes, x.shape, keepdim)
 
 
-@op(grad=numbered("Prod"))
+def _rule_of(primitive: str) -> Any:
+    """The primitive's rule on the op's own result, so that it is that result which is read even where dims are kept."""
+    def vjp(ct: Node, out: Node, input: Node, dim: Dim = None, keepdim: bool = False,
+            dtype: DType | None = None) -> tuple[Node | None]:
+        x = input if dtype is None else cast(input, dtype)
+        if x.dtype.category < FLOAT:
+            return (None,)
+        axes = dims_of(dim, x.ndim)
+        shape = tuple([s for i, s in enumerate(x.shape) if i not in axes])
+        rule: Any = REGISTRY[primitive].vjp
+        g, = rule(P.reshape(ct, shape), P.reshape(out, shape), x, axes)
+        return (cast(g, input.dtype),)
+    return vjp
+
+
+@op(grad=numbered("Prod"), vjp=_rule_of("prod"))
 def prod(input: Node, dim: int | None = None, keepdim: bool = False,
          dtype: DType | None = None) -> Node:
     """Product over everything or one dim; integers and bools multiply as int64."""
@@ -162,13 +178,13 @@ def _extreme(name: str, input: Node, dim: Dim, keepdim: bool) -> Node:
     return finish(out, axes, input.shape, keepdim)
 
 
-@op()
+@op(vjp=_rule_of("max"))
 def amax(input: Node, dim: Dim = None, keepdim: bool = False) -> Node:
     """The largest over dims; equal ones share the gradient."""
     return _extreme("amax", input, dim, keepdim)
 
 
-@op()
+@op(vjp=_rule_of("min"))
 def amin(input: Node, dim: Dim = None, keepdim: bool = False) -> Node:
     """The smallest over dims; equal ones share the gradient."""
     return _extreme("amin", input, dim, keepdim)
