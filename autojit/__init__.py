@@ -77,6 +77,7 @@ contiguous_format = preserve_format = None
 e, pi, inf, nan = 2.718281828459045, 3.141592653589793, _dtypes.np.inf, _dtypes.np.nan
 newaxis = None
 
+globals().update(_eager.creation.typed())
 globals().update({name: f for name, f in _eager.functions().items() if name not in globals()})
 
 _LAZY = {"autograd": "autograd", "nn": "nn", "optim": "optim", "testing": "testing", "export": "export"}

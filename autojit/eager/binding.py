@@ -114,8 +114,8 @@ def arrange_variant(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tupl
                   hint=f"its parameters are {', '.join(op.params)}")
 
 
-def sort(op: Op, given: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...], bool]:
-    """(tensor arguments, static arguments, was one a number)."""
+def sort(op: Op, given: dict[str, Any], method: bool = False) -> tuple[list[Any], tuple[Any, ...], bool]:
+    """(tensor arguments, static arguments, was one a number).  method: messages do not count the tensor itself."""
     tensors: list[Any] = []
     fixed: list[Any] = []
     numbers = False
@@ -136,41 +136,44 @@ def sort(op: Op, given: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...], boo
         return tensors, tuple(fixed), False
     for k, v in enumerate(tensors):
         if v is not None and not isinstance(v, Tensor):
-            tensors[k] = _lift(op, k, v, tensors)
+            tensors[k] = _lift(op, k, v, tensors, method)
             numbers = True
     return tensors, tuple(fixed), numbers
 
 
-def _sequence(op: Op, name: str, v: Any) -> list[Any]:
+def _sequence(op: Op, parameter: str, v: Any) -> list[Any]:
     if isinstance(v, Tensor) or not isinstance(v, (tuple, list)):
-        raise explain(TypeError(f"{op.name}(): argument '{name}' (position 1) must be tuple of Tensors, not {_kind(v)}"))
+        raise explain(TypeError(f"{op.name}(): argument '{parameter}' (position 1) must be tuple of Tensors, not {_kind(v)}"))
     for k, t in enumerate(v):
         if not isinstance(t, Tensor):
             raise explain(TypeError(f"expected Tensor as element {k} in argument 0, but got {_kind(t)}"))
     if not v:
-        raise explain(RuntimeError(f"{op.name}(): expected a non-empty list of Tensors"))
+        kind, name = (ValueError, "torch.cat") if op.name == "cat" else (RuntimeError, op.name)
+        raise explain(kind(f"{name}(): expected a non-empty list of Tensors"))
     return list(v)
 
 
-def _lift(op: Op, k: int, v: Any, tensors: Sequence[Any]) -> Node:
+def _lift(op: Op, k: int, v: Any, tensors: Sequence[Any], method: bool) -> Node:
     name = [p for p, wants in zip(op.params, op.is_tensor) if wants][k]
     if not is_number(v) or (k == 0 and not any(isinstance(t, Tensor) for t in tensors)):
         hint = "convert it: torch.from_numpy(a) shares its memory, torch.tensor(a) copies" if isinstance(v, np.ndarray) else None
-        raise explain(TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be Tensor, not {_kind(v)}"), hint=hint)
+        raise explain(TypeError(f"{op.name}(): argument '{name}' (position {k + (not method)}) must be Tensor, not {_kind(v)}"), hint=hint)
     return number(v, tensors)
 
 
 def _kind(v: Any) -> str:
     kind = type(v)
+    if isinstance(v, Tensor):
+        return "Tensor"
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 # ---------------------------------------------------------------- calling
-def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any], method: bool = False) -> Any:
     """The op on what the user wrote."""
     out = kwargs.pop("out", None) if kwargs else None
     op, given = arrange(op, args, kwargs)
-    tensors, fixed, numbers = sort(op, given)
+    tensors, fixed, numbers = sort(op, given, method)
     if op.name in _DIVIDES or (op.name == "div" and fixed[0] is not None):
         check_divisor(tensors[-1], tensors[0])
     if op.bounds is not None:
@@ -184,7 +187,7 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 def call_into(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
     """The op written to its first argument."""
     op, given = arrange(op, args, kwargs)
-    tensors, fixed, numbers = sort(op, given)
+    tensors, fixed, numbers = sort(op, given, True)
     if op.name in _DIVIDES or (op.name == "div" and fixed[0] is not None):
         check_divisor(tensors[-1], tensors[0])
     if op.bounds is not None:
@@ -220,19 +223,19 @@ def named(op: Op) -> Any:
 
 
 # ---------------------------------------------------------------- methods and functions
-def function_of(op: Op) -> Callable[..., Any]:
+def function_of(op: Op, method: bool = False) -> Callable[..., Any]:
     """The public function of an op; as a method it takes the tensor first."""
     if len(op.params) == 1 and not op.sequence and not op.variants and op.bounds is None:
         def f(input: Any, **kwargs: Any) -> Any:
-            return apply(op, (input,)) if isinstance(input, Tensor) and not kwargs else call(op, (input,), kwargs)
+            return apply(op, (input,)) if isinstance(input, Tensor) and not kwargs else call(op, (input,), kwargs, method)
     elif len(op.params) == 2 and op.ntensors == 2 and not op.variants and op.bounds is None and op.name not in _DIVIDES:
         def f(input: Any, *args: Any, **kwargs: Any) -> Any:
             if not kwargs and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(input, Tensor):
                 return apply(op, (input, args[0]))
-            return call(op, (input, *args), kwargs)
+            return call(op, (input, *args), kwargs, method)
     else:
         def f(*args: Any, **kwargs: Any) -> Any:
-            return call(op, args, kwargs)
+            return call(op, args, kwargs, method)
     f.__name__ = f.__qualname__ = op.name
     f.__doc__ = op.doc
     return f
@@ -286,7 +289,7 @@ def _reverse_division(self: Tensor, other: Any) -> Any:
 def bind_methods() -> None:
     """Put every declared op on Tensor."""
     for op in OPS.values():
-        f = function_of(op)
+        f = function_of(op, True)
         if op.method:
             for name in (op.name, *op.aliases):
                 if not hasattr(Tensor, name):
@@ -309,7 +312,7 @@ def bind_methods() -> None:
             setattr(Tensor, f"__{name}__", _operator(OPS[name], False))
     for word, name in UNARY.items():
         if name in OPS:
-            setattr(Tensor, f"__{word}__", function_of(OPS[name]))
+            setattr(Tensor, f"__{word}__", function_of(OPS[name], True))
 
 
 def functions() -> dict[str, Callable[..., Any]]:

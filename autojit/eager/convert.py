@@ -62,9 +62,9 @@ def _bool(self: Tensor) -> bool:
     return bool(array_of(self).item())
 
 
-def _only_one(self: Tensor, kind: str) -> Any:
+def _number(self: Tensor) -> Any:
     if self.aval.size != 1:
-        raise explain(RuntimeError(f"a Tensor with {self.aval.size} elements cannot be converted to Scalar"))
+        raise explain(ValueError("only one element tensors can be converted to Python scalars"))
     return array_of(self).item()
 
 
@@ -146,7 +146,7 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bo
 def check_device(device: Any) -> None:
     """This build computes on the CPU."""
     if Device(device).type != "cpu":
-        raise explain(RuntimeError("Torch not compiled with CUDA enabled"), hint='use device="cpu"')
+        raise explain(AssertionError("Torch not compiled with CUDA enabled"), hint='use device="cpu"')
 
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
@@ -281,7 +281,7 @@ METHODS: dict[str, Any] = {
     "item": item, "tolist": tolist, "numpy": numpy, "to": to, "type": type_, "clone": clone, "contiguous": contiguous,
     "is_contiguous": contiguous_now, "size": size, "stride": stride, "copy_": copy_, "fill_": fill_, "zero_": zero_,
     "__bool__": _bool, "__len__": _len, "__iter__": _iter, "__contains__": _contains, "__index__": _index,
-    "__int__": lambda self: int(_only_one(self, "int")), "__float__": lambda self: float(_only_one(self, "float")),
+    "__int__": lambda self: int(_number(self)), "__float__": lambda self: float(_number(self)),
     "__array__": _array, "__repr__": text, "__str__": text, "__format__": _format, "__reduce_ex__": _reduce,
     "__deepcopy__": _deepcopy, "__copy__": _copy,
     "numel": lambda self: self.aval.size, "nelement": lambda self: self.aval.size,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOAT, DType, as_dtype, default_float, int64, of_number
+from ..dtypes import ALL, FLOAT, DType, as_dtype, default_float, int64, of_number
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node, scalar
@@ -22,7 +22,8 @@ from .convert import array_of, check_device
 from .evaluate import pend
 from .state import state
 from .storage import Storage, aval_of
-from .tensor import Tensor, new, of_array, wrap
+from .template import scalar_type
+from .tensor import Size, Tensor, alias, new, of_array, wrap
 
 _KINDS = "bool, int8, uint8, int16, int32, int64, float32 and float64"
 
@@ -383,6 +384,38 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, dev
     return full(size, fill_value, dtype=self.aval.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
 
+def construct(cls: Any, *data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`torch.Tensor(data)`: floating data of the default dtype; ints give memory of that shape; a tensor gives an alias."""
+    d = default_float() if dtype is None else dtype
+    if len(data) == 1 and isinstance(data[0], Tensor):
+        t = alias(data[0])
+    elif len(data) == 1 and isinstance(data[0], (list, tuple, np.ndarray)) and not isinstance(data[0], Size):
+        t = tensor(data[0], dtype=d, device=device)
+    elif all(hasattr(n, "__index__") for n in data) or (data and isinstance(data[0], Size)):
+        t = empty(*(data or (0,)), dtype=d, device=device)
+    else:
+        raise explain(TypeError(f"new(): data must be a sequence (got {type(data[0]).__name__})"))
+    t.__class__ = cls
+    return t
+
+
+class Typed(type):
+    """torch's old names of tensors by dtype: `FloatTensor(data)`, `isinstance(x, FloatTensor)`."""
+
+    of: DType
+
+    def __call__(cls, *data: Any, device: Any = None) -> Any:
+        return construct(Tensor, *data, dtype=cls.of, device=device)
+
+    def __instancecheck__(cls, t: Any) -> bool:
+        return isinstance(t, Tensor) and t.aval.dtype is cls.of
+
+
+def typed() -> dict[str, Any]:
+    """FloatTensor, DoubleTensor, LongTensor ..."""
+    return {f"{scalar_type(d)}Tensor": Typed(f"{scalar_type(d)}Tensor", (), {"of": d}) for d in ALL}
+
+
 METHODS = {"new_tensor": new_tensor, "new_zeros": _new("new_zeros", 0), "new_ones": _new("new_ones", 1),
            "new_empty": _new("new_empty", 0), "new_full": new_full}
 
@@ -390,6 +423,7 @@ METHODS = {"new_tensor": new_tensor, "new_zeros": _new("new_zeros", 0), "new_one
 def install() -> None:
     for name, f in METHODS.items():
         setattr(Tensor, name, f)
+    Tensor.__new__ = construct  # type: ignore[assignment]
 
 
 __all__ = ["arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "frombuffer", "full", "full_like",

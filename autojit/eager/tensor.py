@@ -329,7 +329,9 @@ class Device:
             text, number = text.split(":", 1)
             index = int(number)
         if text not in ("cpu", "cuda"):
-            raise explain(RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {name}"))
+            raise explain(RuntimeError(
+                "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, "
+                f"meta, hpu, mtia, privateuseone device type at start of device string: {text}"))
         self.type, self.index = text, index
 
     def __eq__(self, other: object) -> bool:
@@ -366,9 +368,12 @@ def _word(d: DType) -> str:
 
 
 # ---------------------------------------------------------------- making tensors
+_new = object.__new__
+
+
 def new(storage: Storage, a: Aval, fn: Any = None) -> Tensor:
     """A tensor that shows the whole of a storage."""
-    t = Tensor.__new__(Tensor)
+    t = _new(Tensor)
     t.storage = t.cell = storage
     t.aval, t.fn = a, fn
     t.chain, t.base, t.seen, t.req = (), None, storage.version, False
@@ -377,7 +382,7 @@ def new(storage: Storage, a: Aval, fn: Any = None) -> Tensor:
 
 def alias(t: Tensor, cell: Cell | None = None) -> Tensor:
     """Another tensor over the same memory, without history."""
-    out = Tensor.__new__(Tensor)
+    out = _new(Tensor)
     out.storage, out.aval, out.chain, out.base, out.fn, out.req = t.storage, t.aval, t.chain, None, None, False
     out.cell = t.cell if cell is None else cell
     out.seen = out.cell.version
@@ -386,7 +391,7 @@ def alias(t: Tensor, cell: Cell | None = None) -> Tensor:
 
 def view_of(t: Tensor, chain: Chain, a: Aval) -> Tensor:
     """A view of `t` through further movement steps."""
-    out = Tensor.__new__(Tensor)
+    out = _new(Tensor)
     out.storage, out.cell, out.aval, out.chain = t.storage, t.cell, a, t.chain + chain
     out.base = t if t.base is None else t.base
     out.fn, out.seen, out.req = None, t.cell.version, False
@@ -411,7 +416,7 @@ def of_buffer(array: Any, a: Aval) -> Tensor:
     s = Storage.__new__(Storage)
     s.version, s.code, s.by, s.strides = 0, None, None, None
     s.value, s.mem, s.taped, s.trace = n, None, False, state.trace
-    t = Tensor.__new__(Tensor)
+    t = _new(Tensor)
     t.storage = t.cell = s
     t.aval, t.fn, t.chain, t.base, t.seen, t.req = a, None, (), None, 0, False
     return t

@@ -1,0 +1,294 @@
+"""What has to look at values: results whose shape depends on data, and answers that are Python values.
+
+In: tensors; pending work runs.  Out: tensors, bools, numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import BOOL, FLOAT, DType, as_dtype, default_float, int64, of_number
+from ..dtypes import promote as promoted
+from ..dtypes import result_type as weakest
+from ..errors import explain
+from ..ops.declare import OPS
+from ..ops.declare import broadcast_shapes as common_shape
+from .apply import apply
+from .binding import function_of, is_number
+from .convert import array_of, clone
+from .creation import finish, tensor
+from .indexing import items_of
+from .inplace import apply_into
+from .random import dropout
+from .state import state
+from .template import Rule, scalar_type
+from .tensor import Size, Tensor, of_array
+
+
+def _array(t: Tensor, what: str) -> Any:
+    if state.trace is not None:
+        raise explain(RuntimeError(f"{what} depends on values: it cannot be traced"),
+                      hint="use torch.where, or take it out of the traced function")
+    return array_of(t)
+
+
+def _new(a: Any) -> Tensor:
+    return finish(of_array(np.array(a, order="C")), False)
+
+
+# ---------------------------------------------------------------- shapes that depend on data
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Indices of elements that are not zero: one row each, or (as_tuple) one tensor a dimension."""
+    places = np.nonzero(np.atleast_1d(_array(input, "nonzero()")))
+    if as_tuple:
+        return tuple([_new(p.astype(np.int64)) for p in places])
+    if not input.aval.shape:
+        return _new(np.zeros((len(places[0]), 0), np.int64))
+    return _new(np.stack(places, axis=1).astype(np.int64))
+
+
+def argwhere(input: Tensor) -> Tensor:
+    """Indices of elements that are not zero, one row each."""
+    return nonzero(input)  # type: ignore[no-any-return]
+
+
+class _Masked(Rule):
+    """`index` under the name that torch gives it in masked_select."""
+
+    __slots__ = ()
+
+    def call(self, nodes: Any, static: Any) -> Any:
+        return OPS["index"].call(nodes, static)
+
+
+MASKED_SELECT = _Masked("masked_select", None, "MaskedSelectBackward0")
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """Elements where the mask holds, as a vector; both broadcast."""
+    if mask.aval.dtype.category != BOOL:
+        raise explain(RuntimeError("masked_select: expected BoolTensor for mask"))
+    shape = common_shape(input.aval.shape, mask.aval.shape)
+    wide = input if input.aval.shape == shape else input.expand(shape)
+    places = np.nonzero(np.atleast_1d(np.broadcast_to(_array(mask, "masked_select()"), shape)))
+    if not shape:
+        wide = wide.reshape(1)
+    return apply(MASKED_SELECT, (wide, *[_new(p.astype(np.int64)) for p in places]),  # type: ignore[no-any-return]
+                 (("index",) * max(len(shape), 1),))
+
+
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+           dim: int | None = None) -> Any:
+    """Distinct elements (or slices along `dim`), sorted; on request where each came from and how often."""
+    a = _array(input.detach(), "unique()")
+    found = np.unique(a, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
+    inverse = found[1].reshape(a.shape if dim is None else -1)
+    return _parts(found[0], inverse, found[2], return_inverse, return_counts)
+
+
+def _parts(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+    out = [_new(values)]
+    if return_inverse:
+        out.append(_new(inverse.astype(np.int64)))
+    if return_counts:
+        out.append(_new(counts.astype(np.int64)))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+    """Elements (or slices along `dim`) that differ from the one before."""
+    a = _array(input.detach(), "unique_consecutive()")
+    axis = 0 if dim is None else dim
+    rows = a.reshape(-1) if dim is None else a
+    if rows.shape[axis] == 0:
+        return _parts(rows, np.zeros(0), np.zeros(0), return_inverse, return_counts)
+    lead = np.moveaxis(rows, axis, 0)
+    flat = lead.reshape(len(lead), -1)
+    first = np.concatenate([[True], (flat[1:] != flat[:-1]).any(axis=1)])
+    starts = np.flatnonzero(first)
+    inverse = np.cumsum(first) - 1
+    counts = np.diff(np.append(starts, len(lead)))
+    return _parts(np.moveaxis(lead[starts], 0, axis), inverse.reshape(a.shape) if dim is None else inverse, counts,
+                  return_inverse, return_counts)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each non-negative integer occurs (or the sum of its weights)."""
+    a = _array(input, "bincount()")
+    if a.ndim != 1 or input.aval.dtype.category >= FLOAT or (a.size and a.min() < 0):
+        raise explain(RuntimeError("bincount only supports 1-d non-negative integral inputs."))
+    if weights is None:
+        return _new(np.bincount(a, minlength=minlength).astype(np.int64))
+    w = array_of(weights.detach())
+    return _new(np.bincount(a, w, minlength).astype(np.float32 if w.dtype == np.float32 else np.float64))
+
+
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
+    a = _array(input.detach(), "histc()")
+    lo, hi = (float(a.min()), float(a.max())) if min == max == 0 and a.size else (min, max)
+    if lo == hi:
+        lo, hi = lo - 1, hi + 1
+    return _new(np.histogram(a, bins, (lo, hi))[0].astype(a.dtype))
+
+
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Which elements occur in the second tensor."""
+    a, b = [_array(v.detach(), "isin()") if isinstance(v, Tensor) else np.asarray(v) for v in (elements, test_elements)]
+    return _new(np.isin(a, b, invert=invert))
+
+
+def where(condition: Tensor, *branches: Any, **words: Any) -> Any:
+    """input where the condition holds, else other; alone, the places where it holds."""
+    if not branches and not words:
+        return nonzero(condition, as_tuple=True)
+    return _where(condition, *branches, **words)
+
+
+_where = function_of(OPS["where"])
+
+
+# ---------------------------------------------------------------- answers
+def _both(name: str, a: Any, b: Any) -> None:
+    for k, t in enumerate((a, b)):
+        if not isinstance(t, Tensor):
+            raise explain(TypeError(f"{name}(): argument '{('input', 'other')[k]}' (position {k + 1}) must be Tensor, not "
+                                    f"{type(t).__name__}"))
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """|input - other| <= atol + rtol * |other| everywhere?"""
+    _both("allclose", input, other)
+    if input.aval.dtype is not other.aval.dtype:
+        raise explain(RuntimeError(f"{scalar_type(input.aval.dtype)} did not match {scalar_type(other.aval.dtype)}"))
+    common_shape(input.aval.shape, other.aval.shape)
+    return bool(np.allclose(array_of(input.detach()), array_of(other.detach()), rtol, atol, equal_nan))
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Same shape and elements?"""
+    _both("equal", input, other)
+    return bool(np.array_equal(array_of(input.detach()), array_of(other.detach())))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Is it a tensor?"""
+    return isinstance(obj, Tensor)
+
+
+def numel(input: Tensor) -> int:
+    """How many elements there are."""
+    return input.aval.size
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """The truth of a single element."""
+    return bool(input)
+
+
+def result_type(*tensors: Any) -> DType:
+    """The dtype that arithmetic on these tensors and numbers gives."""
+    dims = zerod = weak = None
+    for t in tensors:
+        if isinstance(t, Tensor):
+            d = t.aval.dtype
+            if t.aval.shape:
+                dims = d if dims is None else promoted(dims, d)
+            else:
+                zerod = d if zerod is None else promoted(zerod, d)
+        else:
+            weak = of_number(t) if weak is None else promoted(weak, of_number(t))
+    return weakest(dims, zerod, weak)
+
+
+def promote_types(type1: Any, type2: Any) -> DType:
+    """The smallest dtype that holds both."""
+    return promoted(as_dtype(type1), as_dtype(type2))
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """May a result of the first dtype be written to the second (floats not to integers, integers not to bool)?"""
+    return as_dtype(from_).category <= as_dtype(to).category
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that all of these broadcast to."""
+    return Size(common_shape(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]))
+
+
+def typename(obj: Any) -> str:
+    """torch's name of an object's type."""
+    return obj.type() if isinstance(obj, Tensor) else f"{type(obj).__module__}.{type(obj).__qualname__}"  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- small things that need several ops
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """The sum over what broadcasting from `size` would repeat."""
+    shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+    own = self.aval.shape
+    lead = len(own) - len(shape)
+    if lead < 0 or any(m not in (1, n) for m, n in zip(shape, own[lead:])):
+        raise explain(RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(own)}}}."))
+    dims = [k for k in range(len(own)) if k < lead or (shape[k - lead] == 1 and own[k] != 1)]
+    out = self.sum(dims, keepdim=True) if dims else self
+    return out.reshape(shape) if lead else out
+
+
+def index_put_(self: Tensor, indices: Sequence[Tensor], values: Any, accumulate: bool = False) -> Tensor:
+    """Overwrite (or add to) the places that index tensors name."""
+    items, found = items_of(self.aval.shape, tuple(indices))
+    if is_number(values):
+        values = tensor(values, dtype=self.aval.dtype)
+    spec = tuple(["index" if isinstance(k, Tensor) else (None, None, None) for k in items])
+    return apply_into(OPS["index_put"], (self, values, *found), (spec, accumulate))
+
+
+def index_put(self: Tensor, indices: Sequence[Tensor], values: Any, accumulate: bool = False) -> Tensor:
+    """A copy with the places that index tensors name overwritten (or added to)."""
+    return index_put_(clone(self), indices, values, accumulate)
+
+
+def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    """Overwrite the diagonal with a number."""
+    self.diagonal().fill_(fill_value)
+    return self
+
+
+def _triangle(f: Any) -> Any:
+    def g(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+        d = int64 if dtype is None else as_dtype(dtype)
+        return _new(np.stack(f(row, offset, col)).astype(d.np))
+    g.__doc__ = "Row and column numbers of a triangle of a matrix."
+    return g
+
+
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor; floating by default."""
+    return tensor(s, dtype=default_float() if dtype is None else dtype, device=device, requires_grad=requires_grad)
+
+
+FUNCTIONS: dict[str, Any] = {
+    "nonzero": nonzero, "argwhere": argwhere, "masked_select": masked_select, "unique": unique,
+    "unique_consecutive": unique_consecutive, "bincount": bincount, "histc": histc, "isin": isin, "where": where,
+    "allclose": allclose, "equal": equal, "is_tensor": is_tensor, "numel": numel, "is_nonzero": is_nonzero,
+    "result_type": result_type, "promote_types": promote_types, "can_cast": can_cast, "broadcast_shapes": broadcast_shapes,
+    "typename": typename, "index_put": index_put, "tril_indices": _triangle(np.tril_indices),
+    "triu_indices": _triangle(np.triu_indices), "scalar_tensor": scalar_tensor, "clone": clone, "dropout": dropout,
+    "detach": lambda input: input.detach(), "is_floating_point": lambda input: input.is_floating_point(),
+    "is_complex": lambda input: False,
+}
+METHODS: dict[str, Any] = {
+    **{name: FUNCTIONS[name] for name in ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount",
+                                          "histc", "allclose", "equal", "is_nonzero", "index_put")},
+    "index_put_": index_put_, "fill_diagonal_": fill_diagonal_, "sum_to_size": sum_to_size,
+    "type_as": lambda self, other: self.to(other.aval.dtype), "get_device": lambda self: -1,
+    "is_same_size": lambda self, other: self.aval.shape == other.aval.shape,
+}
+
+
+def install() -> None:
+    for name, f in METHODS.items():
+        setattr(Tensor, name, f)
