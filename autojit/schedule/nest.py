@@ -32,8 +32,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """Loop over `ranges`, compute `expr`, then store it (`memory`, with `op` into what is there) or add it to the register
-    `name`, which becomes the value of the reduction `red`.  `own`: the task computes a kept value, `expr` itself."""
+    """Loop over `ranges`, compute `expr`, then store it (`memory`, with `op` into what is there), or add it to the register
+    `name`, which becomes the value of the reduction `red`, or leave it in a register (neither, no ranges).  `opens`: the
+    register begins here.  `own`: the task computes a kept value, `expr` itself."""
 
     ranges: tuple[Range, ...]
     expr: E
@@ -55,6 +56,7 @@ class Nest:
         self.low, self.space, self.scalars, self.order, self.new = low, low.space, low.scalars, order, new
         self.first: Range | None = None                    # the parallel range, outermost
         self.last: Range | None = None                     # rows of a run, innermost
+        self.rows: tuple[Range, int] | None = None         # the range cut into runs, and their length
         self.spans: dict[Range, str] = {}
         self._count: dict[str, int] = {}
         self._index: dict[Ix, str] = {}
@@ -72,17 +74,18 @@ class Nest:
     def place(self, r: Range) -> tuple[int, ...]:
         return (-1 if r is self.first else 1 if r is self.last else 0, r.k, self.order.get(r.axis, -1), r.uid)
 
-    def array(self, e: E, mask: int, kind: str = "scratch", first: Range | None = None) -> tuple[Memory, tuple[Range, ...]]:
+    def array(self, e: E, mask: int, first: Range | None = None) -> tuple[Memory, tuple[Range, ...]]:
         """Room for a value that varies with the ranges in `mask`; `first` leads their order."""
         ranges = self.sort(mask)
         if first is not None and ranges[0] is not first:
             ranges = (first, *[r for r in ranges if r is not first])
-        shape = tuple([r.extent for r in ranges])
+        rows, length = self.rows or (None, 0)
+        shape = tuple([length if r is rows else r.extent for r in ranges])
         size = 1
         for n in shape:
             size = size * n
-        buffer = self.new(kind, e.dtype, size)
-        return Memory(buffer, tuple([self.space.var(r) for r in ranges]), shape), ranges
+        buffer = self.new("scratch", e.dtype, size)
+        return Memory(buffer, tuple([self.space.var(r) for r in ranges]), shape, rows if rows in ranges else None), ranges
 
     # ------------------------------------------------------------------ one level
     def level(self, tasks: list[Task], bound: int, env: Env, out: list[Any]) -> None:
@@ -129,8 +132,7 @@ class Nest:
     def _sink(self, t: Task, value: Operand, env: Env, out: list[Any]) -> None:
         if t.memory is not None:
             out.append(Store(self.at(t.memory, env, out), value, t.op))
-        else:
-            assert t.red is not None
+        elif t.red is not None:
             out.append(Accumulate(t.name, t.red.params[0], t.red.dtype, value))
 
     # ------------------------------------------------------------------ scalars to statements

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cost import DEAR, JUMP, stride
 from .index import Range
+from .layout import Layout
 from .scalar import E
 from .sums import identity
 
@@ -32,7 +33,7 @@ class Pass:
 
 
 @dataclass(slots=True)
-class _Plan:
+class Plan:
     """A level in the making.  `regs`: reductions closed here; `arrays`: values computed into an array by a task of their own."""
 
     bound: int
@@ -45,11 +46,11 @@ class _Plan:
 
 
 class Decider:
-    """Decides for one kernel; `nest` gives names, order and room.  `kept`: values that a layout wants in arrays."""
+    """Decides for one kernel; `nest` gives names, order and room, `layout` has wishes of its own."""
 
     def __init__(self, nest: Nest) -> None:
         self.nest, self.space = nest, nest.space
-        self.kept: Any = None                               # (E, inside) → bool: a layout's own wish
+        self.layout: Layout | None = None
 
     def passes(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> list[Pass]:
         plan = self._collect(tasks, bound, env)
@@ -60,7 +61,8 @@ class Decider:
             if r is None:
                 key = (depth[t.expr][0], 1, 0)
             else:
-                key = (*self._turn(t, plan, depth), *self.nest.place(r))
+                group = self.layout.group(t) if self.layout is not None and not bound else 0
+                key = (*self._turn(t, plan, depth), *self.nest.place(r), group)
             p = groups.get(key)
             if p is None:
                 p = groups[key] = Pass(r, [])
@@ -69,13 +71,14 @@ class Decider:
             if e is not None:
                 assert t.memory is not None
                 p.ready.append((e, t.memory))
+        self._join(groups, depth)
         ordered = [groups[k] for k in sorted(groups)]
         self._keep(ordered, bound, env, plan)
         return ordered
 
     # ------------------------------------------------------------------ which values this level must have ready
-    def _collect(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> _Plan:
-        plan = _Plan(bound, env)
+    def _collect(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> Plan:
+        plan = Plan(bound, env)
         seen: dict[tuple[Range, ...], set[E]] = {}
         todo = list(reversed(tasks))
         while todo:
@@ -97,7 +100,7 @@ class Decider:
                     todo.extend(more)
         return plan
 
-    def _visit(self, e: E, t: Task, plan: _Plan) -> list[Task] | None:
+    def _visit(self, e: E, t: Task, plan: Plan) -> list[Task] | None:
         """New tasks if `e` is to be ready before the loop of `t` opens (its arguments are then their business)."""
         inside = e.free & ~plan.bound
         if not inside:
@@ -107,15 +110,17 @@ class Decider:
         if not t.ranges:
             raise AssertionError(f"{e!r} varies with ranges that no loop opens")
         r = t.ranges[0]
+        if self.layout is not None and not plan.bound:
+            more = self.layout.visit(e, t, inside, plan, self)
+            if more is not None:
+                return more
         if not inside & r.bit:
-            return self._table(e, inside, plan) if self._tabled(e, r, inside) else None
-        if self.kept is not None and self.kept(e, inside):
-            return self._table(e, inside, plan)
+            return self.table(e, inside, plan) if self.tabled(e, r, inside) else None
         if e.op == "red" and self._inverted(e, t, inside):
-            return self._invert(e, inside, plan)
+            return self.accumulated(e, inside, plan)
         return None
 
-    def _register(self, e: E, plan: _Plan) -> list[Task]:
+    def _register(self, e: E, plan: Plan) -> list[Task]:
         from .nest import Task
         if e in plan.regs:
             return []
@@ -125,15 +130,16 @@ class Decider:
         t = plan.regs[e] = Task(self.nest.sort(mask), e.args[0], name=self.nest.name("acc"), red=e)
         return [t]
 
-    def _tabled(self, e: E, r: Range, inside: int) -> bool:
+    def tabled(self, e: E, r: Range, inside: int) -> bool:
         """Does `e`, which the loop over r does not vary, deserve a table made before that loop?"""
         if e.op == "load":
             if r.hi < PACKED or any([type(t) is not Range for ix in e.params[1] for t, _ in ix.terms]):
                 return False
             return min([stride(e, q) for q in self.space.members(inside)]) > 1
-        return e.cost >= DEAR
+        return e.op == "red" or e.cost >= DEAR
 
-    def _table(self, e: E, inside: int, plan: _Plan) -> list[Task]:
+    def table(self, e: E, inside: int, plan: Plan) -> list[Task]:
+        """A task that computes `e` into an array."""
         from .nest import Task
         memory, ranges = self.nest.array(e, inside)
         t = plan.arrays[e] = Task(ranges, e, memory, own=True)
@@ -161,17 +167,19 @@ class Decider:
                 stack.extend(x.args)
         return bad > good
 
-    def _invert(self, e: E, inside: int, plan: _Plan) -> list[Task]:
+    def accumulated(self, e: E, inside: int, plan: Plan, outer: int = 0) -> list[Task]:
+        """Tasks that compute a reduction by accumulating into an array; its own loops stand inside those in `outer` only."""
         from .nest import Task
         memory, ranges = self.nest.array(e, inside)
         op, over = e.params
         start = Task(ranges, self.nest.scalars.const(identity(op, e.dtype), e.dtype), memory)
-        t = plan.arrays[e] = Task(self.nest.sort(_mask(over)) + ranges, e.args[0], memory, op=op)
+        loops = self.nest.sort(outer) + self.nest.sort(_mask(over)) + self.nest.sort(inside & ~outer)
+        t = plan.arrays[e] = Task(loops, e.args[0], memory, op=op)
         plan.first[start], plan.fills[t] = e, e
         return [start, t]
 
     # ------------------------------------------------------------------ what waits for what
-    def _depths(self, plan: _Plan) -> dict[E, tuple[int, int]]:
+    def _depths(self, plan: Plan) -> dict[E, tuple[int, int]]:
         """(reductions, arrays) that must be ready before each scalar.  An array is filled after the reductions it reads and
         before the next ones: it delays no loop that only reads it."""
         depth: dict[E, tuple[int, int]] = {}
@@ -198,7 +206,7 @@ class Decider:
                 depth[e] = (d, t)
         return depth
 
-    def _turn(self, t: Task, plan: _Plan, depth: dict[E, tuple[int, int]]) -> tuple[int, int, int]:
+    def _turn(self, t: Task, plan: Plan, depth: dict[E, tuple[int, int]]) -> tuple[int, int, int]:
         """The pass a task with loops belongs to: loops of depth d, statements after them (1), then arrays (2)."""
         e = plan.fills.get(t) or plan.first.get(t)
         if e is not None:
@@ -207,8 +215,21 @@ class Decider:
             return (depth[t.red][0], 0, 0)
         return (depth[t.expr][0] + 1, 0, 0)
 
+    def _join(self, groups: dict[tuple[int, ...], Pass], depth: dict[E, tuple[int, int]]) -> None:
+        """Loops that need not wait share an array's loop over the same range."""
+        for key in [k for k in groups if k[1] == 0]:
+            ready = 0
+            for t in groups[key].tasks:
+                d, arrays = depth[t.expr]
+                if d == key[0] - 1:
+                    ready = max(ready, arrays)
+            for other in sorted(groups):
+                if other[0] == key[0] - 1 and other[1] == 2 and other[2] > ready and other[3:] == key[3:]:
+                    groups[other].tasks += groups.pop(key).tasks
+                    break
+
     # ------------------------------------------------------------------ kept from pass to pass
-    def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: _Plan) -> None:
+    def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: Plan) -> None:
         """Dear values that vary inside several passes are stored by the first and loaded by the others."""
         from .nest import Task
         loops = [p for p in passes if p.range is not None]

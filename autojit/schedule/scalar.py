@@ -28,7 +28,7 @@ _BLIND = {"exp", "sqrt", "log", "log1p", "expm1", "sigmoid", "exp2"} | _EVEN | _
 
 class E:
     """One scalar: load, const, index, inside, red, or an elementwise primitive.  `free`: the ranges it varies with;
-    `own`, `cost`: operations of its own, and of all it is computed from; `chain`: dependent reductions below it;
+    `own`, `cost`: operations of its own, and in all if its reductions are ready; `chain`: dependent reductions below it;
     `turned`: it may have another form once the sign of zeros does not matter."""
 
     __slots__ = ("op", "args", "params", "dtype", "free", "own", "cost", "chain", "id", "turned")
@@ -71,8 +71,13 @@ class Scalars:
                 turned = turned or a.turned
             if op == "sub" and not turned:
                 turned = ("sub", (args[1], args[0]), params, dtype) in self._table
-            e.free, e.cost, e.chain, e.turned = free, min(cost, 1 << 40), chain, turned
+            e.free, e.chain, e.turned = free, chain, turned
+            e.cost = 1 if op == "red" else min(cost, 1 << 40)
         return e
+
+    def make_known(self, op: str, args: tuple[E, ...], params: tuple[Any, ...], dtype: DType) -> E | None:
+        """The scalar if it is already there."""
+        return self._table.get((op, args, params, dtype))
 
     def const(self, value: Any, dtype: DType) -> E:
         data = dtype.np.type(value)
@@ -428,11 +433,16 @@ def reciprocal(s: Scalars, a: E, b: E, dtype: DType) -> E | None:
         mantissa = np.frexp(b.params[0])[0]
         if abs(mantissa) == 0.5 and np.isfinite(b.params[0]) and 1e-30 < abs(float(b.params[0])) < 1e30:
             return s.mul(a, s.const(1 / b.params[0], dtype))
-    if s.space.points(a.free & ~b.free) < LONG or b.free & ~a.free or _is(a, 1):
+    there = s.make_known("div", (one, b), (), dtype)
+    if _is(a, 1) or there is None and (s.space.points(a.free & ~b.free) < LONG or b.free & ~a.free):
         return None
     if b.op == "const" and np.isfinite(b.params[0]) and 1e-30 < abs(float(b.params[0])) < 1e30 \
             or at_least(b) > (2e-38 if dtype.itemsize == 4 else 1e-300):
+        if there is not None and s.space.points(b.free) < LONG and s.space.points(a.free) < LONG:
+            return None                                     # nothing to gain: keep the exact quotient
         return s.mul(a, s.apply("div", (one, b), (), dtype))
+    if there is not None and s.space.points(a.free & ~b.free) < LONG or b.free & ~a.free:
+        return None
     small, big, up = (2.0 ** -100, 2.0 ** 100, 2.0 ** 64) if dtype.itemsize == 4 else (2.0 ** -900, 2.0 ** 900, 2.0 ** 512)
     size = s.apply("abs", (b,), (), dtype)
     scale = s.where(s.apply("lt", (size, s.const(small, dtype)), (), bool_), s.const(up, dtype),

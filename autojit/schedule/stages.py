@@ -9,12 +9,13 @@ programs.  Results never depend on how many threads there really are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .cost import JUMP, KERNEL, STRIDED, Target, stride, work
 from .index import Range, Size
-from .loops import At, Buffer, Const, Index, Kernel, KernelStep, Let, Loop, Run, Store
+from .layout import Layout, choose
+from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store
 from .lower import Lowering
 from .nest import Memory, Nest, Task
 from .scalar import E
@@ -196,7 +197,7 @@ class Stager:
         nest = Nest(self.low, self.order, self.new)
         p = nest.first = c.parallel
         nest.spans[p] = "chunk"
-        scalars, space = self.low.scalars, self.space
+        scalars = self.low.scalars
         zero: list[Task] = []
         tasks = [Task(nest.sort(g.mask), g.expr, g.memory, g.op) for g in c.now]
         parts = self._registers(c, nest) + [self._area(e, c.later, nest) for e in c.shared if e.free]
@@ -213,7 +214,11 @@ class Stager:
         body: list[Any] = []
         env: dict[E, Any] = {}
         nest.level(zero, 0, env, body)
-        nest.level(tasks, 0, env, body)
+        layout = choose(tasks, p, nest.decider, self.target)
+        if layout is None:
+            nest.level(tasks, 0, env, body)
+        else:
+            self._runs(layout, tasks, nest, env, body)
         for part in parts:
             for e, memory in part.values:
                 if not e.free:
@@ -221,6 +226,60 @@ class Stager:
         chunks = self._chunks(c, body, parts)
         self.steps.append(KernelStep(Kernel(tuple(body), p), p.hi + 1, chunks))
         return self._combined(c, parts, chunks)
+
+    def _runs(self, layout: Layout, tasks: list[Task], nest: Nest, env: dict[E, Any], body: list[Any]) -> None:
+        """The tasks of a chunk in runs of rows: what does not vary with the rows first, then every run's passes."""
+        p = layout.rows
+        constants = self._constants(tasks, p, nest)
+        nest.level(constants, 0, env, body)
+        env.update([(t.expr, t.memory) for t in constants if t.memory is not None])
+        for t in tasks:
+            if t.red is not None:
+                body.append(Init(t.name, t.red.params[0], t.red.dtype))
+        nest.decider.layout, nest.rows, nest.spans[p] = layout, (p, self.target.run), "run"
+        if layout.kind == "lanes":
+            nest.first, nest.last = None, p
+        inner = [self._in_run(t, layout, nest) for t in tasks]
+        inside: list[Any] = []
+        nest.level(inner, 0, dict(env), inside)
+        body.append(Run(p, self.target.run, tuple(inside)))
+        for t in tasks:
+            if t.red is not None:
+                env[t.red] = t.name
+
+    def _in_run(self, t: Task, layout: Layout, nest: Nest) -> Task:
+        """A task as a run does it.  Rows innermost: a sum over them in memory is first summed over the run, in a register."""
+        if layout.kind == "block":
+            return replace(t, opens=False)
+        mask = _mask(t.ranges)
+        if t.op is not None and t.memory is not None:
+            over = nest.low.scalars._red_node(t.op, (layout.rows,), t.expr)
+            if t.expr.op == "red" and t.expr.params[0] == t.op:
+                ranges = tuple(sorted((*t.expr.params[1], layout.rows), key=lambda r: r.uid))
+                over = nest.low.scalars._red_node(t.op, ranges, t.expr.args[0])
+            return replace(t, ranges=nest.sort(mask & ~layout.rows.bit), expr=over, opens=False)
+        return replace(t, ranges=nest.sort(mask), opens=False)
+
+    def _constants(self, tasks: list[Task], p: Range, nest: Nest) -> list[Task]:
+        """Tasks for what the rows share: numbers, and tables of what is dear or lies apart."""
+        out: list[Task] = []
+        seen: set[E] = set()
+        stack = [t.expr for t in tasks]
+        while stack:
+            e = stack.pop()
+            if e in seen or e.op == "const":
+                continue
+            seen.add(e)
+            if e.free & p.bit or e.op == "red" and p in e.params[1]:
+                stack.extend(e.args)
+            elif not e.free:
+                out.append(Task((), e))
+            elif nest.decider.tabled(e, p, e.free):
+                memory, ranges = nest.array(e, e.free)
+                out.append(Task(ranges, e, memory))
+            else:
+                stack.extend(e.args)
+        return out
 
     # ------------------------------------------------------------------ privatised reductions
     def _registers(self, c: Choice, nest: Nest) -> list[Part]:

@@ -88,6 +88,8 @@ def _sum(s: Scalars, ranges: tuple[Range, ...], body: E, depth: int) -> E:
         return s.apply("div", (_sum(s, ranges, body.args[0], depth), body.args[1]), (), body.dtype)
     if body.op == "where":
         return _one_hot(s, ranges, body, depth) or _plain(s, "sum", ranges, body)
+    if body.op == "add" and body.args[0] is body.args[1]:
+        return s.mul(_sum(s, ranges, body.args[0], depth), s.const(2, body.dtype))
     if body.op in ("add", "sub") and depth < DEEP:
         split = _split(s, ranges, body, depth)
         if split is not None:

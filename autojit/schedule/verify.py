@@ -60,6 +60,7 @@ class _Scope:
 
     bounds: dict[Any, Interval]
     open: tuple[Range, ...] = ()
+    run: Run | None = None
 
 
 class _Kernel:
@@ -93,7 +94,7 @@ class _Kernel:
                     self.reads.add(s.at.buffer.name)
                 self.writes.add(s.at.buffer.name)
             elif isinstance(s, Run):
-                self._block(s.body, _Scope(dict(scope.bounds), scope.open))
+                self._block(s.body, _Scope({**scope.bounds, s: (0, s.length - 1)}, scope.open, s))
             else:
                 self._loop(s, scope)
 
@@ -104,7 +105,7 @@ class _Kernel:
             self._fail(s.range, f"a loop over the {s.span}, but its range is not the parallel one")
         bounds = dict(scope.bounds)
         bounds[s.range] = (0, int(s.range.extent) - 1)
-        self._block(s.body, _Scope(bounds, (*scope.open, s.range)))
+        self._block(s.body, _Scope(bounds, (*scope.open, s.range), scope.run))
 
     def _define(self, s: Any, name: str, bounds: Interval, scope: _Scope) -> None:
         if name in self.names:
@@ -164,6 +165,10 @@ class _Kernel:
     def _at(self, s: Any, at: At, guard: Sequence[Condition], scope: _Scope) -> None:
         """Each component of the index lies in its dimension: by interval, by a condition, or because it is data."""
         size = 1
+        if at.run is not None:                              # counted from the run's first row
+            if scope.run is None or at.run not in scope.bounds:
+                self._fail(s, "a place in a run, outside of it")
+            scope = _Scope({**scope.bounds, at.run: scope.bounds[scope.run]}, scope.open, scope.run)
         for ix, n in zip(at.index, at.shape):
             size *= int(n)
             lo, hi = self._interval(s, ix, scope, guard)
