@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from autojit.backends.cpu import blas
+from autojit.backends.cpu import blas, native
 from autojit.backends.cpu.blas import BATCH, COLUMNS, ROWS, Split
 from autojit.backends.cpu.runner import PlanBuilder
 from autojit.backends.cpu.runtime import OK, runtime
@@ -60,6 +60,10 @@ def as_found(monkeypatch):
 ROADS = [as_found, fortran, narrow, nothing]
 
 
+def at(array):
+    return array.ctypes.data
+
+
 class Problem:
     """One product with padded rows, its plan and its expected result."""
 
@@ -102,7 +106,7 @@ SHAPES = [(1, 1, 1), (3, 5, 7), (1, 9, 4), (9, 1, 4), (1, 1, 6), (16, 17, 33), (
 @pytest.mark.parametrize("dtype", TYPES)
 def test_products_of_every_kind(dtype, road, monkeypatch):
     road(monkeypatch)
-    splits = itertools.cycle([None, Split(BATCH, 2, 1, True), Split(ROWS, 2, 4, False), Split(COLUMNS, 3, 16, True)])
+    splits = itertools.cycle([None, Split(BATCH, 2, 1), Split(ROWS, 2, 4), Split(COLUMNS, 3, 16)])
     for m, n, k in SHAPES:
         for trans_a, trans_b, batch in itertools.product((False, True), (False, True), (1, 3)):
             for alpha, beta, pad in ((1.0, 0.0, 0), (1.0, 1.0, 3), (-2.0, 0.5, 1), (0.5, 0.0, 2)):
@@ -113,7 +117,7 @@ def test_products_of_every_kind(dtype, road, monkeypatch):
 @pytest.mark.parametrize("m, n, k, batch", [(64, 256, 784, 1), (130, 70, 65, 3), (1, 700, 300, 1), (700, 1, 300, 2)])
 def test_splits_agree_with_the_whole(m, n, k, batch, axis):
     for chunks, align in ((2, 1), (5, 16), (9, 4)):
-        Problem("f32", m, n, k, batch=batch, split=Split(axis, chunks, align, True)).check()
+        Problem("f32", m, n, k, batch=batch, split=Split(axis, chunks, align)).check()
 
 
 @pytest.mark.parametrize("road", ROADS, ids=lambda road: road.__name__)
@@ -197,7 +201,7 @@ def two():
 
 @settable
 def test_products_run_single_threaded_and_give_the_setting_back(two):
-    problem = Problem("f32", 400, 400, 400, batch=8, split=Split(ROWS, 4, 4, True))
+    problem = Problem("f32", 400, 400, 400, batch=8, split=Split(ROWS, 4, 4))
     during, stop = set(), threading.Event()
 
     def watch():
@@ -217,7 +221,7 @@ def test_products_run_single_threaded_and_give_the_setting_back(two):
 
 @settable
 def test_callers_at_once_give_the_setting_back(two):
-    problems = [Problem("f32", 80, 70, 60, split=Split(axis, 3, 4, True)) for axis in (ROWS, COLUMNS, BATCH, ROWS)]
+    problems = [Problem("f32", 80, 70, 60, split=Split(axis, 3, 4)) for axis in (ROWS, COLUMNS, BATCH, ROWS)]
 
     def caller(problem):
         for _ in range(200):
@@ -232,10 +236,34 @@ def test_callers_at_once_give_the_setting_back(two):
 
 
 @settable
+def test_a_product_inside_a_kernel_of_a_plan_with_products(two):
+    call = native.load("""
+        define i32 @call(ptr %ret, ptr %exc, ptr %table, i64 %lo, i64 %hi, i64 %chunk) {
+          %plan_at = getelementptr i64, ptr %table, i64 1
+          %status_at = getelementptr i64, ptr %table, i64 2
+          %run = load ptr, ptr %table
+          %plan = load i64, ptr %plan_at
+          %to = load ptr, ptr %status_at
+          %status = call i64 %run(i64 %plan)
+          store i64 %status, ptr %to
+          ret i32 0
+        }""", ["call"]).address("call")
+    inner, outer = Problem("f32", 30, 20, 10), Problem("f32", 8, 8, 8)
+    assert runtime().bind(inner.plan.address, at(inner.a), at(inner.b), at(inner.c)) == OK
+    status, made = np.full(1, 7), PlanBuilder()
+    made.gemm("f32", 8, 8, 8, at(outer.a), at(outer.b), at(outer.c), lda=11, ldb=11, ldc=11)
+    made.kernel(call, made.table([runtime().run_plan, inner.plan.address, at(status)]), 1)
+    plan = made.build()
+    assert runtime().run(plan.address) == OK and status[0] == OK and FOUND.threads() == 2
+    np.testing.assert_allclose(inner.c[:, :, :20], inner.expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outer.c[:, :, :8], outer.expected, rtol=1e-4, atol=1e-4)
+
+
+@settable
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork_in_the_middle_of_a_product(two):
-    large = Problem("f32", 300, 300, 300, split=Split(ROWS, 4, 4, True))
+    large = Problem("f32", 300, 300, 300, split=Split(ROWS, 4, 4))
     stop = threading.Event()
 
     def keep_busy():
@@ -251,7 +279,7 @@ def test_fork_in_the_middle_of_a_product(two):
                 status = 1
                 try:
                     setting = FOUND.threads()
-                    Problem("f32", 200, 100, 100, split=Split(ROWS, 4, 4, True)).check()
+                    Problem("f32", 200, 100, 100, split=Split(ROWS, 4, 4)).check()
                     status = 0 if (setting, FOUND.threads()) == (2, 2) else 2
                 finally:
                     os._exit(status)

@@ -2,7 +2,7 @@
 
 In: nothing but an imported NumPy (SciPy only where NumPy shows no BLAS).  Out: ``find()``, addresses and calling
 conventions; ``TEXT``, the LLVM text that runs one product or a chunk of one; ``choose()``, the split by size.
-Never sets the BLAS's thread count for longer than one product: the rest of the user's process has its own wishes.
+Never sets the BLAS's thread count for longer than a plan runs: the rest of the user's process has its own wishes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH, ROWS, COLUMNS = 0, 1, 2
 
 # What runs inside the plan's step; the word layout is runner.GEMM's.
 _PART = """
-%product = type { i64, i64, i64, i64, i64, i64, ptr, i64, i64, i64, i64, i64, ptr, i64, ptr, i64, ptr, i64,
+%product = type { i64, i64, i64, i64, i64, ptr, i64, i64, i64, i64, i64, ptr, i64, ptr, i64, ptr, i64,
                   i64, i64, i64, i64, double, double, i64 }
 
 define internal i32 @gemm_part(ptr %ret, ptr %exc, ptr %p, i64 %lo, i64 %hi, i64 %chunk) {
@@ -84,103 +84,128 @@ $READ
   %by_cols = icmp eq i64 %axis, $COLUMNS
   %e1 = select i1 %by_rows, i64 %m0, i64 %batch
   %extent = select i1 %by_cols, i64 %n0, i64 %e1
-  %limited = icmp ne i64 %limit, 0
-  br i1 %limited, label %enter, label %go
-enter:
-  call void @blas_single(i64 1)
-  br label %go
-go:
   %many = icmp ugt i64 %chunks, 1
   br i1 %many, label %split, label %whole
 split:
   %s = call i32 @parallel(ptr @gemm_part, ptr %p, i64 %extent, i64 %chunks, i64 %mask)
-  br label %end
+  ret i32 0
 whole:
   %s1 = call i32 @gemm_part(ptr null, ptr null, ptr %p, i64 0, i64 %extent, i64 0)
-  br label %end
-end:
-  br i1 %limited, label %leave, label %out
-leave:
-  call void @blas_single(i64 -1)
-  br label %out
-out:
   ret i32 0
 }
 
-; Hold the BLAS at one thread while somebody needs it so: the first who comes saves the user's setting, the last
-; who goes puts it back.
-@single_lock = internal global i64 0, align 128
-@single_count = internal global i64 0
-@single_saved = internal global i32 0
+; A plan with products is inside from its first step to its last.  Meanwhile the BLAS is held at one thread: the
+; first who comes saves the user's setting, the last who goes puts it back.  And no fork happens: a child of a process
+; that is inside OpenBLAS may hang in its first product (NumPy's own products do not prevent that).
+@inside_lock = internal global i64 0, align 128
+@inside = internal global i64 0
+@fork_waits = internal global i64 0
+@user_threads = internal global i32 0
 
-define internal void @blas_single(i64 %delta) {
-entry:
-  %get = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_get_threads)
-  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_set_threads)
-  %unknown = icmp eq ptr %set, null
-  br i1 %unknown, label %out, label %try
+define internal void @lock_inside() {
+  br label %try
 try:
-  %pair = cmpxchg ptr @single_lock, i64 0, i64 1 seq_cst seq_cst
+  %pair = cmpxchg ptr @inside_lock, i64 0, i64 1 seq_cst seq_cst
   %won = extractvalue { i64, i1 } %pair, 1
-  br i1 %won, label %mine, label %again
+  br i1 %won, label %out, label %again
 again:
   call void asm sideeffect "$PAUSE", ""()
   br label %try
-mine:                                       ; a fork at any point finds a setting to restore, or none changed
-  %old = load i64, ptr @single_count
-  %new = add i64 %old, %delta
-  %from_none = icmp eq i64 %old, 0
-  %to_none = icmp eq i64 %new, 0
-  br i1 %from_none, label %first, label %later
-first:
-  %user = call i32 %get()
-  store i32 %user, ptr @single_saved
-  store atomic i64 %new, ptr @single_count release, align 8
-  %is_one = icmp eq i32 %user, 1
-  br i1 %is_one, label %unlock, label %lower
-lower:
-  call void %set(i32 1)
-  br label %unlock
-later:
-  br i1 %to_none, label %last, label %count
-last:
-  %saved = load i32, ptr @single_saved
-  %was_one = icmp eq i32 %saved, 1
-  br i1 %was_one, label %count, label %raise
-raise:
-  call void %set(i32 %saved)
-  br label %count
-count:
-  store atomic i64 %new, ptr @single_count release, align 8
-  br label %unlock
-unlock:
-  store atomic i64 0, ptr @single_lock release, align 8
-  br label %out
 out:
   ret void
 }
 
-define internal void @blas_forked() {      ; nobody is inside any more; the setting goes back to the user's
+; Spin until the word is 0, at most `turns` times: a plan that runs inside another's kernel must not wait for ever.
+define internal void @until_zero(ptr %word, i64 %spins) {
 entry:
-  store i64 0, ptr @single_lock
-  %count = load i64, ptr @single_count
-  %inside = icmp sgt i64 %count, 0
-  br i1 %inside, label %restore, label %out
-restore:
-  store i64 1, ptr @single_count
-  call void @blas_single(i64 -1)
+  %spin = load atomic i64, ptr @spin monotonic, align 8
+  %turns = mul i64 %spin, %spins
+  br label %look
+look:
+  %i = phi i64 [ 0, %entry ], [ %i1, %again ]
+  %v = load atomic i64, ptr %word seq_cst, align 8
+  %zero = icmp eq i64 %v, 0
+  %over = icmp uge i64 %i, %turns
+  %stop = or i1 %zero, %over
+  br i1 %stop, label %out, label %again
+again:
+  call void @ease(i64 %i)
+  %i1 = add i64 %i, 1
+  br label %look
+out:
+  ret void
+}
+
+define internal void @products_enter() {
+  call void @until_zero(ptr @fork_waits, i64 20000)         ; one second
+  %get = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_get_threads)
+  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_set_threads)
+  call void @lock_inside()
+  %old = load i64, ptr @inside
+  %new = add i64 %old, 1
+  store atomic i64 %new, ptr @inside seq_cst, align 8
+  %first = icmp eq i64 %old, 0
+  %known = icmp ne ptr %set, null
+  %change = and i1 %first, %known
+  br i1 %change, label %save, label %out
+save:
+  %user = call i32 %get()
+  store i32 %user, ptr @user_threads
+  %is_one = icmp eq i32 %user, 1
+  br i1 %is_one, label %out, label %lower
+lower:
+  call void %set(i32 1)
   br label %out
 out:
+  store atomic i64 0, ptr @inside_lock release, align 8
+  ret void
+}
+
+define internal void @products_leave() {
+  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_set_threads)
+  call void @lock_inside()
+  %old = load i64, ptr @inside
+  %new = sub i64 %old, 1
+  %last = icmp eq i64 %new, 0
+  %known = icmp ne ptr %set, null
+  %user = load i32, ptr @user_threads
+  %more = icmp ne i32 %user, 1
+  %c1 = and i1 %last, %known
+  %change = and i1 %c1, %more
+  br i1 %change, label %raise, label %out
+raise:
+  call void %set(i32 %user)
+  br label %out
+out:
+  store atomic i64 %new, ptr @inside seq_cst, align 8
+  store atomic i64 0, ptr @inside_lock release, align 8
+  ret void
+}
+
+define void @before_fork() {
+  store atomic i64 1, ptr @fork_waits seq_cst, align 8
+  call void @until_zero(ptr @inside, i64 200000)            ; ten seconds
+  ret void
+}
+
+define void @after_fork() {
+  store atomic i64 0, ptr @fork_waits seq_cst, align 8
+  ret void
+}
+
+define internal void @products_forked() {
+  store atomic i64 0, ptr @fork_waits seq_cst, align 8
+  store atomic i64 0, ptr @inside seq_cst, align 8
+  store atomic i64 0, ptr @inside_lock seq_cst, align 8
   ret void
 }
 """
 
-_FIELDS = (("axis", "i64", 1), ("chunks", "i64", 2), ("mask", "i64", 3), ("limit", "i64", 4), ("routine", "i64", 5),
-           ("f", "ptr", 6), ("transa", "i64", 7), ("transb", "i64", 8), ("m0", "i64", 9), ("n0", "i64", 10),
-           ("k", "i64", 11), ("a", "ptr", 12), ("lda", "i64", 13), ("b", "ptr", 14), ("ldb", "i64", 15),
-           ("c", "ptr", 16), ("ldc", "i64", 17), ("batch", "i64", 18), ("stridea", "i64", 19),
-           ("strideb", "i64", 20), ("stridec", "i64", 21), ("alpha", "double", 22), ("beta", "double", 23),
-           ("size", "i64", 24))
+_FIELDS = (("axis", "i64", 1), ("chunks", "i64", 2), ("mask", "i64", 3), ("routine", "i64", 4), ("f", "ptr", 5),
+           ("transa", "i64", 6), ("transb", "i64", 7), ("m0", "i64", 8), ("n0", "i64", 9), ("k", "i64", 10),
+           ("a", "ptr", 11), ("lda", "i64", 12), ("b", "ptr", 13), ("ldb", "i64", 14), ("c", "ptr", 15),
+           ("ldc", "i64", 16), ("batch", "i64", 17), ("stridea", "i64", 18), ("strideb", "i64", 19),
+           ("stridec", "i64", 20), ("alpha", "double", 21), ("beta", "double", 22), ("size", "i64", 23))
 
 _SIGNATURE = ("ptr %f, i64 %ta, i64 %tb, i64 %m, i64 %n, i64 %k, double %alpha, ptr %a, i64 %lda, ptr %b, i64 %ldb,"
               " double %beta, ptr %c, i64 %ldc")
@@ -488,17 +513,16 @@ def routine(dtype: str, m: int, n: int, k: int, ld: int) -> tuple[int, int]:
 
 
 class Split:
-    """How a product is run: along ``axis`` in ``chunks`` parts by the pool, ``single``: with the BLAS at one
-    thread meanwhile."""
+    """How a product is run by the pool: along ``axis`` in ``chunks`` parts, cut at multiples of ``align``."""
 
-    __slots__ = ("axis", "chunks", "align", "single")
+    __slots__ = ("axis", "chunks", "align")
 
-    def __init__(self, axis: int, chunks: int, align: int, single: bool) -> None:
-        self.axis, self.chunks, self.align, self.single = axis, chunks, align, single
+    def __init__(self, axis: int, chunks: int, align: int) -> None:
+        self.axis, self.chunks, self.align = axis, chunks, align
 
     def __repr__(self) -> str:
         name = ("batch", "rows", "columns")[self.axis]
-        return f"Split({name}, {self.chunks} chunks of {self.align}, single={self.single})"
+        return f"Split({name}, {self.chunks} chunks, align {self.align})"
 
 
 def choose(dtype: str, m: int, n: int, k: int, batch: int, threads: int) -> Split:
@@ -524,10 +548,9 @@ def choose(dtype: str, m: int, n: int, k: int, batch: int, threads: int) -> Spli
     vector takes 3 times as long a multiplication.
     """
     vector = m == 1 or n == 1
-    single = m * n * k > (_VECTOR_ALONE if vector else _MATRIX_ALONE)
     found = find()
-    if found is not None and not found.set_threads and single:
-        return Split(BATCH, 1, 1, False)            # it may start threads of its own and cannot be told not to
+    if found is not None and not found.set_threads and m * n * k > _ALONE:
+        return Split(BATCH, 1, 1)                   # it may start threads of its own and cannot be told not to
     work = m * n * k * batch * (2 if dtype == "f64" else 1) * (3 if vector else 1)
     if batch >= 4 * threads or (batch > 1 and batch % threads == 0):
         axis, extent, align, shortest = BATCH, batch, 1, 1
@@ -539,10 +562,9 @@ def choose(dtype: str, m: int, n: int, k: int, batch: int, threads: int) -> Spli
     if threads > 1 and parts < 2 * threads:
         parts = min(parts, threads)
     if work < _WORTH_A_SPLIT or threads == 1 or parts < 2:
-        return Split(BATCH, 1, 1, single)
-    return Split(axis, int(parts), align, single)
+        return Split(BATCH, 1, 1)
+    return Split(axis, int(parts), align)
 
 
 _WORTH_A_SPLIT, _WORTH_A_PART = 1 << 20, 1 << 18
-# OpenBLAS runs products of up to twice these sizes on one thread by itself; others may start earlier.
-_MATRIX_ALONE, _VECTOR_ALONE = 1 << 17, 1 << 12
+_ALONE = 1 << 17                                    # libraries run smaller products on one thread by themselves

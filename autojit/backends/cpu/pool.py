@@ -399,14 +399,14 @@ define void @pool_forked() {                ; in a child: its only thread is thi
   store atomic i64 0, ptr @left seq_cst, align 8
   store atomic i64 0, ptr @waiting seq_cst, align 8
   store atomic i64 0, ptr @busy seq_cst, align 8
-  call void @blas_forked()
+  call void @products_forked()
   ret void
 }
 
 declare i64 @llvm.umin.i64(i64, i64)
 """
 
-NAMES = ("pool_threads", "pool_started", "pool_spin", "pool_forked")
+NAMES = ("pool_threads", "pool_started", "pool_spin", "pool_forked", "before_fork", "after_fork")
 
 
 def pause() -> str:
@@ -435,9 +435,10 @@ class Pool:
         self._started = ctypes.CFUNCTYPE(ctypes.c_int64)(address("pool_started"))
         _calibrate(number(address("pool_spin")))
         self.set_num_threads(threads)
-        forked: Any = ctypes.PYFUNCTYPE(None)(address("pool_forked"))
+        hook: Any = ctypes.PYFUNCTYPE(None)         # keeps the GIL: no plan that holds it runs meanwhile
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=forked)
+            os.register_at_fork(before=hook(address("before_fork")), after_in_parent=hook(address("after_fork")),
+                                after_in_child=hook(address("pool_forked")))
 
     @property
     def num_threads(self) -> int:

@@ -53,7 +53,7 @@ class PlanBuilder:
     (0, 7.0)
     """
 
-    __slots__ = ("_arguments", "_arenas", "_keep", "_data", "_steps", "_names")
+    __slots__ = ("_arguments", "_arenas", "_keep", "_data", "_steps", "_names", "_products")
 
     def __init__(self) -> None:
         self._arguments: list[tuple[int, int]] = []     # kind, index of the cell among the data
@@ -62,6 +62,7 @@ class PlanBuilder:
         self._data: list[Word] = []
         self._steps: list[list[Word]] = []
         self._names: list[str] = []
+        self._products = False
 
     # ---- memory
 
@@ -139,8 +140,9 @@ class PlanBuilder:
         routine, function = blas.routine(dtype, m, n, k, max(lda, ldb, ldc))
         if split is None:
             split = blas.choose(dtype, m, n, k, batch, runtime().pool.num_threads)
+        self._products = True
         self._step("gemm", GEMM, [
-            split.axis, split.chunks, -split.align, int(split.single), routine, function, int(trans_a), int(trans_b),
+            split.axis, split.chunks, -split.align, routine, function, int(trans_a), int(trans_b),
             m, n, k, a, lda, b, ldb, c, ldc, batch, stride_a, stride_b, stride_c, _bits(alpha), _bits(beta),
             4 if dtype == "f32" else 8])
 
@@ -164,7 +166,7 @@ class PlanBuilder:
             return Slot("plan", 0, 8 * (at - start))
 
         words[:HEADER_WORDS] = [MAGIC, 0, int(release), len(self._arguments), inside(HEADER_WORDS),
-                           inside(start + len(self._data)), inside(end)]
+                                inside(start + len(self._data)), inside(end), int(self._products)]
         for number, (kind, cell) in enumerate(self._arguments):
             first = len(words)
             for at, offset in patched[number]:

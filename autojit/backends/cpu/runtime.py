@@ -6,7 +6,7 @@ object between the call and its return, never allocates, never checks a shape: t
 
 Words of a plan (addresses are absolute):
 
-    header      magic, busy, release, argument count, argument records, first step, end of the steps
+    header      magic, busy, release, argument count, argument records, first step, end of the steps, products
     argument    kind, address of last call, cell, first relocation, end of its relocations
     relocation  address of a word, byte offset: before the steps run, word = argument's address + offset
     step        operation | words << 8, then its own words
@@ -28,10 +28,10 @@ MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
 KERNEL, GEMM, FILL, COPY = 1, 2, 3, 4
 ADDRESS, F32, F64, I64 = 0, 1, 2, 3
-HEADER_WORDS, ARGUMENT_WORDS = 7, 5
+HEADER_WORDS, ARGUMENT_WORDS = 8, 5
 
 _TEXT = """
-%plan = type { i64, i64, i64, i64, ptr, ptr, ptr }
+%plan = type { i64, i64, i64, i64, ptr, ptr, ptr, i64 }
 %argument = type { i64, i64, ptr, ptr, ptr }
 @api = internal global [$API x ptr] zeroinitializer, align 64
 
@@ -232,11 +232,17 @@ entry:
   %exc = getelementptr ptr, ptr %ret, i64 1
   %first_at = getelementptr %plan, ptr %plan, i64 0, i32 5
   %last_at = getelementptr %plan, ptr %plan, i64 0, i32 6
+  %products_at = getelementptr %plan, ptr %plan, i64 0, i32 7
   %first = load ptr, ptr %first_at
   %last = load ptr, ptr %last_at
+  %products = load i64, ptr %products_at
+  %has = icmp ne i64 %products, 0
+  br i1 %has, label %come, label %loop
+come:
+  call void @products_enter()
   br label %loop
 loop:
-  %step = phi ptr [ %first, %entry ], [ %after, %next ]
+  %step = phi ptr [ %first, %entry ], [ %first, %come ], [ %after, %next ]
   %more = icmp ult ptr %step, %last
   br i1 %more, label %one, label %out
 one:
@@ -286,6 +292,11 @@ broken:
   br label %out
 out:
   %status = phi i64 [ $OK, %loop ], [ %failed, %broken ]
+  br i1 %has, label %go, label %end
+go:
+  call void @products_leave()
+  br label %end
+end:
   ret i64 %status
 }
 
