@@ -6,43 +6,66 @@ inferred, and errors raised, here; values are not computed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from sys import _getframe
 from typing import Any
 from weakref import ref
 
 from ..dtypes import FLOAT
 from ..errors import internal, user_place
-from ..ir.graph import Node
+from ..ir.graph import Node, node
 from .evaluate import pend
 from .state import state
 from .storage import Storage
 from .tape import Output, Record, Saved, short
-from .template import Template, template
+from .template import TEMPLATES, Template, fingerprint, make_template
 from .tensor import Tensor, new, value, view_of
 
 Argument = Any                                            # Tensor, Node (a number) or None
 
 
-def nodes_of(args: Sequence[Argument]) -> list[Any]:
-    """The node of each argument; None where none was given."""
-    return [value(a) if isinstance(a, Tensor) else a for a in args]
-
-
-def edges_of(args: Sequence[Argument]) -> list[Any] | None:
-    """Places in the tape, or None if nothing is to be recorded."""
-    if not state.grad:
-        return None
-    edges = [a.edge() if isinstance(a, Tensor) and a.aval.dtype.category >= FLOAT else None for a in args]
-    for e in edges:
-        if e is not None:
-            return edges
-    return None
+def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: bool,
+           into: bool) -> tuple[list[Node], list[Any] | None, Template]:
+    """The nodes of the arguments that are given; places in the tape, or None if nothing is to be recorded; the template."""
+    trace, recording = state.trace, state.grad
+    nodes: list[Node] = []
+    edges: list[Any] = []
+    avals: list[Any] = []
+    needs, bit = 0, 1                                     # which arguments need a gradient, as bits
+    for a in args:
+        edge = None
+        if isinstance(a, Tensor):
+            s = a.storage
+            n = s.value if s.mem is None and s.trace is trace else s.read(a)
+            if n.real is not None:
+                n = n.real
+            for prim, params in a.chain:
+                n = node(prim, (n,), params)
+            nodes.append(n)
+            avals.append(a.aval)
+            if recording:
+                edge = a.fn if a.base is None else a.edge()
+                if edge is None and a.req:
+                    edge = a
+                if edge is not None:
+                    needs += bit
+        elif a is None:
+            avals.append(None)
+        else:
+            nodes.append(a)
+            avals.append(a.aval)
+        edges.append(edge)
+        bit += bit
+    key = (op, static and fingerprint(static), needs, into, number, *avals)
+    t = TEMPLATES.get(key)
+    if t is None:
+        t = make_template(key, op, avals, static, tuple([bool(needs >> k & 1) for k in range(len(avals))]), into, number)
+    return nodes, edges if needs and t.records else None, t
 
 
 def caller() -> Any:
     """The user's frame."""
-    f = sys._getframe(2)
+    f = _getframe(2)
     while internal(f.f_code.co_filename):
         if f.f_back is None:
             return f
@@ -50,37 +73,26 @@ def caller() -> Any:
     return f
 
 
-def saved_of(t: Template, args: Sequence[Argument], nodes: Sequence[Any], own: Any = None) -> list[Any]:
-    """What the rule reads: tensors with their version, numbers as nodes; results are filled in later (None).  `own` is the
-    tensor that is written in place: of it the overwritten node is kept, which has no version."""
-    return [None if k < 0 else nodes[k] if not isinstance(args[k], Tensor) or (k == 0 and own is not None) else Saved(args[k])
-            for k in t.reads]
-
-
-def prepare(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: bool,
-            into: bool) -> tuple[list[Any], Any, Template]:
-    """Nodes, edges and template of a call."""
-    nodes = nodes_of(args)
-    edges = edges_of(args)
-    needs = () if edges is None else tuple([e is not None for e in edges])
-    t = template(op, tuple([None if n is None else n.aval for n in nodes]), static, needs, into, number)
-    return nodes, edges, t
+def saved_of(t: Template, args: Sequence[Argument], own: Any = None) -> list[Any]:
+    """What the rule reads: tensors with their version, numbers as nodes; results are filled in later (None).  `own` is
+    the node that an in-place op overwrites: it has no version."""
+    saved: list[Any] = []
+    for k in t.reads:
+        a = None if k < 0 else args[k]
+        saved.append(Saved(a) if isinstance(a, Tensor) and (k or own is None) else own if k == 0 and own is not None else a)
+    return saved
 
 
 def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), number: bool = False) -> Any:
     """A tensor, or a tuple of tensors where the op has several results."""
-    nodes, edges, t = prepare(op, args, static, number, False)
+    nodes, edges, t = gather(op, args, static, number, False)
     record = None
     if edges is not None:
-        record = Record(t, edges, saved_of(t, args, nodes) if t.reads else (), caller())
+        record = Record(t, edges, saved_of(t, args) if t.reads else (), caller())
     if t.chains is not None:
-        outs = [_view(args[0], c, a) for c, a in zip(t.chains, t.outs)]
-        if not t.single:
-            for k, out in enumerate(outs):
-                out.several = f"Output {k} of {short(t.label)}"
+        outs = _views(args[0], t)
     else:
-        given = nodes if None not in nodes else [n for n in nodes if n is not None]
-        outs = [_result(n, record is not None) for n in t.forward(given)]
+        outs = [_result(n, record is not None) for n in t.forward(nodes)]
         if state.anomaly is not None:
             for k, out in enumerate(outs):
                 state.anomaly.check(value(out), t.label, f"{k}th output of the forward pass", user_place())
@@ -91,21 +103,24 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
 
 def _result(n: Node, taped: bool) -> Tensor:
     s = Storage(n, None, taped)
-    if state.trace is None:
-        pend(s)
     out = new(s, n.aval)
-    if state.inference:
-        out.frozen = True
+    if s.trace is None:
+        pend(s)
+        if state.inference:
+            out.frozen = True
     return out
 
 
-def _view(t: Any, chain: Any, a: Any) -> Tensor:
-    out = view_of(t, chain, a)
-    if t.blind or not state.grad:
-        out.blind = True
-    if t.frozen:
-        out.frozen = True
-    return out
+def _views(t: Any, tmpl: Template) -> list[Tensor]:
+    outs = [view_of(t, c, a) for c, a in zip(tmpl.chains, tmpl.outs)]  # type: ignore[arg-type]
+    for k, out in enumerate(outs):
+        if t.blind or not state.grad:
+            out.blind = True
+        if t.frozen:
+            out.frozen = True
+        if not tmpl.single:
+            out.several = f"Output {k} of {short(tmpl.label)}"
+    return outs
 
 
 def _attach(record: Record, outs: list[Tensor], t: Template) -> None:

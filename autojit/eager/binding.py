@@ -77,6 +77,9 @@ def arrange(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Op, di
     params = op.params
     given: dict[str, Any] = {}
     last = len(params) - 1
+    if op.loose and args:
+        flat = [v for a in args for v in (a if isinstance(a, (tuple, list)) else (a,))]
+        args = ([v for v in flat if isinstance(v, Tensor)], *[v for v in flat if not isinstance(v, Tensor)])
     if op.star and len(args) > last and not (len(args) == last + 1 and isinstance(args[last], (tuple, list))):
         args = (*args[:last], tuple(args[last:]))
     if len(args) > len(params):

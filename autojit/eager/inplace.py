@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import explain
 from ..ir.graph import Node
 from ..ops.declare import cast, spread
-from .apply import caller, prepare, saved_of
+from .apply import caller, gather, saved_of
 from .state import state
 from .tape import Record, Saved
 from .template import Rule
@@ -26,7 +26,7 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
     for other in args[1:]:
         if isinstance(other, Tensor) and other.storage is t.storage:
             refuse_overlap(t, other)
-    nodes, edges, tmpl = prepare(op, args, static, number, True)
+    nodes, edges, tmpl = gather(op, args, static, number, True)
     if edges is not None:
         check_writable(t)
     elif t.frozen and not state.inference:
@@ -37,8 +37,8 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
         raise overlapping()
     record = None
     if edges is not None:
-        record = Record(tmpl, edges, saved_of(tmpl, args, nodes, t), caller())
-    (n,) = tmpl.forward([n for n in nodes if n is not None])
+        record = Record(tmpl, edges, saved_of(tmpl, args, nodes[0]), caller())
+    (n,) = tmpl.forward(nodes)
     return write(t, n, record)
 
 
@@ -100,13 +100,10 @@ def refuse_overlap(t: Tensor, other: Tensor) -> None:
 def write(t: Tensor, new: Node, record: Record | None) -> Tensor:
     """t[...] = new (of t's aval); then the history of t, or of its base, is replaced."""
     base, s = t.base, t.storage
-    if state.trace is not None:
-        s.read(t)                                         # a trace must know the storage before it changes
     s.write(put(s.read(t), t.chain, new) if t.chain else new)
-    bump(t)
+    bump(t, None if record is None else record.template.label if base is None else "CopySlices")
     s.taped = record is not None or (t if base is None else base).fn is not None
     if record is not None:
-        t.cell.by = record.template.label if base is None else "CopySlices"
         if base is not None:
             record.edges = (base.edge(), *record.edges[1:])
             record.slices = (t.chain[len(base.chain):], base.aval)
@@ -118,14 +115,14 @@ def write(t: Tensor, new: Node, record: Record | None) -> Tensor:
     return t
 
 
-def bump(t: Tensor) -> None:
-    """The version moves; the instruction is remembered for the error that may follow."""
+def bump(t: Tensor, by: str | None = None) -> None:
+    """The version moves; the instruction (and the function, if it was recorded) is remembered for the error that may follow."""
     cell = t.cell
     if state.trace is not None:
         state.trace.bump(cell)
     cell.version += 1
     f = caller()
-    cell.code, cell.lasti = f.f_code, f.f_lasti
+    cell.last = (f.f_code, f.f_lasti, by)
 
 
 # ---------------------------------------------------------------- writes that are no arithmetic

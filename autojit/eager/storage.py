@@ -23,18 +23,15 @@ from .state import state
 
 
 class Cell:
-    """A version: moved by every write.  Remembers the instruction that wrote last, and the function's name if it was recorded."""
+    """A version: moved by every write.  last: (code, instruction, name of the recorded function or None) of the last write."""
 
-    __slots__ = ("version", "code", "lasti", "by")
+    __slots__ = ("version", "last")
 
     version: int
-    code: CodeType | None
-    lasti: int
-    by: str | None
+    last: tuple[CodeType, int, str | None] | None
 
     def __init__(self, version: int = 0) -> None:
-        self.version, self.lasti = version, 0
-        self.code = self.by = None
+        self.version, self.last = version, None
 
 
 class Storage(Cell):
@@ -54,7 +51,7 @@ class Storage(Cell):
 
     def __init__(self, value: Node | None, mem: Any = None, taped: bool = False) -> None:
         self.version = 0
-        self.code = self.by = self.strides = None
+        self.last = self.strides = None
         self.value, self.mem, self.taped = value, mem, taped
         self.trace = state.trace
 

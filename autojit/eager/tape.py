@@ -172,8 +172,8 @@ def maker_of(record: Record, k: int, s: Saved) -> str:
     edge = record.edges[k]
     if origin(edge) is None:
         return ""
-    if s.cell.by is not None:
-        return f", which is output 0 of {'AsStrided' if s.viewed else short(s.cell.by)},"
+    if s.cell.last is not None and s.cell.last[2] is not None:
+        return f", which is output 0 of {'AsStrided' if s.viewed else short(s.cell.last[2])},"
     return f", which is output {edge.index if type(edge) is Output else 0} of {short(origin(edge).name())},"
 
 
@@ -191,8 +191,8 @@ def moved_error(record: Record, k: int, s: Saved) -> RuntimeError:
     e = RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
                      f"[{kind} {list(n.shape)}]{maker_of(record, k, s)} is at version {s.moved()}; expected version {s.version} "
                      f"instead. Hint: {advice}")
-    if cell.code is not None:
-        e.add_note(f"  changed at {place(cell.code, cell.lasti)}")
+    if cell.last is not None:
+        e.add_note(f"  changed at {place(*cell.last[:2])}")
     return explain(e, where=record.place, hint="work on a copy: clone() the tensor before the operation that changes it, "
                                                "or use the operation without the underscore")
 

@@ -92,10 +92,10 @@ class Pull:
 class Template:
     """op: with `call`, `label`, `vjp` (see ops.declare).  into: the result takes the shape and dtype of the first argument.
     outs: avals of the results.  reads: what the rule looks at: an argument's position, or ~k for the k-th result.
-    chains: for a view op the chain of each result, else None."""
+    chains: for a view op the chain of each result, else None.  records: a call has a place in the tape (a float comes out)."""
 
     __slots__ = ("op", "static", "needs", "into", "forward", "outs", "single", "label", "reads", "chains", "placeholders",
-                 "results", "_pulls", "taken")
+                 "results", "_pulls", "taken", "records")
 
     def __init__(self, op: Any, avals: Sequence[Aval | None], static: tuple[Any, ...], needs: tuple[bool, ...],
                  into: bool, number: bool) -> None:
@@ -114,6 +114,7 @@ class Template:
         self._pulls: dict[tuple[Any, ...], Pull] = {}
         self.reads: tuple[int, ...] = ()
         self.taken: tuple[Node, ...] = ()
+        self.records = any([a.dtype.category >= FLOAT for a in self.outs])
         if any(needs):
             self._differentiate()
 
@@ -224,13 +225,18 @@ def template(op: Any, avals: tuple[Aval | None, ...], static: tuple[Any, ...], n
              into: bool = False, number: bool = False) -> Template:
     """The template for these kinds of arguments (None: not given); made, with all checks of shapes and dtypes, at the first
     call.  into: the result is written to the first argument.  number: an argument was a Python number."""
-    key = (op, avals, static and fingerprint(static), needs, into, number)
-    t = TEMPLATES.get(key)
-    if t is None:
-        t = Template(op, avals, static, needs, into, number)
-        if len(TEMPLATES) >= KEPT:
-            TEMPLATES.clear()
-        TEMPLATES[key] = t
+    bits = sum([1 << k for k, need in enumerate(needs) if need])
+    key = (op, static and fingerprint(static), bits, into, number, *avals)
+    return TEMPLATES.get(key) or make_template(key, op, avals, static, needs, into, number)
+
+
+def make_template(key: Any, op: Any, avals: Sequence[Aval | None], static: tuple[Any, ...], needs: tuple[bool, ...], into: bool,
+                  number: bool) -> Template:
+    """A new template, kept under `key`: (op, fingerprint of static, needs as bits, into, number, *avals)."""
+    t = Template(op, avals, static, needs, into, number)
+    if len(TEMPLATES) >= KEPT:
+        TEMPLATES.clear()
+    TEMPLATES[key] = t
     return t
 
 

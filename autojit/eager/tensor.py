@@ -414,7 +414,7 @@ def of_buffer(array: Any, a: Aval) -> Tensor:
     n = Node()
     n.prim, n.op, n.inputs, n.params, n.aval, n.real, n.data, n.born = BUFFER, "buffer", (), (), a, None, array, NEVER
     s = Storage.__new__(Storage)
-    s.version, s.code, s.by, s.strides = 0, None, None, None
+    s.version, s.last, s.strides = 0, None, None
     s.value, s.mem, s.taped, s.trace = n, None, False, state.trace
     t = _new(Tensor)
     t.storage = t.cell = s

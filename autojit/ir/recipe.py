@@ -15,10 +15,27 @@ from .primitive import CONST, LEAF, Primitive
 Step = tuple[Primitive, tuple[int, ...], tuple[Any, ...], Any]
 
 
+def _node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...], a: Any) -> Node:
+    """`graph.node` without inference, over inputs that are not computed (or buffers)."""
+    key = (prim, inputs, params)
+    n = _TABLE.get(key)
+    if n is not None:
+        return n if n.real is None else n.real
+    n = _TABLE[key] = Node()
+    n.prim, n.op, n.inputs, n.params, n.aval = prim, prim.name, inputs, params, a
+    n.real = n.data = None
+    born = clock.run
+    for i in inputs:
+        if i.born < born:
+            born = i.born
+    n.born = born
+    return n
+
+
 class Recipe:
     """`outputs` as instructions over numbered values: arguments first, then constants, then one value a step."""
 
-    __slots__ = ("arity", "consts", "steps", "outputs", "used")
+    __slots__ = ("arity", "consts", "steps", "outputs", "single")
 
     def __init__(self, arguments: Sequence[Node], outputs: Sequence[Node]) -> None:
         number = {a: k for k, a in enumerate(arguments)}
@@ -37,30 +54,19 @@ class Recipe:
                 self.steps.append((n.prim, tuple([number[i.real or i] for i in n.inputs]), n.params, n.aval))
                 number[n] = len(number)
         self.outputs = tuple([number[o.real or o] for o in outputs])
-        reached = {i for _, ins, _, _ in self.steps for i in ins} | set(self.outputs)
-        self.used = tuple([k for k in range(self.arity) if k in reached])
+        one = len(self.steps) == 1 and not self.consts and self.outputs == (self.arity,)
+        self.single = self.steps[0] if one and self.steps[0][1] == tuple(range(self.arity)) else None
 
     def __call__(self, arguments: Sequence[Node]) -> list[Node]:
         """The outputs over `arguments`, which must have the avals of the placeholders."""
-        values = [a.real or a for a in arguments]
+        if self.single is not None:                       # one node over the arguments as they are: most ops
+            prim, _, params, a = self.single
+            return [_node(prim, tuple([n if n.real is None else n.real for n in arguments]), params, a)]
+        values = [n if n.real is None else n.real for n in arguments]
         for key, c in self.consts:
             values.append(_TABLE.setdefault(key, c))
         for prim, ins, params, a in self.steps:
-            inputs = tuple([values[i] for i in ins])
-            key = (prim, inputs, params)
-            n = _TABLE.get(key)
-            if n is None:
-                n = _TABLE[key] = Node()
-                n.prim, n.op, n.inputs, n.params, n.aval = prim, prim.name, inputs, params, a
-                n.real = n.data = None
-                born = clock.run
-                for i in inputs:
-                    if i.born < born:
-                        born = i.born
-                n.born = born
-            elif n.real is not None:
-                n = n.real
-            values.append(n)
+            values.append(_node(prim, tuple([values[i] for i in ins]), params, a))
         return [values[o] for o in self.outputs]
 
     def replay(self, arguments: Sequence[Any], constant: Callable[[Node], Any],
