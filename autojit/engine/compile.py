@@ -11,6 +11,7 @@ from typing import Any
 
 from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
+from ..backends.cpu.runtime import runtime
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
 from ..rewrite.inline import inline
@@ -40,6 +41,7 @@ class Prepared:
     def link(self) -> NativeProgram:
         """The native program; waits for its kernels.  CompileError if one cannot be compiled."""
         start = time.perf_counter()
+        runtime(kernels.disk())                           # its own machine code is kept there too
         address = dict(zip(self.texts, kernels.store().require(self.texts)))
         native = NativeProgram(self.schedule, {k: (e, address[e.text]) for k, e in self.emitted.items()},
                                [o.aval for o in self.graph.outputs])

@@ -12,7 +12,14 @@ from ..config import config
 from .cache import DiskCache
 
 _stores: dict[str, KernelStore] = {}
+_disks: dict[str, DiskCache] = {}
 _lock = threading.Lock()
+
+
+def disk() -> DiskCache:
+    """The disk cache that `config.cache_dir` names."""
+    found = _disks.get(config.cache_dir)
+    return found if found is not None else _disks.setdefault(config.cache_dir, DiskCache(config.cache_dir))
 
 
 def store() -> KernelStore:
@@ -20,5 +27,5 @@ def store() -> KernelStore:
     found = _stores.get(config.cache_dir)
     if found is None:
         with _lock:
-            found = _stores.setdefault(config.cache_dir, KernelStore(DiskCache(config.cache_dir)))
+            found = _stores.setdefault(config.cache_dir, KernelStore(disk()))
     return found
