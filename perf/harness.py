@@ -215,8 +215,12 @@ def _timed(
     plan: Plan,
     patience: machine.Patience,
 ) -> None:
-    """Rounds over all systems, each round beginning with another one."""
+    """Rounds over all systems, each round beginning with another one.
+
+    Rounds too short to be judged one by one are judged together.
+    """
     seconds = plan.cell_seconds / plan.rounds
+    watch, own_cpu = machine.Watch(), 0.0
     for turn in range(plan.rounds):
         names = [name for name, cell in cells.items() if "note" not in cell]
         for name in names[turn % len(names) :] + names[: turn % len(names)] if names else []:
@@ -227,8 +231,13 @@ def _timed(
             if "failed" in answer:
                 cells[name] = {"note": answer["failed"]}
                 continue
+            own_cpu += answer["cpu_s"]
             cells[name].setdefault("rounds", []).append(answer["us"])
             cells[name]["disturbed"] = cells[name].get("disturbed", 0) + answer["disturbed"]
+    if seconds < LEAST_JUDGED_SECONDS and watch.others(own_cpu) > machine.QUIET_CORES:
+        for cell in cells.values():
+            if "rounds" in cell:
+                cell["disturbed"] = len(cell["rounds"])
 
 
 def _quiet_round(
@@ -257,6 +266,7 @@ def ratios(workload: Workload, cells: dict[str, Cell]) -> dict[str, dict[str, An
     """For each system of ours: the best rival's time by ours, and the best of all others' by ours.
 
     The quartiles are those of the rounds' own ratios, in which both were measured close in time.
+    Disturbed times neither pass nor miss.
     """
     result: dict[str, dict[str, Any]] = {}
     for name, system in SYSTEMS.items():
@@ -271,7 +281,7 @@ def ratios(workload: Workload, cells: dict[str, Cell]) -> dict[str, dict[str, An
             ratio = cells[rival]["us"] / ours["us"]
             entry.update(ratio=ratio, low=low, high=high, rival=rival)
             entry["disturbed"] = bool(ours.get("disturbed") or cells[rival].get("disturbed"))
-            if entry["target"] is not None:
+            if entry["target"] is not None and not entry["disturbed"]:
                 entry["pass"] = ratio >= entry["target"]
         others = [other for other in SYSTEMS if SYSTEMS[other].role != "ours"]
         best = _fastest(cells, others)

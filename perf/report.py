@@ -36,8 +36,8 @@ def _machine(record: dict[str, Any]) -> list[str]:
         f"- {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}",
         f"- Python {m['python']}, {versions}",
         f"- load average {before['average']} before, {after['average']} after; cores that others "
-        f"used: {before['busy']} before, {after['busy']} after; † marks times of which rounds were "
-        "disturbed by others, which say little",
+        f"used: {before['busy']} before, {after['busy']} after; † marks what others disturbed: it "
+        "proves nothing, and neither passes nor misses",
     ]
     if m["environment"]:
         lines.append(f"- environment: {m['environment']}")

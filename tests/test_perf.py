@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from perf import harness, machine
+from perf import coldstart, harness, machine
 from perf.__main__ import main
 from perf.measure import quartiles, sample, worst_error
 from perf.peers import SYSTEMS, jax_namespace
@@ -40,6 +40,11 @@ class Reference(ScriptedWorker):
     def ask(self, limit, **request):
         np.savez(request["path"], np.zeros(1))
         return super().ask(limit, **request)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr(machine.Watch, "others", lambda self, own_seconds=0.0: 0.0)
 
 
 def timed(system, us, error=1e-7, last_error=1e-7):
@@ -111,6 +116,38 @@ def test_ratios_take_the_best_rival(tmp_path):
     text = markdown(record)
     assert "| elem | 2.40 | 2.40-2.40 | jax | 2.5 | **miss** | 1.50 | torch.compile-joint |" in text
     assert json.loads(json.dumps(record)) == record
+
+
+def test_disturbed_times_neither_pass_nor_miss(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.Watch, "others", lambda self, own_seconds=0.0: 1.5)
+    cells = row(tmp_path, timed("autojit", 1.0), timed("torch", 40.0))
+    assert cells["torch"]["disturbed"] == 2
+    ratios = harness.ratios(WORKLOADS["elem"], cells)
+    assert "pass" not in ratios["autojit"]
+    assert "| elem | 40.00† | 40.00-40.00 | torch | 2.5 |  |" in markdown(
+        record_of("elem", cells, ratios)
+    )
+
+
+def test_coldstart_is_judged_above_numpy_and_without_numba():
+    cases = [case for case in coldstart.CASES if case.system != "jax"]
+    results = {case.name: {"s": 0.3, "numba": False} for case in cases}
+    results["import numpy"]["s"] = 0.2
+    results["autojit traced, warm"]["numba"] = True
+    coldstart.judge(cases, results)
+    verdicts = {name: row["pass"] for name, row in results.items() if "pass" in row}
+    assert verdicts == {
+        "import autojit": False,
+        "autojit eager, warm": True,
+        "autojit traced, warm": False,
+    }
+
+
+def test_coldstart_starts_processes(tmp_path):
+    facts = coldstart.start(coldstart.CASES[0], str(tmp_path))
+    assert facts["seconds"] > 0 and facts["numba"] is False
+    wrong = coldstart.Case("wrong", "print('[0.0]')")
+    assert "printed '[0.0]'" in coldstart.measure([wrong], 1)["wrong"]["note"]
 
 
 def record_of(workload, cells, ratios):
