@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autojit.dtypes import FLOAT
 from autojit.ops.declare import OPS
 
 from .checking import Number, check_gradient, cotangents, floats, gradients, leaf, outputs, run
@@ -160,6 +161,53 @@ def test_ops_are_told_apart_from_each_other():
     for op in OPS.values():
         assert op.doc.strip(), f"{op.name} has no documentation"
         assert all(v in OPS for v in op.variants.values())
+
+
+# ---------------------------------------------------------------- what rules read
+COMPOSITES = {"tanhshrink", "l1_loss", "kl_div", "cross_entropy", "matmul", "kron", "einsum", "tensordot", "msort", "inner",
+              "pairwise_distance"}                        # torch keeps what stands between its steps: there we read the inputs
+OTHERWISE = {"erfinv": "reads its result, torch its input"}
+
+
+def torch_reads(s: Sample) -> set[int]:
+    """Arguments, and results as ~k, whose modification torch's backward notices."""
+    def build() -> Any:
+        nodes = [torch.tensor(a) if isinstance(a, np.ndarray) else a.value if isinstance(a, Number) else a
+                 for a in s.arrays("float64")]
+        leaves = {}
+        for k, t in enumerate(nodes):
+            if isinstance(t, torch.Tensor) and t.is_floating_point() and k not in s.fixed:
+                leaves[k] = t.requires_grad_()
+                nodes[k] = t * 1
+        out = s.torch(*s.op.arrange(nodes, s.static))
+        return list(leaves.values()), {k: nodes[k] for k in leaves}, list(out) if isinstance(out, (tuple, list)) else [out]
+
+    _, inputs, outs = build()
+    noticed = set()
+    for k in [*inputs, *[~j for j, o in enumerate(outs) if o.requires_grad]]:
+        leaves, inputs, outs = build()
+        with torch.no_grad():
+            (inputs[k] if k >= 0 else outs[~k]).add_(1)
+        live = [o for o in outs if o.requires_grad]
+        try:
+            torch.autograd.grad(live, leaves, [torch.ones_like(o) for o in live], allow_unused=True)
+        except RuntimeError as e:
+            assert "modified by an inplace" in str(e)
+            noticed.add(k)
+    return noticed
+
+
+@needs_torch
+@pytest.mark.parametrize("sample", [p for p in ALL if p.values[0].torch_grad and floats(p.values[0].tensors)
+                                    and not p.values[0].op.view and p.values[0].op.name not in {*COMPOSITES, *OTHERWISE}])
+def test_rules_read_no_more_than_torchs(sample):
+    from autojit.eager.template import template
+    arrays = sample.arrays("float64")
+    where = [k for k in floats(arrays) if k not in sample.fixed]
+    avals = tuple([None if a is None else leaf(a, np.float64).aval for a in arrays])
+    t = template(sample.op, avals, tuple(sample.static), tuple([k in where for k in range(len(arrays))]))
+    mine = {k for k in t.reads if k in where or (k < 0 and t.outs[~k].dtype.category == FLOAT)}
+    assert not mine or mine <= torch_reads(sample), "reads what torch leaves alone"
 
 
 # ---------------------------------------------------------------- promotion

@@ -283,6 +283,7 @@ FUNCTIONS: dict[str, Any] = {
 METHODS: dict[str, Any] = {
     **{name: FUNCTIONS[name] for name in ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount",
                                           "histc", "allclose", "equal", "is_nonzero", "index_put")},
+    "where": lambda self, condition, other: _where(condition, self, other),
     "index_put_": index_put_, "fill_diagonal_": fill_diagonal_, "sum_to_size": sum_to_size,
     "type_as": lambda self, other: self.to(other.aval.dtype), "get_device": lambda self: -1,
     "is_same_size": lambda self, other: self.aval.shape == other.aval.shape,

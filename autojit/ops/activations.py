@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 
+from ..dtypes import BOOL
 from ..errors import explain
 from ..ir.graph import Node
-from .checks import floating, no_bool
+from .checks import floating
 from .declare import P, dim_of, inexact, op, spread, zeros_like
 from .elementwise import like
 from .movement import slice_axis
@@ -21,7 +22,8 @@ SELU_SCALE = 1.0507009873554804934193349852946
 @op(inplace=True, functional=True)
 def relu(input: Node) -> Node:
     """input where positive, else 0; the derivative at 0 is 0."""
-    no_bool("clamp_min_scalar_cpu", input)
+    if input.dtype.category == BOOL:
+        raise explain(RuntimeError("Boolean inputs not supported for relu"))
     return P.relu(input)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..dtypes import BOOL, FLOAT, default_float, finfo, float64, int64
 from ..errors import explain
 from ..ir.graph import Node
-from .checks import no_bool, same_dtype, scalar_type
+from .checks import c_type, no_bool, same_dtype, scalar_type
 from .declare import P, arith, broadcast_shapes, cast, common_dtype, inexact, op, spread, zeros_like
 from .elementwise import like
 
@@ -303,7 +303,7 @@ def clamp_max(input: Node, max: Node) -> Node:
 
 
 # ---------------------------------------------------------------- mixtures
-@op()
+@op(method=False)                                         # x.where(condition, other) takes them in another order
 def where(condition: Node, input: Node, other: Node) -> Node:
     """input where the condition holds, else other; no gradient reaches the side not taken."""
     if condition.dtype.category != BOOL:
@@ -320,8 +320,8 @@ def where(condition: Node, input: Node, other: Node) -> Node:
 def masked_fill(input: Node, mask: Node, value: Node) -> Node:
     """input with a number where the mask holds."""
     if mask.dtype.category != BOOL:
-        raise explain(RuntimeError("masked_fill only supports boolean masks, but got mask with "
-                                   f"dtype {mask.dtype!r}"))
+        raise explain(RuntimeError("masked_fill_ only supports boolean masks, but got mask with "
+                                   f"dtype {c_type(mask.dtype)}"))
     if value.shape:
         raise explain(RuntimeError("masked_fill only supports a 0-dimensional value tensor, but got "
                                    f"tensor with {value.ndim} dimension(s)."))

@@ -18,6 +18,15 @@ def scalar_type(dtype: DType) -> str:
     return _NAMES[dtype.name]
 
 
+_C_NAMES = {"bool": "bool", "uint8": "unsigned char", "int8": "signed char", "int16": "short", "int32": "int",
+            "int64": "long", "float32": "float", "float64": "double"}
+
+
+def c_type(dtype: DType) -> str:
+    """The name that some of torch's messages give a dtype: long for int64."""
+    return _C_NAMES[dtype.name]
+
+
 def floating(kernel: str, *nodes: Node) -> None:
     """Refuse integers where torch has no kernel for them."""
     for n in nodes:

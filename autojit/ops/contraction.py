@@ -104,8 +104,8 @@ def _operand(k: int, text: str, n: Node, wide: int) -> Axes:
     if hidden < 0 or (hidden and "..." not in text):
         raise explain(RuntimeError(
             f"einsum(): the number of subscripts in the equation ({len(letters)}) "
-            f"{'is more than the number of dimensions' if hidden < 0 else 'does not match the number of dimensions'} "
-            f"({n.ndim}) for operand {k}{'' if hidden < 0 else ' and no ellipsis was given'}"))
+            f"{'does not match' if '...' not in text else 'is more than'} the number of dimensions ({n.ndim}) for operand {k}"
+            f"{' and no ellipsis was given' if '...' not in text else ''}"))
     before, dots, after = text.partition("...")
     return (*before, *range(wide - hidden, wide), *after) if dots else tuple(before)
 
@@ -143,8 +143,8 @@ def _extents(tensors: list[Node], names: list[Axes]) -> dict[Any, int]:
             if old == 1:
                 found[x] = s
             elif s not in (1, old):
-                raise explain(RuntimeError(f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: "
-                                           f"subscript {x} has extent {old} and, in operand {k}, {s}"))
+                raise explain(RuntimeError(f"einsum(): subscript {x} has size {s} for operand {k} which does not broadcast "
+                                           f"with previously seen size {old}"))
     return found
 
 
@@ -157,7 +157,7 @@ def _einsum_name(tensors: Any, equation: str) -> str:
     return "SumBackward1" if any(c.isalpha() and c not in right for c in left) else "PermuteBackward0"
 
 
-@op(method=False, grad="ViewBackward0", grad_of=_einsum_name)
+@op(method=False, loose=True, grad="ViewBackward0", grad_of=_einsum_name)
 def einsum(tensors: Nodes, equation: str) -> Node:
     """Sums of products over named axes: einsum("bij,bjk->bik", a, b)."""
     names, out = _parse(equation, tensors)
@@ -193,7 +193,8 @@ def tensordot(a: Node, b: Node, dims: int | tuple[Any, ...] = 2) -> Node:
     bn: Axes = tuple([names.get(j, f"b{j}") for j in range(b.ndim)])
     for i, j in zip(da, db):
         if a.shape[i] != b.shape[j]:
-            raise explain(RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and "
+            raise explain(RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim "
+                                       f"{i - a.ndim if isinstance(dims, int) else i} and "
                                        f"second has size {b.shape[j]} in dim {j}"))
     if a.dtype is not b.dtype:
         raise explain(RuntimeError("both inputs should have same dtype"))

@@ -243,11 +243,13 @@ class Op:
     `variants`: other ops to call instead, by a static parameter that they have and this one lacks, or by a tensor parameter
     of this op that is a Python number (`pow`: {"exponent": "pow_number"}).
     `grad_number`: the grad_fn's name when a tensor argument is a Python number; `grad_of(*args)`: the name where it depends
-    on shapes; `bounds(*args)`: what an index must satisfy, (index node, lowest, end, words with {value}) for each."""
+    on shapes; `bounds(*args)`: what an index must satisfy, (index node, lowest, end, words with {value}) for each, and
+    perhaps the class of the error and a value to be ignored.  `loose`: a sequence of tensors that may be given loose, static
+    arguments before or after them (`einsum("ij,jk", a, b)`)."""
 
     __slots__ = ("name", "fn", "params", "defaults", "is_tensor", "ntensors", "sequence", "grad_name", "vjp", "view", "inplace",
                  "star", "returns", "method", "function", "functional", "aliases", "leading", "doc", "variants", "grad_number",
-                 "grad_of", "bounds")
+                 "grad_of", "bounds", "loose")
 
     name: str
     fn: Callable[..., Any]
@@ -272,6 +274,7 @@ class Op:
     grad_number: str | None
     grad_of: Any
     bounds: Any
+    loose: bool
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
         """`fn` with `nodes` at the tensor positions and `static` at the others."""
@@ -314,7 +317,7 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
        star: bool = False, returns: tuple[str, ...] | None = None, method: bool = True, function: bool = True,
        functional: bool = False, aliases: tuple[str, ...] = (), variants: dict[str, str] | None = None,
        grad_number: str | None = None, grad_of: Any = None,
-       bounds: Any = None) -> Callable[[F], F]:
+       bounds: Any = None, loose: bool = False) -> Callable[[F], F]:
     """Declare a public op: annotate tensor parameters `Node` (or `Nodes` for a sequence); all others are static."""
     def declare(fn: F) -> F:
         f: Any = fn
@@ -334,7 +337,7 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
         o.vjp, o.view, o.inplace, o.star, o.returns = vjp, view, inplace, star, returns
         o.method, o.function, o.functional = method, function, functional
         o.aliases, o.doc, o.variants = aliases, fn.__doc__ or "", variants or {}
-        o.grad_number, o.grad_of, o.bounds = grad_number, grad_of, bounds
+        o.grad_number, o.grad_of, o.bounds, o.loose = grad_number, grad_of, bounds, loose
         if o.name in OPS:
             raise ValueError(f"op {o.name!r} is declared twice")
         OPS[o.name] = o

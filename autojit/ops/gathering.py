@@ -16,7 +16,7 @@ from .elementwise import like
 from .movement import slice_axis
 from .shapes import as_shape
 
-Bounds = tuple[tuple[Node, int, int, str], ...]
+Bounds = tuple[Any, ...]                                  # see Op.bounds
 
 
 def _ints(name: str, index: Node) -> Node:
@@ -38,10 +38,9 @@ def _along(name: str) -> Any:
     """Bounds of ops with (input, dim, index, ...)."""
     def bounds(input: Node, dim: int, index: Node, *rest: Any) -> Bounds:
         n = _extent(input, dim)
-        words = (f"index {{value}} is out of bounds for dimension {_axis(input, dim)} with size {n}" if name == "gather" else
-                 f"{name}(): index {{value}} is out of bounds for dimension {_axis(input, dim)} with size {n}"
-                 if name else "index out of range in self")
-        return ((index, 0, n, words),)
+        words = f"index {{value}} is out of bounds for dimension {_axis(input, dim)} with size {n}"
+        words = "index out of range in self" if not name else words if name != "index_copy" else f"index_copy_(): {words}"
+        return ((index, 0, n, words, RuntimeError if name in ("gather", "scatter", "scatter_add") else IndexError, None),)
     return bounds
 
 
@@ -196,9 +195,10 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
     a, v = _lifted(input, source)
     want = (*a.shape[:axis], i.shape[0], *a.shape[axis + 1:])
     if v.shape != want:
-        raise explain(IndexError(f"{name}(): Number of indices ({i.shape[0]}) should be equal to source.size(dim) "
-                                 f"({v.shape[axis] if axis < v.ndim else 1}) and the other extents equal: source is "
-                                 f"{list(source.shape)}, needed is {list(want)}"))
+        at = v.shape[axis] if axis < v.ndim else 1
+        raise explain(RuntimeError(f"{name}_(): Number of indices ({i.shape[0]}) should be equal to source.size(dim): ({at}), "
+                                   f"for dim: {axis}" if at != i.shape[0] else
+                                   f"{name}_(): source has shape {list(source.shape)}, needed is {list(want)}"))
     return a, i, v, axis
 
 
@@ -251,7 +251,7 @@ def embedding(input: Node, weight: Node, padding_idx: int | None = None) -> Node
 
 
 def _class_bounds(input: Node, num_classes: int) -> Bounds:
-    return ((input, 0, num_classes, "Class values must be smaller than num_classes."),)
+    return ((input, 0, num_classes, "Class values must be smaller than num_classes.", RuntimeError, None),)
 
 
 @op(method=False, function=False, functional=True, bounds=_class_bounds)

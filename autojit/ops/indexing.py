@@ -217,6 +217,8 @@ def _bounds(tensors: Any, spec: Key, skip: int = 1) -> list[tuple[Any, int, int,
     found, axis = [], 0
     indices = iter(tensors[skip:])
     used = sum([k is not None and k is not Ellipsis for k in spec])
+    if used > len(shape):
+        return []                                          # the op says so itself
     for k in spec:
         if k is Ellipsis:
             axis += len(shape) - used

@@ -98,7 +98,7 @@ def column_stack(tensors: Nodes) -> Node:
     return joined(tuple([n if n.ndim >= 2 else P.reshape(n, (n.aval.size, 1)) for n in tensors]), 1)
 
 
-@op(method=False)
+@op(method=False, loose=True)
 def block_diag(tensors: Nodes) -> Node:
     """The matrices along the diagonal of a larger one, zeros elsewhere."""
     d = common_dtype(*tensors)
@@ -296,7 +296,7 @@ def pad(input: Node, pad: Ints, mode: str = "constant", value: float | None = No
 
 
 # ---------------------------------------------------------------- grids
-@op(method=False, grad="ExpandBackward0")
+@op(method=False, loose=True, grad="ExpandBackward0")
 def meshgrid(tensors: Nodes, indexing: str = "ij") -> tuple[Node, ...]:
     """Grids of coordinates: the k-th tensor along the k-th dim; 'xy' exchanges the first two."""
     if indexing not in ("ij", "xy"):
@@ -304,7 +304,7 @@ def meshgrid(tensors: Nodes, indexing: str = "ij") -> tuple[Node, ...]:
     for n in tensors:
         if n.ndim > 1:
             raise explain(RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: "
-                                       f"{list(n.shape)}"))
+                                       f"{' '.join([f'{c!s:>2}' for c in n.shape])}"))
     order = list(range(len(tensors)))
     if indexing == "xy" and len(order) > 1:
         order[0], order[1] = 1, 0
@@ -314,14 +314,14 @@ def meshgrid(tensors: Nodes, indexing: str = "ij") -> tuple[Node, ...]:
     return tuple([P.expand(n, shape) for n in lines])
 
 
-@op(method=False, grad="ExpandBackward0")
+@op(method=False, loose=True, grad="ExpandBackward0")
 def broadcast_tensors(tensors: Nodes) -> tuple[Node, ...]:
     """All tensors stretched to their common shape."""
     shape = broadcast_shapes(*[n.shape for n in tensors])
     return tuple([spread(n, shape) for n in tensors])
 
 
-@op(method=False, grad="StackBackward0")
+@op(method=False, loose=True, grad="StackBackward0")
 def cartesian_prod(tensors: Nodes) -> Node:
     """All combinations of the vectors' elements, one a row."""
     if len(tensors) == 1:

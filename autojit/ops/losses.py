@@ -222,8 +222,7 @@ def _target_bounds(input: Node, target: Node, weight: Node | None = None, ignore
     if target.dtype.category == FLOAT:
         return ()
     classes = input.shape[1 if input.ndim > 1 else 0] if input.ndim else 1
-    kept = P.where(P.eq(target, like(ignore_index, target)), zeros_like(target), target)
-    return ((kept, 0, classes, "Target {value} is out of bounds."),)
+    return ((target, 0, classes, "Target {value} is out of bounds.", IndexError, ignore_index),)
 
 
 @op(method=False, function=False, functional=True, grad="NllLossBackward0", grad_of=_nll_name,

@@ -11,10 +11,11 @@ from ..dtypes import BOOL, FLOAT
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node
-from .checks import same_dtype, scalar_type
+from .checks import c_type, same_dtype, scalar_type
 from .declare import P, arith, broadcast_shapes, op, spread
 from .elementwise import like
 from .index import swap
+from .shapes import expanded
 
 
 def size(n: Any) -> str:
@@ -35,7 +36,10 @@ def vector_product(a: Node, v: Node) -> Node:
 
 
 def _words(a: Node, b: Node) -> None:
-    same_dtype("expected m1 and m2 to have the same dtype, but got: {0} != {1}", a, b)
+    if a.dtype is not b.dtype:
+        raise explain(RuntimeError("expected m1 and m2 to have the same dtype, but got: "
+                                   f"{c_type(a.dtype)} != {c_type(b.dtype)}"),
+                      hint="convert one of them: x.to(y.dtype)")
 
 
 def _mm(a: Node, b: Node) -> Node:
@@ -196,15 +200,11 @@ def _added(input: Node, p: Node, beta: float, alpha: float) -> Node:
     if p.dtype.category < FLOAT and (isinstance(beta, float) or isinstance(alpha, float)):
         raise explain(RuntimeError("For integral input tensors, argument "
                                    f"{'beta' if isinstance(beta, float) else 'alpha'} must not be a floating point number."))
-    if len(input.shape) > len(p.shape) or broadcast_shapes(input.shape, p.shape) != p.shape:
-        raise explain(RuntimeError(f"The expanded size of the tensor ({p.shape[-1]}) must match the existing size "
-                                   f"({input.shape[-1]}) at non-singleton dimension {p.ndim - 1}.  Target sizes: "
-                                   f"{list(p.shape)}.  Tensor sizes: {list(input.shape)}"))
+    base = expanded(input, p.shape)
     if alpha != 1:
         p = P.mul(p, like(alpha, p))
     if beta == 0:
         return p
-    base = spread(input, p.shape)
     return P.add(base if beta == 1 else P.mul(base, like(beta, base)), p)
 
 

@@ -127,7 +127,7 @@ def dsplit(input: Node, indices_or_sections: int | Ints) -> tuple[Node, ...]:
 def unbind(input: Node, dim: int = 0) -> tuple[Node, ...]:
     """The slices along a dim, which vanishes."""
     if input.ndim == 0:
-        raise explain(RuntimeError("Dimension specified as 0 but tensor has no dimensions"))
+        raise explain(IndexError("Dimension specified as 0 but tensor has no dimensions"))
     axis = dim_of(dim, input.ndim)
     shape = (*input.shape[:axis], *input.shape[axis + 1:])
     return tuple([P.reshape(slice_axis(input, axis, i, i + 1), shape) for i in range(input.shape[axis])])

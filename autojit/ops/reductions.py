@@ -201,9 +201,7 @@ def aminmax(input: Node, dim: int | None = None, keepdim: bool = False) -> tuple
 def _arg(name: str, input: Node, dim: int | None, keepdim: bool) -> Node:
     if dim is None:
         if input.aval.size == 0:
-            raise explain(IndexError(f"{name}(): Expected reduction dim to be specified for "
-                                     "input.numel() == 0. Specify the reduction dim with the 'dim' "
-                                     "argument."))
+            raise explain(IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0."))
         flat = P.reshape(input, (input.aval.size,))
         out = P.argmax(flat, 0) if name == "argmax" else P.argmin(flat, 0)
         return P.reshape(out, (1,) * input.ndim) if keepdim else out
