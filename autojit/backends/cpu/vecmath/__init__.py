@@ -1,8 +1,8 @@
 """Mathematics that vectorises: what ``exp_f32`` and its like mean to the compiler.
 
 In: a name that kernel text uses.  Out: `FUNCTIONS`, which maps it to a compiled function of one or
-two scalars, to be inlined in loops.  The functions have no branches (the gamma family apart), call
-no library, and are at most 2 ulp off (pow and the special functions: 4), for every argument: NaN,
+two scalars, to be inlined in loops.  The functions have no branches (lgamma_f64 and digamma_f64
+apart), call no library, and are at most 2 ulp off (pow and the special functions: 4), for every argument: NaN,
 Inf, -0, denormals and angles of any size.  Importing this imports Numba; nothing compiles before a
 function is used.
 
@@ -26,7 +26,8 @@ from typing import Any
 from autojit.backends.cpu.vecmath import (
     exp32,
     exp64,
-    gamma,
+    gamma32,
+    gamma64,
     special32,
     special64,
     trig32,
@@ -40,7 +41,7 @@ _NAMES = {
     (trig32, trig64): "sin cos tan asin acos atan atan2",
     (wide32, wide64): "pow rsqrt cbrt hypot asinh acosh atanh",
     (special32, special64): "erf erfc erfinv",
-    (gamma, gamma): "lgamma digamma",
+    (gamma32, gamma64): "lgamma digamma",
 }
 
 FUNCTIONS: dict[str, Any] = {

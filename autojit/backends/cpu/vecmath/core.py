@@ -80,6 +80,7 @@ fabs = _unary("fabs")
 sqrt = _unary("sqrt")
 floor = _unary("floor")
 trunc = _unary("trunc")
+rint = _unary("rint")
 
 
 @intrinsic

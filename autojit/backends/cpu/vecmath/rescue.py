@@ -50,7 +50,7 @@ def _define(
     context: Any, module: ir.Module, name: str, compiled: Any, ty: ir.Type, limit: float
 ) -> ir.Function:
     """The scalar function and its vector variants, all in `module`."""
-    fn = _pure(module, name, ty)
+    fn = _pure(module, name, ty, "noinline")
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     x, y = fn.args
     size = _fabs(builder, x)
@@ -72,29 +72,32 @@ def _define(
 
 
 def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float) -> ir.Function:
+    """The test of a whole vector, small enough to inline behind the vectoriser, and its slow side."""
     ty = ir.VectorType(fn.return_value.type, lanes)
-    variant = _pure(module, f"{fn.name}_v{lanes}", ty)
+    slow = _pure(module, f"{fn.name}_v{lanes}_slow", ty, "noinline", "cold")
+    builder = ir.IRBuilder(slow.append_basic_block("entry"))
+    result = slow.args[1]
+    for lane in map(_I32, range(lanes)):
+        pair = [builder.extract_element(v, lane) for v in slow.args]
+        result = builder.insert_element(result, builder.call(fn, pair), lane)
+    builder.ret(result)
+
+    variant = _pure(module, f"{fn.name}_v{lanes}", ty, "alwaysinline")
     builder = ir.IRBuilder(variant.append_basic_block("entry"))
     x, y = variant.args
     huge = builder.fcmp_ordered(">", _fabs(builder, x), ir.Constant(ty, [limit] * lanes))
     mask = builder.bitcast(huge, ir.IntType(lanes))
     with builder.if_then(builder.icmp_unsigned("!=", mask, mask.type(0)), likely=False):
-        result = y
-        for lane in map(_I32, range(lanes)):
-            pair = [builder.extract_element(v, lane) for v in (x, y)]
-            result = builder.insert_element(result, builder.call(fn, pair), lane)
-        builder.ret(result)
+        builder.ret(builder.call(slow, variant.args))
     builder.ret(y)
     return variant
 
 
-def _pure(module: ir.Module, name: str, ty: ir.Type) -> ir.Function:
-    """An empty function (ty, ty) -> ty, without effects, that survives until vectorisation."""
+def _pure(module: ir.Module, name: str, ty: ir.Type, *attributes: str) -> ir.Function:
+    """An empty function (ty, ty) -> ty without effects."""
     fn = ir.Function(module, ir.FunctionType(ty, [ty, ty]), name)
     fn.linkage = "weak_odr"
-    for attribute in ("noinline", "nounwind"):
-        fn.attributes.add(attribute)
-    for attribute in (_NO_EFFECTS, "willreturn"):
+    for attribute in ("nounwind", "willreturn", _NO_EFFECTS, *attributes):
         set.add(fn.attributes, attribute)  # llvmlite's own add refuses words it has not heard of
     return fn
 

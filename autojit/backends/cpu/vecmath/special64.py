@@ -77,10 +77,10 @@ def erfinv_f64(x):
     size = fabs(x)
     w = -log_f64(fma(-x, x, 1.0))
     y = size * select(w < 5.0, horner(w - 2.5, _ERFINV), horner(sqrt(w) - 4.0, _ERFINV_TAIL))
-    # One step of Halley's method on erf(y) - |x|, written with erfc where that is exacter.
+    # One step of third order on erf(y) - |x|, written with erfc where that is exacter.
     tail, e = _erfc_outer(y)
     miss = select(y < 0.75, _erf_inner(y) - size, (1.0 - size) - tail)
     step = miss * _HALF_SQRT_PI / e
-    y = y - step / fma(y, step, 1.0)
+    y = y - fma(-step * y, step, step)
     y = select(size < 1.0, y, select(size == 1.0, INF, NAN))
     return copysign(y, x)

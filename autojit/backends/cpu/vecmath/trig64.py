@@ -70,22 +70,10 @@ def _reduce(x):
 @inline
 def _wave(r, n):
     """sin(r + n pi/2)."""
-    sine = copysign(sin_quarter(r), r)  # of -0 it is -0
-    y = select((n & 1) == 0, sine, cos_quarter(r))
-    return from_bits(bits(y) ^ ((n & 2) << 62))
-
-
-@inline
-def sin_quarter(r):
-    """sin for |r| <= pi/4."""
     z = r * r
-    return fma(r * z, horner(z, _SIN), r)
-
-
-@inline
-def cos_quarter(r):
-    """cos for |r| <= pi/4."""
-    return horner(r * r, _COS)
+    sine = copysign(fma(r * z, horner(z, _SIN), r), r)  # of -0 it is -0
+    y = select((n & 1) == 0, sine, horner(z, _COS))
+    return from_bits(bits(y) ^ ((n & 2) << 62))
 
 
 @inline

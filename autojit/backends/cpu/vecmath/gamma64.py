@@ -1,8 +1,8 @@
-"""lgamma and digamma, one element at a time.
+"""lgamma and digamma of float64, one element at a time.
 
-In: a float64, or a float32 that is computed as one.  Out: the value of the function, at most 4 ulp
-off for x > 0; for x < 0, where both have zeros between the poles, 4 ulp of the larger of the two
-terms of the reflection.  With branches and loops: kernels that call them do not vectorise.
+In: a float64.  Out: the value of the function, at most 4 ulp off for x > 0; for x < 0, where both
+have zeros between the poles, 4 ulp of the larger term of the reflection.  With branches and loops:
+kernels that call them do not vectorise.  Never calls libm.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ import numpy as np
 
 from autojit.backends.cpu.vecmath.core import floor, horner, scalar
 from autojit.backends.cpu.vecmath.exp64 import INF, NAN, log_f64
-from autojit.backends.cpu.vecmath.trig64 import cos_quarter, sin_quarter
 
-_PI, _LOG_PI = 3.141592653589793, 1.1447298858494002
-_LOG_SQRT_2_PI_LESS_HALF = 0.4189385332046727  # log(2 pi) / 2 - 1/2
+PI, LOG_PI = 3.141592653589793, 1.1447298858494002
+LOG_SQRT_2_PI_LESS_HALF = 0.4189385332046727  # log(2 pi) / 2 - 1/2
+SIN_PI = (
+    5.565275919937723e-07, -2.1687341985754125e-05, 0.00046621062963870445, -0.007370411296453789,
+    0.0821458842738125, -0.5992645291688872, 2.550164039872466, -5.16771278004991, 3.141592653589793,
+)  # sin(pi f) / f in f**2, |f| <= 1/2
+COS_PI = (
+    4.147352005721995e-06, -0.00010456457025046422, 0.0019295555759332248, -0.025806888617290493,
+    0.23533063011953226, -1.3352627688431515, 4.058712126416504, -4.934802200544677, 1.0,
+)  # cos(pi f) in f**2
 
 _NEAR_1 = (
     0.012184879387448732, -0.03501588600125829, 0.04702743216707186, -0.04744923311093132,
@@ -31,7 +38,7 @@ _NEAR_2 = (
     -0.0011927539017214642, 0.0028905103304744154, -0.007385551028946243, 0.02058080842778876,
     -0.06735230105319523, 0.3224670334241132, 0.42278433509846713,
 )  # lgamma(2 + t) / t, |t| <= 1/2
-_STIRLING = (
+STIRLING = (
     0.004930453085991161, -0.0018834496394381495, 0.000841333713548381, -0.0005952353022143403,
     0.0007936507839719613, -0.002777777777763391, 0.08333333333333333,
 )  # (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2) * x in 1 / x**2, x >= 8
@@ -55,8 +62,8 @@ def _lgamma_positive(x):
             product *= x
         near = (x - 2.0) * horner(x - 2.0, _NEAR_2)
         return near + log_f64(product)
-    rest = horner(1.0 / (x * x), _STIRLING) / x
-    return (x - 0.5) * (log_f64(x) - 1.0) + (_LOG_SQRT_2_PI_LESS_HALF + rest)
+    rest = horner(1.0 / (x * x), STIRLING) / x
+    return (x - 0.5) * (log_f64(x) - 1.0) + (LOG_SQRT_2_PI_LESS_HALF + rest)
 
 
 @scalar
@@ -72,14 +79,9 @@ def lgamma_f64(x):
     if not part > 0.0:
         return INF
     part = min(part, 1.0 - part)
-    sine = sin_quarter(_PI * part) if part <= 0.25 else cos_quarter(_PI * (0.5 - part))
+    sine = part * horner(part * part, SIN_PI)
     # gamma(x) gamma(1 - x) sin(pi x) = pi
-    return _LOG_PI - log_f64(sine * size) - _lgamma_positive(size)
-
-
-@scalar
-def lgamma_f32(x):
-    return np.float32(lgamma_f64(np.float64(x)))
+    return LOG_PI - log_f64(sine * size) - _lgamma_positive(size)
 
 
 _ROOT, _ROOT_TAIL = 1.4616321449683622, 9.549995429965697e-17  # digamma's only positive zero
@@ -126,19 +128,7 @@ def digamma_f64(x):
     part = size - floor(size)
     if part == 0.0:
         return NAN
+    part = part if part < 0.5 else part - 1.0
+    square = part * part
     # digamma(x) = digamma(1 - x) - pi / tan(pi x)
-    near = min(part, 1.0 - part)
-    angle = _PI * near
-    if near <= 0.25:
-        cotangent = cos_quarter(angle) / sin_quarter(angle)
-    else:
-        angle = _PI * (0.5 - near)
-        cotangent = sin_quarter(angle) / cos_quarter(angle)
-    if part > 0.5:
-        cotangent = -cotangent
-    return _digamma_positive(1.0 + size) + _PI * cotangent
-
-
-@scalar
-def digamma_f32(x):
-    return np.float32(digamma_f64(np.float64(x)))
+    return _digamma_positive(1.0 + size) + PI * horner(square, COS_PI) / (part * horner(square, SIN_PI))
