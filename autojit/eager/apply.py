@@ -20,18 +20,20 @@ from .storage import Storage
 from .tape import Output, Record, Saved, short
 from .template import TEMPLATES, Template, fingerprint, make_template
 from .tensor import Tensor, new, value, view_of
+from .views import layout_of, pointwise_strides
 
 Argument = Any                                            # Tensor, Node (a number) or None
 
 
 def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: bool,
-           into: bool) -> tuple[list[Node], list[Any] | None, Template]:
-    """The nodes of the arguments that are given; places in the tape, or None if nothing is to be recorded; the template."""
+           into: bool) -> tuple[list[Node], list[Any] | None, Template, bool]:
+    """The nodes of the arguments that are given; places in the tape, or None if nothing is to be recorded; the template; is
+    all memory in row-major order."""
     trace, recording = state.trace, state.grad
     nodes: list[Node] = []
     edges: list[Any] = []
     avals: list[Any] = []
-    needs, bit = 0, 1                                     # which arguments need a gradient, as bits
+    needs, bit, plain = 0, 1, True                        # needs: which arguments need a gradient, as bits
     for a in args:
         edge = None
         if isinstance(a, Tensor):
@@ -39,8 +41,12 @@ def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: b
             n = s.value if s.mem is None and s.trace is trace else s.read(a)
             if n.real is not None:
                 n = n.real
-            for prim, params in a.chain:
-                n = node(prim, (n,), params)
+            if a.chain:
+                plain = False
+                for prim, params in a.chain:
+                    n = node(prim, (n,), params)
+            elif s.strides is not None:
+                plain = False
             nodes.append(n)
             avals.append(a.aval)
             if recording:
@@ -60,7 +66,7 @@ def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: b
     t = TEMPLATES.get(key)
     if t is None:
         t = make_template(key, op, avals, static, tuple([bool(needs >> k & 1) for k in range(len(avals))]), into, number)
-    return nodes, edges if needs and t.records else None, t
+    return nodes, edges if needs and t.records else None, t, plain
 
 
 def caller() -> Any:
@@ -85,7 +91,7 @@ def saved_of(t: Template, args: Sequence[Argument], own: Any = None) -> list[Any
 
 def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), number: bool = False) -> Any:
     """A tensor, or a tuple of tensors where the op has several results."""
-    nodes, edges, t = gather(op, args, static, number, False)
+    nodes, edges, t, plain = gather(op, args, static, number, False)
     record = None
     if edges is not None:
         record = Record(t, edges, saved_of(t, args) if t.reads else (), caller())
@@ -93,6 +99,9 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
         outs = _views(args[0], t)
     else:
         outs = [_result(n, record is not None) for n in t.forward(nodes)]
+        if not plain and t.pointwise:
+            outs[0].storage.strides = pointwise_strides(outs[0].aval.shape, [
+                (a.aval.shape, layout_of(a)[0]) for a in args if isinstance(a, Tensor)])
         if state.anomaly is not None:
             for k, out in enumerate(outs):
                 state.anomaly.check(value(out), t.label, f"{k}th output of the forward pass", user_place())

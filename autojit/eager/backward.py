@@ -1,8 +1,7 @@
-"""The reverse pass: from roots through records, newest first, to leaves.
+"""The reverse pass: `backward()`, `autograd.grad`, and cotangents as nodes.
 
 In: root tensors with their cotangents.  Out: gradients, by one program together with the roots' own values; or cotangent
-*nodes* (`backward_nodes`), or tensors that can be differentiated again.  Walks records, never bare nodes: equal calls share
-a node, but only records know which ran under `no_grad`, has a hook, or is retained.
+*nodes* (`backward_nodes`), or tensors that can be differentiated again.  The walk itself is `sweep.py`.
 """
 
 from __future__ import annotations
@@ -11,169 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import explain
-from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
 from ..ops.declare import P, cast, full
-from .cotangents import Mode, Recorded, Symbolic, add_tensors
-from .evaluate import realise_all, run
+from .cotangents import Recorded, Symbolic, add_tensors
+from .evaluate import realise_all
 from .inplace import replace
+from .kept import grads_of
 from .state import state
-from .tape import NOWHERE, Output, Record, Saved, origin
+from .sweep import Flow, Sweep, joint, sums
 from .tensor import Tensor, value, wrap
-
-
-class Sweep:
-    """One walk over the tape: which records, in which order, and which leaves.
-
-    order: records by falling sequence number.  leaves: leaf tensors that are reached and want a gradient.  targets: the
-    edges of the tensors that gradients are wanted for, or None for all leaves.  ports: reached Outputs of each record."""
-
-    __slots__ = ("roots", "starts", "order", "leaves", "targets", "ports", "seen")
-
-    def __init__(self, roots: Sequence[Tensor], cts: Sequence[Tensor | None], inputs: Sequence[Tensor] | None) -> None:
-        self.roots = roots
-        self.starts = [(start_of(k, r), ct) for k, (r, ct) in enumerate(zip(roots, cts))]
-        self.targets = None if inputs is None else [target_of(t) for t in inputs]
-        seen: dict[Any, None] = {}
-        self.ports: dict[Record, list[Output]] = {}
-        stack = [e for e, _ in self.starts]
-        stack.reverse()
-        records: dict[Record, None] = {}
-        while stack:
-            e = stack.pop()
-            if e is NOWHERE or e in seen:
-                continue
-            seen[e] = None
-            r = origin(e)
-            if r is None:
-                continue
-            if r is not e:
-                self.ports.setdefault(r, []).append(e)
-            if r not in records:
-                records[r] = None
-                stack.extend([x for x in reversed(r.edges) if x is not None])
-        self.seen = seen
-        order = sorted(records, key=_seq, reverse=True)
-        wanted = None if self.targets is None else set(self.targets)
-        self.order = order if wanted is None else _leading_to(order, wanted)
-        self.leaves = [e for e in seen if isinstance(e, Tensor) and e.req and (wanted is None or e in wanted)]
-
-    def check(self) -> None:
-        for r in self.order:
-            r.check()
-
-    def plain(self) -> bool:
-        """Can the result be known by structure alone, so that a program may be found before any rule runs?"""
-        if state.anomaly is not None:
-            return False
-        for r in self.order:
-            if r.custom or r.hooks is not None:
-                return False
-        for ports in self.ports.values():
-            for o in ports:
-                if o.hooks is not None:
-                    return False
-        return all(x.hooks is None for x in self.leaves)
-
-    def retained(self) -> list[tuple[Any, Tensor]]:
-        """(edge, tensor) for each tensor that keeps its gradient."""
-        found = []
-        for r in self.order:
-            for e in self.ports.get(r, (r,)):
-                for reference in e.retains or ():
-                    t = reference()
-                    if t is not None:
-                        found.append((e, t))
-        return found
-
-    def free(self) -> None:
-        """Let go of what rules have read."""
-        for r in self.order:
-            r.free()
-
-
-def _seq(r: Record) -> int:
-    return r.seq
-
-
-def _leading_to(order: list[Record], wanted: set[Any]) -> list[Record]:
-    """The records from which a wanted edge can be reached, in the same order."""
-    below: set[Record] = set()
-    for r in reversed(order):
-        for e in r.edges:
-            if e is not None and (e in wanted or origin(e) in below):
-                below.add(r)
-                break
-    return [r for r in order if r in below]
-
-
-def start_of(k: int, root: Tensor) -> Any:
-    e = root.edge()
-    if e is None:
-        raise explain(RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn"),
-                      hint="some input must be created with requires_grad=True, outside of torch.no_grad()")
-    return e
-
-
-def target_of(t: Tensor) -> Any:
-    e = t.edge()
-    if e is None:
-        raise explain(RuntimeError("One of the differentiated Tensors does not require grad"))
-    return e
-
-
-class Flow:
-    """Cotangents on their way through a sweep.  `got`: what arrived at each edge, hooks applied; `caught`: at targets,
-    before their hooks, as torch's autograd.grad has it."""
-
-    __slots__ = ("sweep", "mode", "cts", "got", "caught", "wanted")
-
-    def __init__(self, sweep: Sweep, mode: Mode) -> None:
-        self.sweep, self.mode = sweep, mode
-        self.cts: dict[Any, Any] = {}
-        self.got: dict[Any, Any] = {}
-        self.caught: dict[Any, Any] = {}
-        self.wanted = set(sweep.targets or ())
-
-    def add(self, edge: Any, ct: Any) -> None:
-        old = self.cts.get(edge)
-        self.cts[edge] = ct if old is None else self.mode.plus(old, ct)
-
-    def arrive(self, edge: Any, ct: Any) -> Any:
-        if edge in self.wanted and not isinstance(edge, Tensor):
-            self.caught[edge] = ct[0]
-        if edge.hooks:
-            ct = (self.mode.hooked(edge.hooks, ct[0]), None)
-        self.got[edge] = ct[0]
-        return ct
-
-    def run(self) -> None:
-        mode, sweep = self.mode, self.sweep
-        for root, (edge, ct) in zip(sweep.roots, sweep.starts):
-            self.add(edge, mode.start(root, ct))
-        for r in sweep.order:
-            ports = sweep.ports.get(r)
-            if ports is None:
-                ct = self.cts.pop(r, None)
-                if ct is None:
-                    continue
-                cts = [self.arrive(r, ct)]
-            else:
-                cts = [None] * r.count
-                for o in ports:
-                    ct = self.cts.pop(o, None)
-                    if ct is not None:
-                        cts[o.index] = self.arrive(o, ct)
-                if not any(c is not None for c in cts):
-                    continue
-            for k, (e, g) in enumerate(zip(r.edges, mode.pull(r, cts))):
-                if e is not None and g is not None:
-                    if state.anomaly is not None:
-                        n = value(g[0]) if isinstance(g[0], Tensor) else g[0]
-                        state.anomaly.check(n, r.name(), f"{k}th output", r.place)
-                    self.add(e, g)
-        for e in list(self.cts):
-            self.arrive(e, self.cts[e])
 
 
 # ---------------------------------------------------------------- cotangents as nodes
@@ -217,18 +62,26 @@ def _growing(sweep: Sweep, inputs: Sequence[Tensor] | None) -> list[tuple[Any, T
 def _backward(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
     to = _growing(sweep, inputs)
     ends = [(e, t.aval, None if t._grad is None else value(t._grad)) for e, t in to]
-    if state.trace is None and sweep.plain():
-        nodes: list[Node | None] = [buffer(a, t.aval) for a, (_, t) in zip(_joint(sweep, ends), to)]
+    nodes: list[Node | None]
+    kept = grads_of(sweep) if inputs is None and state.trace is None else None
+    if kept is not None:
+        nodes = [_added(old, buffer(kept[t], a)) for (_, t), (_, a, old) in zip(to, ends)]
+    elif state.trace is None and sweep.plain():
+        nodes = [buffer(a, t.aval) for a, (_, t) in zip(joint(sweep, ends), to)]
     else:
         flow = Flow(sweep, Symbolic())
         flow.run()
-        nodes = _sums(flow, ends)
+        nodes = sums(flow, ends)
         if state.trace is None:
             nodes = _computed(sweep.roots, nodes)
     for (_, t), n in zip(to, nodes):
         if n is not None:
             _deposit(t, n)
     _after(to)
+
+
+def _added(old: Node | None, g: Node) -> Node:
+    return g if old is None else P.add(old, cast(g, old.dtype))
 
 
 def _computed(roots: Sequence[Tensor], nodes: Sequence[Node | None]) -> list[Node | None]:
@@ -244,58 +97,12 @@ def _after(to: Sequence[tuple[Any, Tensor]]) -> None:
             hook(t)
 
 
-End = tuple[Any, Aval, Node | None]                       # an edge, the aval of its gradient, what the gradient is added to
-
-
-def _sums(flow: Flow, ends: Sequence[End]) -> list[Node | None]:
-    """What each gradient becomes: old + new.  Where only symbolic zeros arrive it is zero; where a custom function gave
-    nothing it stays as it is (None)."""
-    custom = any(r.custom for r in flow.sweep.order)
-    out: list[Node | None] = []
-    for e, a, old in ends:
-        g = flow.caught.get(e, flow.got.get(e))
-        if g is None and custom:
-            out.append(None)
-        else:
-            g = full(0, a.shape, a.dtype) if g is None else g
-            out.append(g if old is None else P.add(old, cast(g, a.dtype)))
-    return out
-
-
 def _deposit(t: Tensor, n: Node) -> None:
     """`.grad` takes its new value: the same object, seen by all who hold it, if there is one."""
     if t._grad is None:
         t.put_grad(wrap(n))
     else:
         replace(t._grad, n)
-
-
-def _joint(sweep: Sweep, ends: Sequence[End]) -> list[Any]:
-    """Gradients, and on the way the roots' values, by one program, which is looked up before any rule runs."""
-    values = {r: [s.node() if type(s) is Saved else s for s in r.saved] for r in sweep.order}
-    seeds = [None if c is None else value(c) for _, c in sweep.starts]
-    tops = [value(r) for r in sweep.roots]
-    flat = [n for r in sweep.order for n in values[r]] + [n for n in (*[old for _, _, old in ends], *seeds) if n is not None]
-    others = [e for e, _, _ in ends if type(e) is not Output]
-    place = {e: k for k, e in enumerate(dict.fromkeys([*sweep.order, *sweep.leaves, *others]))}
-
-    def at(e: Any) -> Any:
-        return (place.get(e.record), e.index) if type(e) is Output else place.get(e)
-
-    def sign(number: dict[Node, int]) -> Any:
-        def num(n: Node | None) -> int | None:
-            return None if n is None else number[n.real or n]
-        records = tuple([(r.template, r.slices, tuple([at(e) for e in r.edges]), tuple([num(n) for n in values[r]]))
-                         for r in sweep.order])
-        return (records, tuple([(at(e), a, num(old)) for e, a, old in ends]),
-                tuple([(at(e), num(n)) for (e, _), n in zip(sweep.starts, seeds)]))
-
-    def build() -> list[Node]:
-        flow = Flow(sweep, Symbolic(values))
-        flow.run()
-        return _sums(flow, ends)  # type: ignore[return-value]
-
-    return run(tops, flat, sign, build)[len(tops):]
 
 
 # ---------------------------------------------------------------- gradients that can be differentiated again
@@ -337,7 +144,7 @@ def gradients(roots: Sequence[Tensor], cts: Sequence[Tensor | None], inputs: Seq
     elif state.trace is None and sweep.plain():
         reached = dict.fromkeys([t for t in targets if t in sweep.seen])
         avals = {t: i.aval for t, i in zip(targets, inputs)}
-        arrays = dict(zip(reached, _joint(sweep, [(t, avals[t], None) for t in reached])))
+        arrays = dict(zip(reached, joint(sweep, [(t, avals[t], None) for t in reached])))
         found = [wrap(buffer(arrays[t], avals[t])) if t in arrays else None for t in targets]
     else:
         flow = Flow(sweep, Symbolic())

@@ -16,12 +16,13 @@ from ..ops.declare import cast
 from .apply import apply
 from .evaluate import realise
 from .format import format_spec, format_tensor
-from .inplace import COPY, FILL, FILL_TENSOR, ZERO, apply_into, layout_of
+from .inplace import COPY, FILL, FILL_TENSOR, ZERO, apply_into
+from .kept import before_look
 from .state import state
 from .tape import origin
-from .template import CLONE, Rule
+from .template import CLONE, CONTIGUOUS, Rule, scalar_type
 from .tensor import Device, Size, Tensor, alias, new, of_array, value
-from .views import is_contiguous
+from .views import is_contiguous, layout_of
 
 TO_COPY = Rule("to", cast, "ToCopyBackward0")
 
@@ -30,6 +31,8 @@ def array_of(t: Tensor) -> Any:
     """What a tensor shows, as a NumPy array that must not be written to.  Runs what is pending."""
     if state.trace is not None:
         return realise(value(t))
+    if t.fn is not None:
+        before_look(t)
     array = t.storage.array(t)
     for prim, params in t.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
@@ -151,7 +154,6 @@ def check_device(device: Any) -> None:
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
     """The name of the tensor's type, or the tensor as another dtype."""
-    from .template import scalar_type
     if dtype is None:
         return f"torch.{scalar_type(self.aval.dtype)}Tensor"
     if isinstance(dtype, str) and dtype.endswith("Tensor"):
@@ -167,7 +169,7 @@ def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """Itself if its memory is in row-major order, else a copy."""
-    return self if contiguous_now(self) else clone(self)
+    return self if contiguous_now(self) else apply(CONTIGUOUS, (self,))
 
 
 def contiguous_now(self: Tensor, memory_format: Any = None) -> bool:

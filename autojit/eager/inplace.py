@@ -17,7 +17,7 @@ from .state import state
 from .tape import Record, Saved
 from .template import Rule
 from .tensor import Tensor
-from .views import is_dense, layout, overlapping, put
+from .views import is_dense, layout_of, overlapping, put
 
 
 def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), number: bool = False) -> Tensor:
@@ -26,7 +26,7 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
     for other in args[1:]:
         if isinstance(other, Tensor) and other.storage is t.storage:
             refuse_overlap(t, other)
-    nodes, edges, tmpl = gather(op, args, static, number, True)
+    nodes, edges, tmpl, _ = gather(op, args, static, number, True)
     if edges is not None:
         check_writable(t)
     elif t.frozen and not state.inference:
@@ -71,15 +71,6 @@ def _view_refusal(t: Tensor) -> str:
                 + (_TWO_WAYS if t.several is None else _SEVERAL))
     what = t.several if t.several is not None else t.custom_view
     return f"{what} is a view and is being modified inplace. {_SEVERAL if t.several is not None else _CUSTOM}"
-
-
-def layout_of(t: Tensor) -> tuple[tuple[int, ...], int]:
-    """Strides and offset of a tensor in its storage, in elements."""
-    s = t.storage
-    if s.mem is not None:
-        strides = tuple([k // s.mem.itemsize for k in s.mem.strides])
-        return layout(s.mem.shape, strides, t.chain)
-    return layout(s.value.aval.shape, s.strides, t.chain)
 
 
 def refuse_overlap(t: Tensor, other: Tensor) -> None:

@@ -84,7 +84,7 @@ class Record:
     reads, in the order of its template's `reads`: Saved, or a Node (a number, or what an in-place op overwrote).
 
     Rare things live in `__dict__`: hooks, retains (weak references to tensors that want this gradient), slices (a write
-    through a view: chain, aval of the base), detached, name, outs (weak references to Outputs)."""
+    through a view: chain, aval of the base), detached, name, outs (weak references to Outputs), looked and kept (see kept.py)."""
 
     __slots__ = ("template", "edges", "saved", "seq", "code", "lasti", "__dict__", "__weakref__")
 
@@ -100,6 +100,8 @@ class Record:
     outs: Any = None
     detached = False
     custom = False
+    looked: Any = None
+    kept: Any = None
     _name: str | None = None
 
     def __init__(self, template: Template | None, edges: Sequence[Any], saved: Any, frame: Any) -> None:
@@ -135,6 +137,12 @@ class Record:
         """Let go of what the rule reads.  torch's CopySlices never runs twice, whatever its rule reads."""
         if self.saved or self.slices is not None:
             self.saved = FREED
+
+    def sound(self) -> bool:
+        """Would `check` pass?"""
+        if self.saved is FREED:
+            return False
+        return all(s.moved() is None for s in self.saved if type(s) is Saved) and not self.custom
 
     def check(self) -> None:
         """Is all that the rule reads still there and unchanged?  RuntimeError in torch's words."""

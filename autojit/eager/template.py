@@ -15,7 +15,7 @@ from ..autodiff.vjp import Cotangent, masked, reverse_masked
 from ..dtypes import FLOAT, DType, bool_
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, linearise, node, placeholder, substitute
-from ..ir.primitive import BUFFER, LEAF, PLACEHOLDER, Primitive
+from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PLACEHOLDER, Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import cast, spread
 
@@ -53,6 +53,7 @@ def along(n: Node, chain: Chain) -> Node:
 
 AS_VIEW = Rule("as_view", along, "AsStridedBackward0")
 CLONE = Rule("clone", lambda n: n, "CloneBackward0")
+CONTIGUOUS = Rule("contiguous", lambda n: n, "CloneBackward0")
 ALIAS = Rule("alias", lambda n: n, "AliasBackward0")
 
 _PRIMITIVES: dict[Primitive, Rule] = {}
@@ -92,10 +93,12 @@ class Pull:
 class Template:
     """op: with `call`, `label`, `vjp` (see ops.declare).  into: the result takes the shape and dtype of the first argument.
     outs: avals of the results.  reads: what the rule looks at: an argument's position, or ~k for the k-th result.
-    chains: for a view op the chain of each result, else None.  records: a call has a place in the tape (a float comes out)."""
+    chains: for a view op the chain of each result, else None.  records: a call has a place in the tape (a float comes out).
+    pointwise: torch gives the result the memory order of the operands."""
 
     __slots__ = ("op", "static", "needs", "into", "forward", "outs", "single", "label", "reads", "chains", "placeholders",
-                 "results", "_pulls", "taken", "records")
+                 "results", "_pulls", "taken", "records",
+                 "pointwise")
 
     def __init__(self, op: Any, avals: Sequence[Aval | None], static: tuple[Any, ...], needs: tuple[bool, ...],
                  into: bool, number: bool) -> None:
@@ -114,6 +117,8 @@ class Template:
         self._pulls: dict[tuple[Any, ...], Pull] = {}
         self.reads: tuple[int, ...] = ()
         self.taken: tuple[Node, ...] = ()
+        kinds = [prim.kind for prim, _, _, _ in self.forward.steps if prim.name not in ("expand", "reshape")]
+        self.pointwise = self.single and all([k == ELEMENTWISE for k in kinds]) and (bool(kinds) or op is CLONE)
         self.records = any([a.dtype.category >= FLOAT for a in self.outs])
         if any(needs):
             self._differentiate()

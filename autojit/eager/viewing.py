@@ -14,12 +14,12 @@ from ..errors import explain
 from ..ops.declare import OPS
 from .apply import apply, caller
 from .binding import arrange, sort
-from .inplace import bump, check_writable, layout_of
+from .inplace import bump, check_writable
 from .state import state
 from .tape import Record
 from .template import Rule, template
 from .tensor import Tensor
-from .views import is_contiguous
+from .views import is_contiguous, layout_of
 
 MAYBE = ("reshape", "flatten", "ravel", "unflatten")      # views where strides allow it
 UNSAFE = Rule("unsafe_view", lambda n, op, static: op.call((n,), static), "UnsafeViewBackward0")

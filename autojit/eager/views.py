@@ -127,3 +127,48 @@ def is_contiguous(shape: Shape, strides: Shape) -> bool:
                 return False
             step *= n
     return True
+
+
+def layout_of(t: Any) -> tuple[tuple[int, ...], int]:
+    """Strides and offset of a tensor in its storage, in elements."""
+    s = t.storage
+    if s.mem is not None:
+        strides = tuple([k // s.mem.itemsize for k in s.mem.strides])
+        return layout(s.mem.shape, strides, t.chain)
+    return layout(s.value.aval.shape, s.strides, t.chain)
+
+
+def pointwise_strides(shape: Shape, operands: list[tuple[Shape, Shape]]) -> Shape | None:
+    """torch's order of memory for the result of an elementwise op, from (shape, strides) of its operands: dimensions in the
+    order of the first operand that tells them apart.  None for row-major."""
+    if all([s == shape and is_contiguous(s, t) for s, t in operands]):
+        return None
+    n = len(shape)
+    wide = [(0,) * (n - len(s)) + tuple([0 if m == 1 and shape[n - len(s) + k] != 1 else step for k, (m, step) in enumerate(zip(s, t))])
+            for s, t in operands]
+    order = list(range(n - 1, -1, -1))                    # fastest first
+    for i in range(1, n):
+        k = i
+        for j in range(i - 1, -1, -1):
+            c = _faster(shape, wide, order[j], order[k])
+            if c > 0:
+                order[j], order[k] = order[k], order[j]
+                k = j
+            elif c < 0:
+                break
+    out, step = [0] * n, 1
+    for d in order:
+        out[d] = step
+        step *= max(shape[d], 1)
+    return None if tuple(out) == row_major(shape) else tuple(out)
+
+
+def _faster(shape: Shape, wide: list[Shape], a: int, b: int) -> int:
+    """Is dimension a slower than b (1), faster (-1), or can it not be told (0)?"""
+    for strides in wide:
+        if strides[a] and strides[b]:
+            if strides[a] != strides[b]:
+                return 1 if strides[a] > strides[b] else -1
+            if shape[a] > shape[b]:
+                return 1
+    return 0
