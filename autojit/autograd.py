@@ -6,6 +6,7 @@ from .eager.autograd import grad
 from .eager.function import Function, FunctionCtx, once_differentiable
 from .eager.modes import enable_grad, inference_mode, no_grad, set_grad_enabled
 from .eager.tensor import Tensor as Variable
+from .testing import GradcheckError, gradcheck, gradgradcheck
 
 
 class function:
@@ -16,5 +17,6 @@ class function:
     once_differentiable = staticmethod(once_differentiable)
 
 
-__all__ = ["Function", "FunctionCtx", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad", "inference_mode",
+__all__ = ["Function", "FunctionCtx", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad", "gradcheck",
+           "gradgradcheck", "inference_mode",
            "is_anomaly_enabled", "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled"]

@@ -18,9 +18,10 @@ from .dtypes import FLOAT
 from .eager import autograd
 from .eager.modes import enable_grad
 from .eager.state import state
-from .eager.tensor import Tensor, of_buffer
+from .eager.tensor import Tensor, of_buffer, wrap
 from .errors import explain
 from .ir.primitive import BUFFER
+from .ops.declare import full
 from .tracing.plan import Plan, array_of, as_tensor, gather, run_time
 from .tracing.traced import Traced
 
@@ -33,6 +34,10 @@ def _numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
         if not -given <= k < given:
             raise explain(ValueError(f"argnums says {k}, but the function was called with {given} positional arguments"))
     return tuple([k % given for k in numbers])
+
+
+def zero_like(t: Tensor) -> Any:
+    return wrap(full(0, t.aval.shape, t.aval.dtype))
 
 
 def not_floating(t: Tensor) -> RuntimeError:
@@ -122,7 +127,7 @@ class ValueAndGrad:
         it = iter(outs)
         return tree.unflatten(plan.structure, [next(it) if s is None else s for s in plan.static])
 
-    def _structured(self, args: Sequence[Any], grads: list[Tensor]) -> Any:
+    def _structured(self, args: Sequence[Any], grads: Sequence[Any]) -> Any:
         it = iter(grads)
         per = []
         for k in _numbers(self.argnums, len(args)):
@@ -151,10 +156,10 @@ class ValueAndGrad:
         if value.requires_grad:
             grads = autograd.grad(value, inner, create_graph=bool(nested), allow_unused=True, materialize_grads=True)
         else:
-            grads = tuple([t.detach() * 0 for t in inner])
+            grads = tuple([zero_like(t) for t in inner])
         if not nested:
             out = tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, out)
-        return out, self._structured(args, list(grads))
+        return out, self._structured(args, grads)
 
 
 def _gradient_count(plan: Plan) -> int:
@@ -249,7 +254,7 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
             raise explain(TypeError("the cotangent must have the structure of the function's result"))
         pairs = [(o, as_tensor(c, _default())) for o, c in zip(outs, cts) if o.requires_grad]
         if not pairs:
-            grads: Any = [t.detach() * 0 for t in inner]
+            grads: Any = [zero_like(t) for t in inner]
         else:
             grads = autograd.grad([o for o, _ in pairs], inner, [c for _, c in pairs], retain_graph=True,
                                   create_graph=bool(nested), allow_unused=True, materialize_grads=True)

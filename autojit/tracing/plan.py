@@ -67,13 +67,14 @@ class Watch:
 class Plan:
     """One recording: graph inputs in order (arguments, captured tensors, draws), results, and what is written back."""
 
-    __slots__ = ("watch", "captured", "states", "fixed", "draws", "results", "structure", "static", "writes", "grads", "bumps",
-                 "avals", "body", "rules", "needs", "program", "pure", "graph", "arity", "inputs", "used")
+    __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
+                 "bumps", "body", "rule", "needs", "program", "pure", "graph")
 
     watch: Watch
     captured: list[Any]                                   # tensors from outside, or what stands for them
     states: list[tuple[Any, ...]]                         # how each looked when recorded
     draws: list[Callable[[], Any]]
+    inputs: list[Node]
     results: list[Node]
     structure: Any
     static: list[Any]                                     # results that are no tensors, by position; None where one is
@@ -81,11 +82,11 @@ class Plan:
     grads: list[tuple[Any, int | None]]
     bumps: list[tuple[Any, int]]
     body: SubGraph
+    rule: Any                                             # the op that stands for it in the tape; made when first needed
     needs: list[bool]                                     # which results want a gradient
     program: programs.Program
     pure: bool
     graph: Graph
-    arity: int                                            # number of run-time arguments
 
     def stale(self) -> str | None:
         """Why this plan no longer fits, or None."""

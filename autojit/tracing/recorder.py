@@ -35,7 +35,7 @@ class Recorder:
 
     def record(self) -> Plan:
         plan = Plan()
-        plan.watch = Watch(self.fn)
+        plan.watch, plan.rule = Watch(self.fn), None
         trace = self.trace
         before, state.trace = state.trace, trace
         try:
@@ -104,7 +104,6 @@ class Recorder:
         plan.draws = [make for _, make in trace.draws]
         plan.pure = not (plan.writes or plan.grads)
         inputs = [*self.placeholders, *[c.placeholder for c in trace.captured.values()], *[n for n, _ in trace.draws]]
-        plan.arity = len(self.placeholders)
         self._graph(plan, inputs, [*outputs, *grads, *extra])
         if self.wrt is None and any(plan.needs):
             self._pulls(plan, inputs, tensors)

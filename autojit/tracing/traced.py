@@ -90,7 +90,7 @@ class Traced:
             bad = next(x for x in leaves if not isinstance(x, Tensor) and not _hashable(x))
             raise explain(TypeError(f"an argument of a traced function is neither data nor hashable: {type(bad).__name__}"),
                           hint="pass tensors, arrays, numbers, strings, or nests of them") from None
-        why = "no call like this before"
+        why: str | None = "no call like this before"
         for plan in found or ():
             why = plan.stale()
             if why is None:
@@ -222,8 +222,7 @@ def store(t: Any, array: Any) -> None:
 
 def _rule(plan: Plan) -> Rule:
     """The op that stands for a recording in the tape."""
-    found = getattr(plan, "rules", None)
-    if found is None:
+    if plan.rule is None:
         body, count = plan.body, len(plan.needs)
 
         def fn(*nodes: Node) -> Any:
@@ -231,8 +230,8 @@ def _rule(plan: Plan) -> Rule:
             return outs[0] if count == 1 else tuple(outs)
 
         name = body.name.title().replace("_", "")
-        plan.rules = found = Rule(body.name, fn, name + "Backward")
-    return found  # type: ignore[no-any-return]
+        plan.rule = Rule(body.name, fn, name + "Backward")
+    return plan.rule  # type: ignore[no-any-return]
 
 
 def trace(fn: Any = None, *, static_argnums: Sequence[int] = ()) -> Any:

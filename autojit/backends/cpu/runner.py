@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -226,7 +227,7 @@ class NativePlan:
         """The same plan with memory of its own, for a second thread; what ``bind`` set is not copied."""
         return NativePlan(self._template)
 
-    def run(self, *arguments: float) -> int:
+    def run(self, *arguments: Any) -> int:
         """Run once and give the status, on a clone if another thread is inside (the engine's own road is
         ``Runtime.run``; this one costs a few hundred ns more)."""
         status = runtime().run(self.address, *arguments)
