@@ -78,9 +78,10 @@ def floats(arrays: Sequence[Any]) -> list[int]:
     return [k for k, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
 
 
-def gradients(fn: Function, arrays: Sequence[Any], cts: Sequence[Any], pull: Pull | None = None) -> list[np.ndarray]:
+def gradients(fn: Function, arrays: Sequence[Any], cts: Sequence[Any], pull: Pull | None = None,
+              dtype: str = "float64") -> list[np.ndarray]:
     """d sum(ct * fn) / d array for each float array; zeros where no path leads."""
-    leaves = [leaf(a, np.float64) for a in arrays]
+    leaves = [leaf(a, dtype) for a in arrays]
     given = [leaf(c) for c in cts]
     wanted = [leaves[k] for k in floats(arrays)]
     grads = pulled(fn, leaves, given, wanted, pull)
@@ -109,10 +110,10 @@ def random_like(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
 
 
-def cotangents(fn: Function, arrays: Sequence[Any], rng: np.random.Generator) -> list[Any]:
+def cotangents(fn: Function, arrays: Sequence[Any], rng: np.random.Generator, dtype: str = "float64") -> list[Any]:
     """A random cotangent for each floating result."""
-    leaves = [leaf(a, np.float64) for a in arrays]
-    return [random_like(rng, o.shape) if o.dtype.category == FLOAT else None for o in outputs(fn(*leaves))]
+    leaves = [leaf(a, dtype) for a in arrays]
+    return [random_like(rng, o.shape).astype(o.dtype.np) if o.dtype.category == FLOAT else None for o in outputs(fn(*leaves))]
 
 
 def close(a: float, b: float, rtol: float, what: str) -> None:

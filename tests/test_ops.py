@@ -114,6 +114,25 @@ def test_gradients_are_finite_differences(sample):
         check_gradient(sample.call, sample.arrays("float64"), pull, order=2 if sample.second else 1)
 
 
+@pytest.mark.parametrize("sample", [p for p in ALL if floats(p.values[0].tensors)])
+def test_gradients_have_their_tensors_dtype(sample):
+    """In float32, and with a float64 operand beside a float32 one where the op takes that."""
+    single = sample.arrays("float32")
+    mixed = [a.astype("float64") if k and k in floats(single) else a for k, a in enumerate(single)]
+    for arrays in [single, *([mixed] if len(floats(single)) > 1 and sample.op in MIXING else [])]:
+        cts = cotangents(sample.call, arrays, np.random.default_rng(1), "float32")
+        double = [a.astype("float64") if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arrays]
+        exact = [None if c is None else c.astype("float64") for c in cts]
+        for pull in rules(sample):
+            got = gradients(sample.call, arrays, cts, pull, "float32")
+            want = gradients(sample.call, double, exact, pull)
+            for g, w in zip(got, want):
+                np.testing.assert_allclose(g, w, rtol=2e-3, atol=2e-4)
+
+
+MIXING = [op for op in OPS.values() if op.ntensors > 1 and elementwise(op) and op.name not in ("heaviside", "isclose", "prelu")]
+
+
 # ---------------------------------------------------------------- names, views, flags
 @needs_torch
 @pytest.mark.parametrize("sample", [p for p in ALL if p.values[0].named])
@@ -137,18 +156,19 @@ def test_views_are_chains_of_movements(sample):
             n, = n.inputs
 
 
+# properties, other orders of arguments, indexing
+OWN_WAY = {"where", "T", "mT", "adjoint", "embedding", "unfold", "index", "index_put", "polygamma"}
+
+
 @needs_torch
 @pytest.mark.parametrize("name", OPS)
 def test_flags_are_torchs(name):
     import torch.nn.functional as functional
     op = OPS[name]
     for n in (name, *op.aliases):
-        if op.method:
-            assert hasattr(torch.Tensor, n)
-        if op.function:
-            assert hasattr(torch, n)
-        if op.functional:
-            assert hasattr(functional, n)
+        if n not in OWN_WAY:
+            assert (op.method, op.function, op.functional) == (hasattr(torch.Tensor, n), hasattr(torch, n),
+                                                               hasattr(functional, n))
         if op.inplace:
             assert hasattr(torch.Tensor, n + "_")
         elif op.method and not op.view:

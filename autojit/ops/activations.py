@@ -10,7 +10,7 @@ import math
 from ..dtypes import BOOL
 from ..errors import explain
 from ..ir.graph import Node
-from .checks import floating
+from .checks import floating, same_dtype
 from .declare import P, dim_of, inexact, op, spread, zeros_like
 from .elementwise import like
 from .movement import slice_axis
@@ -50,7 +50,7 @@ def relu6(input: Node) -> Node:
 @op(method=False, function=False, functional=True)
 def hardsigmoid(input: Node) -> Node:
     """(input + 3) / 6 held between 0 and 1."""
-    floating("hardsigmoid", input)
+    floating("hardsigmoid_cpu", input)
     x = P.add(input, like(3, input))
     return P.div(_between(x, 0.0, 6.0), like(6, x))
 
@@ -58,7 +58,7 @@ def hardsigmoid(input: Node) -> Node:
 @op(method=False, function=False, functional=True)
 def hardswish(input: Node) -> Node:
     """input * (input + 3) / 6 between -3 and 3, 0 below, input above."""
-    floating("hardswish", input)
+    floating("hardswish_cpu", input)
     x, three = input, like(3, input)
     curve = P.div(P.mul(x, P.add(x, three)), like(6, x))
     return P.where(P.le(x, like(-3, x)), zeros_like(x), P.where(P.ge(x, three), x, curve))
@@ -85,17 +85,18 @@ def _prelu_shape(input: Node, weight: Node) -> tuple[int, ...]:
 @op(grad="PreluKernelBackward0", functional=True)
 def prelu(input: Node, weight: Node) -> Node:
     """input where positive, else weight * input; one weight, or one a channel (axis 1)."""
+    same_dtype("prelu: Type promoting not supported. Got {0} and {1}", input, weight)
     w = spread(P.reshape(weight, _prelu_shape(input, weight)), input.shape)
     return P.where(P.gt(input, zeros_like(input)), input, P.mul(w, input))
 
 
-@op(method=False, function=False, functional=True)
+@op(method=False, functional=True)
 def threshold(input: Node, threshold: float, value: float) -> Node:
     """input where above the threshold, else value."""
     return P.where(P.le(input, like(threshold, input)), like(value, input), input)
 
 
-@op(functional=True, method=False, function=False)
+@op(functional=True)
 def hardshrink(input: Node, lambd: float = 0.5) -> Node:
     """0 where |input| <= lambd, else input."""
     floating("hardshrink_cpu", input)
@@ -201,8 +202,8 @@ def softsign(input: Node) -> Node:
 @op(method=False, function=False, functional=True, grad="SubBackward0")
 def tanhshrink(input: Node) -> Node:
     """input - tanh(input)."""
-    floating("tanhshrink", input)
-    return P.sub(input, P.tanh(input))
+    x, = inexact(input)
+    return P.sub(x, P.tanh(x))
 
 
 @op(method=False, function=False, functional=True)

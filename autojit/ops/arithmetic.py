@@ -11,8 +11,8 @@ from typing import Any
 from ..dtypes import BOOL, FLOAT, default_float, finfo, float64, int64
 from ..errors import explain
 from ..ir.graph import Node
-from .checks import c_type, no_bool, same_dtype, scalar_type
-from .declare import P, arith, broadcast_shapes, cast, common_dtype, inexact, op, spread, zeros_like
+from .checks import c_type, floating, no_bool, same_dtype, scalar_type
+from .declare import P, arith, broadcast, broadcast_shapes, cast, common_dtype, inexact, op, spread, zeros_like
 from .elementwise import like
 
 POWI_LIMIT = 8                     # beyond it repeated squaring loses more than pow does
@@ -333,7 +333,11 @@ def masked_fill(input: Node, mask: Node, value: Node) -> Node:
 @op(inplace=True, grad="LerpBackward1", grad_number="LerpBackward0")
 def lerp(input: Node, end: Node, weight: Node) -> Node:
     """input + weight * (end - input), exact at weight 1."""
-    a, b, w = arith(input, end, weight)
+    for name, n in (("end", end), ("weight", weight)):
+        if n.dtype is not input.dtype and (n.shape or n is end):
+            raise explain(RuntimeError(f"expected dtype {c_type(input.dtype)} for `{name}` but got dtype {c_type(n.dtype)}"))
+    floating("lerp_kernel_scalar", input)
+    a, b, w = broadcast(input, end, cast(weight, input.dtype))
     d = P.sub(b, a)
     near = P.lt(P.abs(w), like(0.5, w))
     return P.where(near, P.add(a, P.mul(w, d)), P.sub(b, P.mul(d, P.sub(like(1, w), w))))
@@ -343,6 +347,8 @@ def lerp(input: Node, end: Node, weight: Node) -> Node:
 def addcmul(input: Node, tensor1: Node, tensor2: Node, value: float = 1) -> Node:
     """input + value * tensor1 * tensor2."""
     a, b, c = arith(input, tensor1, tensor2)
+    if a.dtype.category < FLOAT:
+        value = int(value)                                # torch truncates it
     return P.add(a, P.mul(_alpha(value, b), c))
 
 

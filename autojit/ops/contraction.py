@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import explain
 from ..ir.graph import Node
-from .declare import Nodes, P, broadcast_shapes, cast, common_dtype, dim_of, op, spread
+from .checks import same_dtype
+from .declare import Nodes, P, broadcast_shapes, dim_of, op, spread
 from .joins import rolled
 from .matrices import product
 from .shapes import as_shape, diagonal, ints, move
@@ -161,10 +162,10 @@ def _einsum_name(tensors: Any, equation: str) -> str:
 def einsum(tensors: Nodes, equation: str) -> Node:
     """Sums of products over named axes: einsum("bij,bjk->bik", a, b)."""
     names, out = _parse(equation, tensors)
-    d = common_dtype(*tensors)
     nodes = []
     for k, n in enumerate(tensors):
-        n, names[k] = _diagonals(cast(n, d), names[k])
+        same_dtype("expected scalar type {0} but found {1}", tensors[0], n)
+        n, names[k] = _diagonals(n, names[k])
         nodes.append(n)
     extents = _extents(nodes, names)
     a, an = nodes[0], names[0]
@@ -207,8 +208,8 @@ def tensordot(a: Node, b: Node, dims: int | tuple[Any, ...] = 2) -> Node:
 def cross(input: Node, other: Node, dim: int | None = None) -> Node:
     """The vector product along a dim of extent 3: the first such, if none is given."""
     shape = broadcast_shapes(input.shape, other.shape)
-    d = common_dtype(input, other)
-    a, b = spread(cast(input, d), shape), spread(cast(other, d), shape)
+    same_dtype("expected scalar type {0} but found {1}", input, other)
+    a, b = spread(input, shape), spread(other, shape)
     axis = next((i for i, s in enumerate(shape) if s == 3), None) if dim is None else dim_of(dim, len(shape))
     if axis is None:
         raise explain(RuntimeError("no dimension of size 3 in input"))

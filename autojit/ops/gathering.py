@@ -189,7 +189,8 @@ def index_select(input: Node, dim: int, index: Node) -> Node:
 
 def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tuple[Node, Node, Node, int]:
     axis = _axis(input, dim)
-    same_dtype(f"{name}(): self and source expected to have the same dtype, but got (self) {{0}} and (source) {{1}}",
+    same_dtype(f"{name}_(): self ({{0}}) and source ({{1}}) must have the same scalar type" if name == "index_add" else
+               f"{name}_(): self and source expected to have the same dtype, but got (self) {{0}} and (source) {{1}}",
                input, source)
     i = _line(name, index)
     a, v = _lifted(input, source)
@@ -247,7 +248,11 @@ def embedding(input: Node, weight: Node, padding_idx: int | None = None) -> Node
     """The rows of `weight` that the input names."""
     if weight.ndim != 2:
         raise explain(RuntimeError("'weight' must be 2-D"))
-    return P.take(weight, _ints("embedding", input), 0)
+    if input.dtype is not int64 and input.dtype is not int32:
+        raise explain(RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, "
+                                   f"Int; but got torch.{scalar_type(input.dtype)}Tensor instead (while checking arguments for "
+                                   "embedding)"), hint="convert the index: i.long()")
+    return P.take(weight, cast(input, int64), 0)
 
 
 def _class_bounds(input: Node, num_classes: int) -> Bounds:
@@ -272,7 +277,7 @@ def masked_scatter(input: Node, mask: Node, source: Node) -> Node:
     if mask.dtype.category != BOOL:
         raise explain(RuntimeError("masked_scatter only supports boolean masks, but got mask with dtype "
                                    f"{scalar_type(mask.dtype)}"))
-    same_dtype("masked_scatter: expected self and source to have same dtypes but got {0} and {1}", input, source)
+    same_dtype("masked_scatter: expected self and source to have same dtypes but got{0} and {1}", input, source)
     shape = broadcast_shapes(input.shape, mask.shape)
     a, m = spread(input, shape), spread(mask, shape)
     flat = P.reshape(cast(m, int64), (m.aval.size,))

@@ -14,6 +14,7 @@ from ..dtypes import int64
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node
+from .checks import same_dtype
 from .declare import Nodes, P, broadcast_shapes, cast, full, op, spread
 from .movement import counts, inverse
 from .shapes import Ints, as_shape, move
@@ -248,6 +249,9 @@ def index_put(tensors: Nodes, spec: Key, accumulate: bool = False) -> Node:
     plan = Plan(spec, whole.shape)
     base = plan.apply(whole)
     p = Places(base.shape, plan.indexed, list(tensors[2:]))
+    if value.shape:
+        same_dtype("Index put requires the source and destination dtypes match, got {0} for the destination and {1} for the "
+                   "source.", whole, value)
     v = _fit(value, p.result, base)
     write = P.index_add if accumulate else P.index_set
     out = p.split(write(p.merge(base), p.index, v, p.at), base.shape)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, int64, uint8
 from ..errors import explain
 from ..ir.graph import Node
-from .checks import floating, reduction_of
-from .declare import P, arith, cast, op, spread, unspread, zeros_like
+from .checks import floating, reduction_of, same_dtype, scalar_type
+from .declare import P, arith, cast, full, op, spread, unspread, zeros_like
 from .elementwise import like, on
 from .softmaxes import log_soft
 
@@ -37,6 +37,7 @@ def _by_reduction(name: str) -> Any:
 def mse_loss(input: Node, target: Node, reduction: str = "mean") -> Node:
     """(input - target) ** 2."""
     d = P.sub(*arith(input, target))
+    floating("mse_cpu", d)
     return reduce_loss(P.mul(d, d), reduction)
 
 
@@ -89,7 +90,7 @@ def _scaled(ct: Node, input: Node, weight: Node | None, reduction: str) -> Node:
     g = spread(ct, input.shape)
     if reduction == "mean":
         g = P.div(g, like(input.aval.size, g))
-    return g if weight is None else P.mul(g, spread(weight, input.shape))
+    return g if weight is None else P.mul(g, spread(cast(weight, g.dtype), input.shape))
 
 
 def _vjp_bce(ct: Node, out: Node, input: Node, target: Node, weight: Node | None = None,
@@ -122,9 +123,10 @@ def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None,
     """-(target * log(input) + (1 - target) * log(1 - input)) for probabilities."""
     _bce_sizes("plain", input, target)
     floating("binary_cross_entropy", input, target)
+    same_dtype("Found dtype {1} but expected {0}", input, target)
     each = _bce(input, target)
     if weight is not None:
-        each = P.mul(each, spread(weight, each.shape))
+        each = P.mul(each, spread(cast(weight, each.dtype), each.shape))
     return reduce_loss(each, reduction)
 
 
@@ -138,11 +140,11 @@ def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | N
     wrong = P.mul(P.sub(like(1, t), t), x)
     right = P.softplus(P.neg(x))
     if pos_weight is not None:
-        w = spread(pos_weight, x.shape)
+        w = spread(cast(pos_weight, x.dtype), x.shape)
         right = P.mul(P.add(P.mul(P.sub(w, like(1, w)), t), like(1, w)), right)
     each = P.add(wrong, right)
     if weight is not None:
-        each = P.mul(each, spread(weight, each.shape))
+        each = P.mul(each, spread(cast(weight, each.dtype), each.shape))
     return reduce_loss(each, reduction)
 
 
@@ -171,6 +173,9 @@ def kl_div(input: Node, target: Node, reduction: str = "mean", log_target: bool 
 # ---------------------------------------------------------------- classes
 def _class_axis(name: str, input: Node, target: Node) -> int:
     axis = 1 if input.ndim > 1 else 0
+    if target.dtype is not int64 and target.dtype is not uint8:
+        raise explain(RuntimeError("expected target dtype to be Long or Byte, but got "
+                                   f"{scalar_type(target.dtype)}"), hint="convert it: target.long()")
     want = (*input.shape[:axis], *input.shape[axis + 1:])
     if input.ndim == 0 or target.shape != want:
         if input.ndim and target.ndim and input.ndim > 1 and input.shape[0] != target.shape[0]:
@@ -184,15 +189,17 @@ def _class_axis(name: str, input: Node, target: Node) -> int:
 def _hits(target: Node, classes: int, axis: int) -> Node:
     """True at each target's class, on the shape of the input."""
     shape = (*target.shape[:axis], classes, *target.shape[axis:])
-    here = P.expand(P.reshape(target, (*target.shape[:axis], 1, *target.shape[axis:])), shape)
+    here = P.expand(P.reshape(cast(target, int64), (*target.shape[:axis], 1, *target.shape[axis:])), shape)
     return P.eq(here, P.iota(shape, axis))
 
 
 def _pick(logp: Node, target: Node, weight: Node | None, ignore_index: int, axis: int,
           reduction: str) -> tuple[Node, Node]:
     """(loss an element, its weight): -logp at the target's class, weighted, 0 where ignored."""
+    if weight is not None:
+        same_dtype("expected scalar type {0} but found {1}", logp, weight)
     hit = _hits(target, logp.shape[axis], axis)
-    kept = P.ne(target, like(ignore_index, target))
+    kept = P.ne(cast(target, int64), full(ignore_index, target.shape, int64))
     each = P.neg(P.sum(on(hit, logp), (axis,)))
     w = cast(kept, logp.dtype)
     if weight is not None:
@@ -254,7 +261,7 @@ def _smooth(logp: Node, target: Node, weight: Node | None, ignore_index: int, ax
     if weight is not None:
         line = [n if i == axis else 1 for i, n in enumerate(logp.shape)]
         even = P.mul(logp, P.expand(P.reshape(weight, tuple(line)), logp.shape))
-    kept = P.ne(target, like(ignore_index, target))
+    kept = P.ne(cast(target, int64), full(ignore_index, target.shape, int64))
     spare = on(kept, P.neg(P.sum(even, (axis,))))
     a, b = _weighted(each, w, reduction), _weighted(spare, w, reduction)
     c = smoothing / logp.shape[axis]

@@ -24,7 +24,7 @@ def _unary(name: str, doc: str, *aliases: str, grad: str | None = None,
         return getattr(P, name)(x) if build is None else build(x)
 
     fn.__doc__ = doc
-    op(name, inplace=True, aliases=aliases, grad=grad)(fn)
+    op(name, inplace=True, aliases=aliases, grad=grad, functional=name in ("sigmoid", "tanh"))(fn)
 
 
 _unary("sqrt", "Square root; NaN below 0.")
@@ -130,7 +130,7 @@ def round_(input: Node, decimals: int = 0) -> Node:
     """The nearest integer, halves to even; or the nearest multiple of 10**-decimals."""
     if input.dtype.category < FLOAT:
         if decimals or input.dtype.category == BOOL:
-            floating("round_vml_cpu", input)
+            floating("round_cpu" if decimals else "round_vml_cpu", input)
         return input
     if decimals == 0:
         return P.rint(input)
@@ -143,7 +143,7 @@ def round_(input: Node, decimals: int = 0) -> Node:
 @op(inplace=True)
 def frac(input: Node) -> Node:
     """input - trunc(input)."""
-    floating("frac", input)
+    floating("frac_cpu", input)
     return P.sub(input, P.trunc(input))
 
 
@@ -228,7 +228,7 @@ def atan2(input: Node, other: Node) -> Node:
 def hypot(input: Node, other: Node) -> Node:
     """sqrt(input**2 + other**2), without overflow on the way."""
     x, y = arith(input, other)
-    floating("hypot", x)
+    floating("hypot_cpu", x)
     a, b = P.abs(x), P.abs(y)
     big, small = P.maximum(a, b), P.minimum(a, b)
     top = like(math.inf, big)

@@ -83,7 +83,7 @@ def _bmm_sizes(a: Node, b: Node) -> None:
 def _mv(a: Node, v: Node) -> Node:
     if a.shape[1] != v.shape[0]:
         raise explain(RuntimeError(f"size mismatch, got input ({a.shape[0]}), mat ({size(a)}), vec ({v.shape[0]})"))
-    same_dtype("expected scalar type {0} but found {1}", a, v)
+    same_dtype("addmv input tensors must have the same dtype, but got {1}, {0}, and {1}", a, v)
     return vector_product(a, v)
 
 
@@ -236,6 +236,7 @@ def addbmm(input: Node, batch1: Node, batch2: Node, beta: float = 1, alpha: floa
     _need(3, "batch1 must be a 3D tensor", batch1)
     _need(3, "batch2 must be a 3D tensor", batch2)
     _bmm_sizes(batch1, batch2)
+    same_dtype("expected scalar type {0} but found {1}", batch1, batch2)
     return _added(input, P.sum(product(batch1, batch2), (0,)), beta, alpha)
 
 
@@ -245,6 +246,7 @@ def baddbmm(input: Node, batch1: Node, batch2: Node, beta: float = 1, alpha: flo
     _need(3, "batch1 must be a 3D tensor", batch1)
     _need(3, "batch2 must be a 3D tensor", batch2)
     _bmm_sizes(batch1, batch2)
+    same_dtype("expected scalar type {0} but found {1}", batch1, batch2)
     return _added(input, product(batch1, batch2), beta, alpha)
 
 
@@ -318,4 +320,5 @@ def linear(input: Node, weight: Node, bias: Node | None = None) -> Node:
         out = vector_product(weight, input) if input.ndim == 1 else _mm(input, wt) if input.ndim == 2 else _folded(input, wt)
     if bias is None:
         return out
+    same_dtype("self and mat2 must have the same dtype, but got {0} and {1}", bias, out)
     return P.add(out, spread(bias, out.shape))

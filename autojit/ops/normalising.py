@@ -5,11 +5,11 @@ In: float nodes, static shapes and eps.  Out: nodes.
 
 from __future__ import annotations
 
-from ..dtypes import finfo
+from ..dtypes import FLOAT, finfo
 from ..errors import explain
 from ..ir.graph import Node
-from .checks import floating
-from .declare import P, arith, back, dim_of, dims_of, inexact, op, spread
+from .checks import floating, same_dtype, scalar_type
+from .declare import P, arith, back, cast, dim_of, dims_of, inexact, op, spread
 from .elementwise import like
 from .moments import vector_norm
 from .reductions import Dim, count
@@ -28,8 +28,14 @@ def _last(name: str, input: Node, normalized_shape: Ints) -> tuple[int, ...]:
 
 def _scaled(n: Node, weight: Node | None, bias: Node | None) -> Node:
     if weight is not None:
+        if weight.dtype is not n.dtype:
+            raise explain(RuntimeError("mixed dtype (CPU): expect parameter to have scalar type of "
+                                       f"{scalar_type(n.dtype)}"), hint="convert it: weight.to(x.dtype)")
         n = P.mul(n, spread(weight, n.shape))
-    return n if bias is None else P.add(n, spread(bias, n.shape))
+    if bias is None:
+        return n
+    same_dtype("expected scalar type {0} but found {1}", n, bias)
+    return P.add(n, spread(bias, n.shape))
 
 
 def standardised(x: Node, axes: tuple[int, ...], eps: float) -> Node:
@@ -59,7 +65,8 @@ def rms_norm(input: Node, normalized_shape: Ints, weight: Node | None = None, ep
     s = P.sum(P.mul(input, input), axes)
     mean = P.div(s, like(count(input.shape, axes), s))
     r = P.reciprocal(P.sqrt(P.add(mean, like(small, mean))))
-    return _scaled(P.mul(input, back(r, axes, input.shape)), weight, None)
+    out = P.mul(input, back(r, axes, input.shape))
+    return out if weight is None else cast(P.mul(*arith(out, weight)), input.dtype)
 
 
 def _channelwise(n: Node | None, x: Node) -> Node | None:
@@ -84,6 +91,9 @@ def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: N
 @op(method=False, function=False, functional=True, grad="DivBackward0")
 def normalize(input: Node, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> Node:
     """input over its p-norm along a dim (at least eps)."""
+    if input.dtype.category < FLOAT:
+        raise explain(RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                                   f"{scalar_type(input.dtype)}"), hint="convert it first: x.float()")
     axes = dims_of(dim, input.ndim)
     n = vector_norm(input, float(p), axes)
     low = like(eps, n)
@@ -99,7 +109,10 @@ def _length(n: Node, axes: tuple[int, ...], eps: float) -> Node:
 @op(method=False, functional=True, grad="SumBackward1")
 def cosine_similarity(x1: Node, x2: Node, dim: int = 1, eps: float = 1e-08) -> Node:
     """The cosine of the angle between vectors along a dim; lengths are at least eps."""
-    a, b = arith(*inexact(x1, x2))
+    a, b = arith(x1, x2)
+    if a.dtype.category < FLOAT:
+        raise explain(RuntimeError("expected common dtype to be floating point, yet common dtype is "
+                                   f"{scalar_type(a.dtype)}"), hint="convert them first: x.float()")
     axes = (dim_of(dim, a.ndim),) if a.ndim else ()
     u = P.div(a, back(_length(a, axes, eps), axes, a.shape))
     v = P.div(b, back(_length(b, axes, eps), axes, b.shape))
@@ -120,4 +133,7 @@ def pairwise_distance(x1: Node, x2: Node, p: float = 2.0, eps: float = 1e-06, ke
 def dist(input: Node, other: Node, p: float = 2.0) -> Node:
     """The p-norm of input - other."""
     d = P.sub(*arith(input, other))
+    if d.dtype.category < FLOAT:
+        raise explain(RuntimeError("norm(): input dtype should be either floating point or complex. Got "
+                                   f"{scalar_type(d.dtype)} instead."), hint="convert them first: x.float()")
     return vector_norm(d, float(p), tuple(range(d.ndim)))

@@ -199,6 +199,8 @@ def aminmax(input: Node, dim: int | None = None, keepdim: bool = False) -> tuple
 
 
 def _arg(name: str, input: Node, dim: int | None, keepdim: bool) -> Node:
+    if input.dtype.category == BOOL:
+        raise explain(RuntimeError(f"{name}(): does not support bool input"), hint="convert it first: x.int()")
     if dim is None:
         if input.aval.size == 0:
             raise explain(IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0."))
