@@ -156,7 +156,7 @@ def test_a_warm_process_imports_no_compiler(tmp_path):
 
 def test_the_debug_ladder_prints(tmp_path):
     text = run_process(tmp_path, AUTOJIT_DEBUG="5")[1]
-    for word in ("new program", "graph", "kernel", "simplified", "compiled", "def kernel(args, lo, hi, chunk):"):
+    for word in ("new program", "graph", "kernel", "simplified", "compiled", "def kernel(args, lo, hi, chunk):", " us"):
         assert word in text
     assert run_process(tmp_path)[1] == ""
 

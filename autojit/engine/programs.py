@@ -88,7 +88,8 @@ class Program:
             self.prepared = pipeline.prepare(self.graph)
             self.prepared.request()
         if wait or self.prepared.ready():
-            self.native = self.prepared.link()
+            native = self.prepared.link()
+            self.native = profiled(native) if config.debug >= 2 else native
             self.tier = "compiled"
             events.log(1, "compiled", self.prepared.summary)
 
@@ -97,6 +98,16 @@ class Program:
         with self._lock:
             if self.native is None:
                 self._compile(True)
+
+
+def profiled(native: Any) -> Callable[[Arrays], list[Any]]:
+    """A native program that prints what each of its steps cost: AUTOJIT_DEBUG=2."""
+    def run(arrays: Arrays) -> list[Any]:
+        outs, steps = native.profile(arrays)
+        for name, seconds, nbytes in steps:
+            events.log(2, name, f"{seconds * 1e6:9.1f} us" + (f"  {nbytes / seconds / 1e9:7.1f} GB/s" if nbytes else ""))
+        return outs  # type: ignore[no-any-return]
+    return run
 
 
 _PROGRAMS: OrderedDict[Hashable, Program] = OrderedDict()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ class Memory:
                         out[name] = max(out.get(name, 1), step.chunks)
         return out
 
-    def _touched(self, k: int, step: Any) -> list[str]:
+    def touched(self, k: int, step: Any) -> list[str]:
         if isinstance(step, KernelStep):
             return [e[1] for e in self.emitted[k][0].table if e[0] == "buffer"]
         return [step.a, step.b, step.c] if isinstance(step, GemmStep) else [*step.inputs, step.output]
@@ -85,7 +86,7 @@ class Memory:
         last: dict[str, int] = {}
         external = {*self.schedule.inputs, *self.schedule.outputs}
         for k, step in enumerate(self.schedule.steps):
-            for name in self._touched(k, step):
+            for name in self.touched(k, step):
                 if name not in external:
                     first.setdefault(name, k)
                     last[name] = k
@@ -195,10 +196,12 @@ class HostCall:
 class NativeProgram:
     """A compiled graph.  Calls from several threads are safe: a plan that is busy runs on a clone."""
 
-    __slots__ = ("parts", "pools", "plan", "address", "_lock", "_run")
+    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "_lock", "_run")
 
     def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]], outputs: Sequence[Aval]) -> None:
-        self.parts = Builder(schedule, emitted).parts()
+        builder = Builder(schedule, emitted)
+        self.parts = builder.parts()
+        self.nbytes = [sum(map(builder.memory.nbytes, builder.memory.touched(k, s))) for k, s in enumerate(schedule.steps)]
         self.pools = [OutputPool(a) for a in outputs]
         only = self.parts[0]
         self.plan = only if len(self.parts) == 1 and isinstance(only, NativePlan) else None
@@ -218,6 +221,21 @@ class NativeProgram:
                 raise CompileError(f"a kernel ended with status {status}")
             self.plan.run(*arrays, *outs)
         return outs
+
+    def profile(self, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[tuple[str, float, int]]]:
+        """Run once, step by step: results, and (name, seconds, bytes of the buffers it touches) of each step."""
+        outs = [np.empty(p.shape, p.dtype) for p in self.pools]
+        given = [*arrays, *outs]
+        times: list[tuple[str, float]] = []
+        with self._lock:
+            for part in self.parts:
+                if isinstance(part, NativePlan):
+                    times += part.profile(*given)
+                else:
+                    start = time.perf_counter()
+                    part(given)
+                    times.append((part.step.prim.name, time.perf_counter() - start))
+        return outs, [(name, seconds, nbytes) for (name, seconds), nbytes in zip(times, self.nbytes)]
 
     def _pieces(self, arrays: list[np.ndarray]) -> None:
         for part in self.parts:
