@@ -228,17 +228,27 @@ def named(op: Op) -> Any:
 # ---------------------------------------------------------------- methods and functions
 def function_of(op: Op, method: bool = False) -> Callable[..., Any]:
     """The public function of an op; as a method it takes the tensor first."""
-    if len(op.params) == 1 and not op.sequence and not op.variants and op.bounds is None:
-        def f(input: Any, **kwargs: Any) -> Any:
-            return apply(op, (input,)) if isinstance(input, Tensor) and not kwargs else call(op, (input,), kwargs, method)
-    elif len(op.params) == 2 and op.ntensors == 2 and not op.variants and op.bounds is None and op.name not in _DIVIDES:
-        def f(input: Any, *args: Any, **kwargs: Any) -> Any:
-            if not kwargs and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(input, Tensor):
-                return apply(op, (input, args[0]))
-            return call(op, (input, *args), kwargs, method)
-    else:
-        def f(*args: Any, **kwargs: Any) -> Any:
-            return call(op, args, kwargs, method)
+    simple = op.bounds is None and op.name not in _DIVIDES and op.returns is None and not op.sequence
+    fixed = tuple([op.defaults.get(p) for p, wants in zip(op.params, op.is_tensor) if not wants])
+    rest = [p for p in op.params[1:] if p not in op.defaults]
+
+    def f(*args: Any, **kwargs: Any) -> Any:
+        return call(op, args, kwargs, method)
+
+    def unary(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            return apply(op, args, fixed)
+        return call(op, args, kwargs, method)
+
+    def binary(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 2 and not kwargs and isinstance(args[0], Tensor) and isinstance(args[1], Tensor):
+            return apply(op, args, fixed)
+        return call(op, args, kwargs, method)
+
+    if simple and op.ntensors == 1 and not rest and op.is_tensor[0]:
+        f = unary
+    elif simple and op.ntensors == 2 and op.is_tensor[:2] == (True, True) and rest in ([op.params[1]], []):
+        f = binary
     f.__name__ = f.__qualname__ = op.name
     f.__doc__ = op.doc
     return f
@@ -261,8 +271,11 @@ UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not", "pos": "positive"}
 
 
 def _operator(op: Op, swap: bool) -> Callable[..., Any]:
-    plain = not op.variants and op.bounds is None and op.name not in _DIVIDES and op.name != "div"
+    plain = not op.variants and op.bounds is None and op.name not in _DIVIDES
     fixed = tuple([op.defaults[p] for p, wants in zip(op.params, op.is_tensor) if not wants])
+    by_number = OPS.get(op.variants.get(op.params[1], "")) if not swap else None      # x ** 2
+    if by_number is not None and by_number.is_tensor != (True, False):
+        by_number = None
 
     def f(self: Tensor, other: Any) -> Any:
         a, b = (other, self) if swap else (self, other)
@@ -270,6 +283,8 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
             return apply(op, (a, b), fixed) if plain else call(op, (a, b), {})
         if not is_number(other):
             return NotImplemented
+        if by_number is not None and type(other) in NUMBERS:
+            return apply(by_number, (self,), (other,))
         if plain:
             n = number(other, (self,))
             return apply(op, (n, b) if swap else (a, n), fixed, True)
