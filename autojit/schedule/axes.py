@@ -14,6 +14,7 @@ from ..ir.graph import Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, LEAF, REDUCE
 from .index import Size
 
+PIECES = 8                         # operands from which a concat is stored piece by piece
 SMALL = 16                         # extents up to this are constants of the text, unless they are a batch
 Dims = tuple[tuple["Axis", ...], ...]
 
@@ -275,11 +276,13 @@ def find_uniform(order: Sequence[Node], inputs: Iterable[Node]) -> set[Node]:
             out.add(n)
         elif n.prim.kind == ELEMENTWISE and n.inputs and all([(i.real or i) in out for i in n.inputs]):
             out.add(n)
-    for n in order:                                         # what is scattered needs axes to loop over
+    for n in order:                                         # what is stored piece by piece needs axes
         if n.op in ("index_add", "scatter_add"):
             v = operands(n)[2]
             if v.op != "const":
                 out.discard(v)
+        elif n.op == "concat" and len(n.inputs) > PIECES:
+            out.difference_update(operands(n))
     return out
 
 
@@ -310,7 +313,7 @@ class Frame:
         for n in nodes:
             if n not in axes.uniform:
                 flats[id(axes.dims[n])] = axes.flat(n)
-        glued = self._glue(list(flats.values()), self._pinned(moving))
+        glued = self._glue(list(flats.values()), self._pinned(moving)) - self._parted(moving)
         for n in nodes:
             if n not in axes.uniform:
                 self.layouts[n] = self._layout(n, glued)
@@ -342,9 +345,24 @@ class Frame:
                         for m in (n, *ins):
                             if m in dims:
                                 pinned.update(leaves(dims[m][d]))
+            elif n.prim.kind == CONTRACT:
+                for m in ins:
+                    if m in dims:
+                        pinned.update([a for d in dims[m][-2:] for a in leaves(d)])
             elif n.op == "iota":
                 pinned.update(leaves(dims[n][n.params[1]]))
         return pinned
+
+    def _parted(self, moving: Sequence[Node]) -> set[Axis]:
+        """Axes at the end of a dimension that a permutation takes away from the one after it."""
+        out: set[Axis] = set()
+        for n in moving:
+            if n.op == "permute" and n not in self.axes.uniform:
+                perm, dims = n.params[0], self.axes.dims[n]
+                there = {p: k for k, p in enumerate(sorted([p for p, d in zip(perm, dims) if d]))}
+                here = [(there[p], d) for p, d in zip(perm, dims) if d]
+                out.update([leaves(d)[-1] for (p, d), (q, _) in zip(here, here[1:]) if q != p + 1])
+        return out
 
     def _glue(self, flats: list[tuple[tuple[Axis, ...], tuple[int, ...]]], pinned: set[Axis]) -> set[Axis]:
         """Axes that have one and the same right neighbour everywhere, which has them as its only left one."""

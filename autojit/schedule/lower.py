@@ -425,7 +425,7 @@ class Lowering:
         for x in operands(n):
             starts = [at if d == axis else 0 for d in range(len(n.shape))]
             box = self._box(n, x, ix, starts, (1,) * len(n.shape), guard) if x.aval.size else None
-            at = at + (x.shape[axis] if x in self.frame.axes.uniform else self.extent(x, axis))
+            at += x.shape[axis]
             if box is not None:
                 keys.append((x, box[0], box[1]))
                 tests.append(box[2])

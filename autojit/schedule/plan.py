@@ -13,20 +13,20 @@ from typing import Any
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
-from .axes import Axes, Frame, find_uniform, operands
+from .axes import PIECES, Axes, Frame, find_uniform, operands
 from .cost import Target
 from .gemm import Gemm, is_product
 from .index import Size
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
 from .nest import Memory
+from .pieces import base_goals, concat_goals, grouped, pad_goals, pad_sums
 from .scalar import E
 from .scatter import is_cut_scatter, scatter_goals
 from .stages import Goal, Stager
 from .unroll import loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
-MANY = 8                           # operands from which a concat goes through memory
 ROOM = 512                         # bytes between the areas of two chunks
 
 
@@ -63,7 +63,10 @@ class _Planner:
         for i in graph.inputs:
             self.memory[i] = self.buffer("input", i.dtype, i.aval.size)
         inputs = [self.memory[i].name for i in graph.inputs]
-        self._find_gemms()
+        uses = self._uses()
+        self._find_gemms(uses)
+        self.sums = pad_sums(self.order, uses, self.uniform)
+        self.inside = {m for tree in self.sums.values() for m in tree.inside}
         level, cuts = self._levels()
         targets = self._targets(level, cuts)
         outputs = self._outputs()
@@ -81,14 +84,18 @@ class _Planner:
         self._copies(outputs)
         return Schedule(self.steps, self.buffers, inputs, [b.name for b in outputs], self.notes)
 
-    def _find_gemms(self) -> None:
-        """Products for BLAS.  The sum of a product over its leading axes is one product with a longer inner axis."""
-        uses: dict[Node, int] = {}
+    def _uses(self) -> dict[Node, int]:
+        """How many nodes and outputs read each node."""
+        uses: dict[Node, int] = dict.fromkeys(self.order, 0)
         for n in self.order:
             for i in operands(n):
-                uses[i] = uses.get(i, 0) + 1
+                uses[i] += 1
         for o in self.graph.outputs:
-            uses[o] = uses.get(o, 0) + 1
+            uses[o] += 1
+        return uses
+
+    def _find_gemms(self, uses: dict[Node, int]) -> None:
+        """Products for BLAS.  The sum of a product over its leading axes is one product with a longer inner axis."""
         for n in self.order:
             if n.prim.kind == CONTRACT and n not in self.uniform and is_product(n, self._runtime(n)):
                 self.gemms[n] = Gemm(n, self.inputs, self.uniform)
@@ -131,6 +138,9 @@ class _Planner:
         if is_cut_scatter(n):
             self.notes.append(f"{n!r} adds at places that are data: a kernel of its own")
             return True
+        if n.op == "concat" and len(n.inputs) > PIECES or n in self.sums:
+            self.notes.append(f"{n!r} is put together from many pieces: each is stored by itself")
+            return True
         return False
 
     def _targets(self, level: dict[Node, int], cuts: list[Node]) -> list[Node]:
@@ -144,16 +154,16 @@ class _Planner:
         for n in self.order:
             if n in cut_set:
                 wanted.update(dict.fromkeys(self._operands_in_memory(n)))
-            elif n.prim.kind != LEAF:
-                for i in operands(n):
-                    if level[i] < level[n]:
-                        late.add(self._bare(i))
-                if n.op == "concat" and len(n.inputs) > MANY:
-                    wanted.update(dict.fromkeys([self._bare(i) for i in operands(n)]))
+                late.update([self._bare(i) for i in operands(n) if n.op == "concat"])
+            elif n.prim.kind != LEAF and n not in self.inside:
+                late.update([self._bare(i) for i in operands(n) if level[i] < level[n]])
+        for tree in self.sums.values():
+            late.update([self._bare(operands(p)[0]) for p in tree.pads])
+            late.update([self._bare(x) for x in tree.others])
         cost: dict[Node, int] = {}
         out: list[Node] = []
         for n in self.order:
-            if n in self.inputs or n.aval.size == 0:
+            if n in self.inputs or n.aval.size == 0 or n in self.inside:
                 cost[n] = 0
                 continue
             if n in self.uniform:
@@ -180,7 +190,7 @@ class _Planner:
     def _operands_in_memory(self, n: Node) -> list[Node]:
         if n.prim.kind == HOST:
             return list(operands(n))
-        if n.op in ("index_add", "scatter_add"):
+        if n not in self.gemms:
             return []
         gemm = self.gemms[n]
         return [gemm.a.base, gemm.b.base]
@@ -209,6 +219,10 @@ class _Planner:
             self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
         elif n in self.gemms:
             self.steps += self.gemms[n].steps(self.memory, self._place(n))
+        elif n.op == "concat":
+            self._concat(n)
+        elif n in self.sums:
+            self._pad_sum(n)
         else:
             self._scatter(n)
 
@@ -259,6 +273,23 @@ class _Planner:
         for goals in (base, added):
             if goals:
                 self.steps += Stager(low, order, self.buffer, self.target).run(goals)
+
+    def _concat(self, n: Node) -> None:
+        out, at = self._place(n), 0
+        (axis,) = n.params
+        for pieces in grouped(operands(n)):
+            low, order = self._lowering([n, *pieces])
+            self.steps += Stager(low, order, self.buffer, self.target).run(concat_goals(low, n, out, at, pieces))
+            at += sum([x.shape[axis] for x in pieces])
+
+    def _pad_sum(self, n: Node) -> None:
+        tree = self.sums[n]
+        out = self._place(n)
+        low, order = self._lowering([n, *tree.others])
+        self.steps += Stager(low, order, self.buffer, self.target).run(base_goals(low, n, tree, out))
+        for pads in grouped(tree.pads):
+            low, order = self._lowering([n, *[operands(p)[0] for p in pads]])
+            self.steps += Stager(low, order, self.buffer, self.target).run(pad_goals(low, n, out, pads))
 
     def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:
         """A whole buffer of one value, or copied from another."""

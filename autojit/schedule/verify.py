@@ -156,10 +156,12 @@ class _Kernel:
             a, b = (float(int(c)) * x for x in bounds)
             lo, hi = lo + min(a, b), hi + max(a, b)
         for c in guard:
-            if c.step == 0 and _same(c.index, ix, 1):
-                lo = max(lo, int(ix.const) - int(c.index.const))
-            elif c.step == 0 and _same(c.index, ix, -1):
-                hi = min(hi, int(ix.const) + int(c.index.const))
+            k = 0 if c.step else _ratio(ix, c.index)        # ix = k * condition + d, and the condition is not negative
+            d = int(ix.const) - k * int(c.index.const)
+            if k > 0:
+                lo = max(lo, d)
+            elif k < 0:
+                hi = min(hi, d)
         return lo, hi
 
     def _at(self, s: Any, at: At, guard: Sequence[Condition], scope: _Scope) -> None:
@@ -182,9 +184,14 @@ class _Kernel:
         return any([isinstance(t, str) and scope.bounds[t] == ANY for t, _ in ix.terms])
 
 
-def _same(a: Index, b: Index, sign: int) -> bool:
-    """Do two indices have the same terms, up to the sign?"""
-    return {t: int(c) for t, c in a.terms} == {t: sign * int(c) for t, c in b.terms}
+def _ratio(a: Index, b: Index) -> int:
+    """k such that a is k times b but for the constants; 0 if there is none."""
+    if len(a.terms) != len(b.terms) or not a.terms:
+        return 0
+    other = {t: int(c) for t, c in b.terms}
+    ratios = {int(c) / other[t] if t in other else 0.5 for t, c in a.terms}
+    k = ratios.pop()
+    return int(k) if not ratios and k == int(k) else 0
 
 
 def _derive(op: str, bounds: Interval, n: int) -> Interval:
