@@ -182,6 +182,8 @@ def _edge_of(record: Record, k: int, t: Tensor) -> Any:
 
 
 def _output(record: Record, k: int) -> Any:
+    if record.outs[k] is None:
+        return None                                       # an index: no gradient
     found = record.outs[k]()
     return Output(record, k) if found is None else found
 

@@ -163,6 +163,7 @@ class _Maker:
     """What `moved_error` asks of a record, for a tensor that a custom function saved."""
 
     __slots__ = ("record", "edges")
+    template = slices = None
 
     def __init__(self, record: CustomRecord, where: Any) -> None:
         self.record = record

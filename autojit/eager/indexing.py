@@ -22,7 +22,7 @@ from .binding import is_number, number
 from .checks import check_bounds
 from .convert import TO_COPY, array_of
 from .creation import tensor
-from .inplace import COPY, apply_into
+from .inplace import COPY, FILL, apply_into
 from .state import state
 from .template import Rule, scalar_type
 from .tensor import Tensor, of_array
@@ -169,7 +169,7 @@ def setitem(self: Tensor, key: Any, v: Any) -> None:
         apply_into(OPS["index_put"], (target, v, *indices), (spec,))
         return
     part = _target(target, spec)
-    apply_into(COPY, (part, _fitting(v, part.aval.shape)))
+    apply_into(COPY if isinstance(v, Tensor) else FILL, (part, _fitting(v, part.aval.shape)))
 
 
 def _target(self: Tensor, spec: Any) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import explain
 from ..ir.graph import Node
-from ..ops.declare import cast, spread
+from ..ops.declare import broadcast_shapes, cast, spread
 from .apply import caller, gather, saved_of
 from .state import state
 from .tape import Record, Saved
@@ -33,13 +33,18 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
         raise explain(RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor "
             "before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."))
-    if t.chain and any(prim.name == "expand" for prim, _ in t.chain):
+    if t.chain and any(prim.name == "expand" for prim, _ in t.chain) and not _one_value(op, t):
         raise overlapping()
     record = None
     if edges is not None:
         record = Record(tmpl, edges, saved_of(tmpl, args, nodes[0]), caller())
     (n,) = tmpl.forward(nodes)
     return write(t, n, record)
+
+
+def _one_value(op: Any, t: Tensor) -> bool:
+    """One number everywhere may be written to expanded memory."""
+    return op in (FILL, ZERO) and [prim.name for prim, _ in t.chain].count("expand") == 1 and t.chain[-1][0].name == "expand"
 
 
 _TWO_WAYS = ("Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both "
@@ -113,23 +118,21 @@ def bump(t: Tensor, by: str | None = None) -> None:
         state.trace.bump(cell)
     cell.version += 1
     f = caller()
-    cell.last = (f.f_code, f.f_lasti, by)
+    cell.last = (f.f_code, f.f_lasti, by, t.chain)
 
 
 # ---------------------------------------------------------------- writes that are no arithmetic
 def _copy(a: Node, b: Node) -> Node:
+    shape = broadcast_shapes(a.shape, b.shape)
+    if shape != a.shape:
+        raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(shape)}")
     return spread(cast(b, a.dtype), a.shape)
 
 
 COPY = Rule("copy_", _copy, "CopyBackwards")
-FILL = Rule("fill_", _copy, "FillBackward0")
-FILL_TENSOR = Rule("fill_", _copy, "FillBackward1")
+FILL = Rule("fill_", _copy, "FillBackward2")
+FILL_TENSOR = Rule("fill_", _copy, "FillBackward3")
 ZERO = Rule("zero_", _copy, "ZeroBackward0")
-
-
-def place(t: Tensor, n: Any, rule: Rule = COPY) -> Tensor:
-    """`t` overwritten with a tensor or a number's node."""
-    return apply_into(rule, (t, n))
 
 
 def replace(t: Tensor, n: Node) -> None:

@@ -23,12 +23,13 @@ from .state import state
 
 
 class Cell:
-    """A version: moved by every write.  last: (code, instruction, name of the recorded function or None) of the last write."""
+    """A version: moved by every write.  last: (code, instruction, name of the recorded function or None, view chain) of the
+    last write."""
 
     __slots__ = ("version", "last")
 
     version: int
-    last: tuple[CodeType, int, str | None] | None
+    last: tuple[CodeType, int, str | None, Any] | None
 
     def __init__(self, version: int = 0) -> None:
         self.version, self.last = version, None

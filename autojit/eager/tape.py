@@ -176,7 +176,10 @@ def short(name: str) -> str:
 def maker_of(record: Record, k: int, s: Saved) -> str:
     """', which is output 0 of Exp,' for a saved value; nothing for a leaf.  torch names what made the tensor as it is now."""
     if k < 0:
-        return f", which is output {~k} of {short(record.name())},"
+        made = record.name() if record.template is None else record.template.label
+        if record.slices is not None and s.cell.last is not None and s.cell.last[3] != s.chain:
+            made = "AsStrided"                            # written through another view
+        return f", which is output {~k} of {short(made)}," if s.node().dtype.category >= FLOAT else ""
     edge = record.edges[k]
     if origin(edge) is None:
         return ""

@@ -40,8 +40,9 @@ def put(base: Any, chain: Chain, part: Any, emit: Emit = emit_node) -> Any:
             part = emit(prim, [part], (tuple(outer.shape),))
         elif prim.name == "flip":
             part = emit(prim, [part], params)
-        elif prim.name == "expand" and tuple(outer.shape) == params[0]:
-            continue
+        elif prim.name == "expand":                       # only what is one value along the stretched axes comes here
+            shape = tuple(outer.shape)
+            part = emit(REGISTRY["slice"], [part], ((0,) * len(shape), shape, (1,) * len(shape)))
         else:
             raise overlapping()
     return part
