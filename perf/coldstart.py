@@ -112,7 +112,8 @@ def start(case: Case, cache: str, **env: str) -> dict[str, Any]:
             stderr=errors,
             text=True,
             cwd=machine.ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "AUTOJIT_CACHE_DIR": cache, **env},
+            # as on a user's machine: byte code is kept
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", "JAX_PLATFORMS": "cpu", "AUTOJIT_CACHE_DIR": cache, **env},
         ) as process:
             assert process.stdout is not None
             first = process.stdout.readline().strip()

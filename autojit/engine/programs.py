@@ -132,7 +132,7 @@ def find(key: Hashable, build: Callable[[], Graph], eager: bool = True) -> Progr
 def wait_compiled() -> None:
     """Return when every program that was asked for has its compiled code (or has failed)."""
     for p in list(_PROGRAMS.values()):
-        if p.native is None and p.failed is None and p.runs:
+        if p.native is None and p.failed is None and p.prepared is not None:
             try:
                 p.wait()
             except CompileError as e:
