@@ -12,12 +12,14 @@ from typing import Any
 from ..errors import explain
 from ..ir.graph import Node, buffer
 from ..ops.declare import P, cast, full
+from .apply import apply
 from .cotangents import Recorded, Symbolic, add_tensors
 from .evaluate import realise_all
 from .inplace import replace
 from .kept import grads_of
 from .state import state
 from .sweep import Flow, Sweep, joint, sums
+from .template import Rule
 from .tensor import Tensor, value, wrap
 
 
@@ -106,14 +108,24 @@ def _deposit(t: Tensor, n: Node) -> None:
 
 
 # ---------------------------------------------------------------- gradients that can be differentiated again
+ACCUMULATED = Rule("accumulated", lambda n: n, "CopyBackwards")
+
+
 def _recorded(sweep: Sweep) -> Flow:
-    grad, state.grad = state.grad, True
-    try:
-        flow = Flow(sweep, Recorded())
+    flow = Flow(sweep, Recorded())
+    with _recording():
         flow.run()
-    finally:
-        state.grad = grad
     return flow
+
+
+class _recording:
+    """Recording on for a while, whatever the mode outside."""
+
+    def __enter__(self) -> None:
+        self.before, state.grad = state.grad, True
+
+    def __exit__(self, *exc: object) -> None:
+        state.grad = self.before
 
 
 def _backward_recorded(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
@@ -123,7 +135,12 @@ def _backward_recorded(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
         g = flow.caught.get(e, flow.got.get(e))
         if g is None:
             g = wrap(full(0, t.aval.shape, t.aval.dtype))
-        t.put_grad(g if t._grad is None else add_tensors(t._grad, g))
+        with _recording():
+            if t._grad is not None:
+                g = add_tensors(t._grad, g)
+            elif t.fn is None:                            # torch gives a leaf a copy of its own
+                g = apply(ACCUMULATED, (g,))
+        t.put_grad(g)
     _after(to)
 
 
