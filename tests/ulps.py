@@ -83,10 +83,14 @@ _MPMATH: dict[str, Callable[..., Any]] = {
 }
 
 
+def numpy_function(name: str) -> Callable[..., Any]:
+    return _NUMPY.get(name) or getattr(np, name)
+
+
 def by_numpy(name: str, *args: np.ndarray) -> np.ndarray:
     """NumPy's or SciPy's value in the precision of the arguments."""
     with np.errstate(all="ignore"):
-        return np.asarray((_NUMPY.get(name) or getattr(np, name))(*args))
+        return np.asarray(numpy_function(name)(*args))
 
 
 def by_mpmath(name: str, *args: np.ndarray) -> np.ndarray:
@@ -127,16 +131,22 @@ def distance(got: np.ndarray, exact: np.ndarray, rest: Any = 0.0) -> np.ndarray:
     return np.where(wrong, np.inf, np.where(same, 0.0, ulps))
 
 
-def judge(name: str, got: np.ndarray, *args: np.ndarray) -> np.ndarray:
-    """Distance of `got` from the exact value: float32 by float64, float64 by long double or mpmath.
+def exact(name: str, *args: np.ndarray) -> tuple[np.ndarray, Any]:
+    """(value, rest) by which results can be judged: float32 by float64, float64 by long double or mpmath.
 
-    0 where mpmath is asked and has no finite answer: ends and poles are for tests of their own.
+    NaN where mpmath is asked and has no finite answer: ends and poles are for tests of their own.
     """
-    if got.dtype == np.float32 or EXTENDED and name not in SPECIAL:
-        wide = np.float64 if got.dtype == np.float32 else np.longdouble
+    if args[0].dtype == np.float32 or EXTENDED and name not in SPECIAL:
+        wide = np.float64 if args[0].dtype == np.float32 else np.longdouble
         with np.errstate(invalid="ignore"):  # signalling NaNs among the bit patterns
             wider = [a.astype(wide) for a in args]
-        return distance(got, by_numpy(name, *wider))
-    exact = by_mpmath(name, *args)
-    ulps = distance(got, exact[:, 0], exact[:, 1])
-    return np.where(np.isnan(exact[:, 0]), 0.0, ulps)
+        return by_numpy(name, *wider), 0.0
+    pairs = by_mpmath(name, *args)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def judge(name: str, got: np.ndarray, *args: np.ndarray) -> np.ndarray:
+    """Distance of `got` from the exact value; 0 where only mpmath could say and does not."""
+    value, rest = exact(name, *args)
+    errors = distance(got, value, rest)
+    return np.where(np.isnan(value), 0.0, errors) if np.ndim(rest) else errors
