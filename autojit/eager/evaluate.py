@@ -23,7 +23,7 @@ LIMIT = 5000          # operations that may wait; then everything alive is compu
 HEAVY = 1 << 28       # bytes of new memory that waiting nodes may keep alive
 AGE = 2               # runs that a value may wait before it comes along unasked
 
-PENDING: list[Any] = []                                   # storages written since the last run (and those still waiting)
+PENDING: dict[Any, None] = {}                             # storages written since the last run, and those still waiting
 _lock = threading.RLock()
 
 
@@ -34,9 +34,10 @@ class _Load:
 
 
 def _alone() -> int:
-    """The reference count of an object that nobody but a list holds, as the loop in `_waiting` sees it."""
-    found = [sys.getrefcount(s) for s in [object()]]
-    return found[0]
+    """The reference count of an object that only the table of waiting storages holds, as the loop in `_waiting` sees it."""
+    table: dict[Any, None] = {object(): None}
+    snapshot = list(table)
+    return [sys.getrefcount(s) for s in snapshot][0]
 
 
 _ALONE = _alone()
@@ -44,7 +45,7 @@ _ALONE = _alone()
 
 def pend(storage: Any) -> None:
     """A storage has a value that nobody has computed yet."""
-    PENDING.append(storage)
+    PENDING[storage] = None
     if len(PENDING) >= LIMIT:
         flush()
 
@@ -59,12 +60,16 @@ def load(nbytes: int) -> None:
 
 
 def _waiting() -> list[Any]:
-    """Storages that are still named by somebody and still uncomputed."""
-    with _lock:
-        counts = [sys.getrefcount(s) for s in PENDING]
-        alive = [s for s, c in zip(PENDING, counts) if c > _ALONE and s.value is not None and s.value.prim is not BUFFER
-                 and s.value.real is None and s.trace is None]
-        PENDING[:] = alive
+    """Storages that are still named by somebody and still uncomputed; the others are struck off."""
+    snapshot = list(PENDING)                              # other threads may add to the table meanwhile
+    counts = [sys.getrefcount(s) for s in snapshot]
+    alive = []
+    for s, count in zip(snapshot, counts):
+        v = s.value
+        if count > _ALONE and v is not None and v.prim is not BUFFER and v.real is None and s.trace is None:
+            alive.append(s)
+        else:
+            PENDING.pop(s, None)
     return alive
 
 

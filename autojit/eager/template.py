@@ -13,6 +13,7 @@ from typing import Any
 
 from ..autodiff.vjp import Cotangent, masked, reverse_masked
 from ..dtypes import FLOAT, DType, bool_
+from ..errors import explain
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, linearise, node, placeholder, substitute
 from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PLACEHOLDER, Primitive
@@ -238,7 +239,12 @@ def template(op: Any, avals: tuple[Aval | None, ...], static: tuple[Any, ...], n
 def make_template(key: Any, op: Any, avals: Sequence[Aval | None], static: tuple[Any, ...], needs: tuple[bool, ...], into: bool,
                   number: bool) -> Template:
     """A new template, kept under `key`: (op, fingerprint of static, needs as bits, into, number, *avals)."""
-    t = Template(op, avals, static, needs, into, number)
+    try:
+        t = Template(op, avals, static, needs, into, number)
+    except Exception as e:
+        if not hasattr(e, "__notes__"):
+            explain(e)                                    # the user's line
+        raise
     if len(TEMPLATES) >= KEPT:
         TEMPLATES.clear()
     TEMPLATES[key] = t
