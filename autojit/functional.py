@@ -112,7 +112,7 @@ class ValueAndGrad:
             if len(self._fast) > 256:
                 self._fast.clear()
             self._fast[tuple([a.aval for a in args])] = _Fast(self, plan, args)
-        return self._finish(plan, args, tensors, plan.program([array_of(t) for t in tensors] + gather(plan)))
+        return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan)))
 
     def _finish(self, plan: Plan, args: Sequence[Any], tensors: list[Any], arrays: list[Any]) -> tuple[Any, Any]:
         n, count = len(plan.needs), _gradient_count(plan)
@@ -163,7 +163,7 @@ class ValueAndGrad:
 
 
 def _gradient_count(plan: Plan) -> int:
-    extra = len(plan.writes) + sum(1 for _, at in plan.grads if at is not None)
+    extra = len(plan.writes) + sum(1 for _, at in plan.grads if at is not None) + 2 * len(plan.after)
     return len(plan.results) - len(plan.needs) - extra
 
 
@@ -190,7 +190,7 @@ class _Fast:
         if self.extra:
             inputs += gather(self.plan)
         native = self.program.native
-        arrays = self.program(inputs) if native is None else native(inputs)
+        arrays = self.plan.run(inputs) if native is None or self.plan.before else native(inputs)
         if self.tuple_of < 0:
             return self.owner._finish(self.plan, args, list(args), arrays)
         outs = [of_buffer(x, a) for x, a in zip(arrays, self.avals)]

@@ -274,3 +274,48 @@ def test_static_argnums():
         f(aj.ones(1), bytearray(b"abc"))
     g = aj.trace(lambda x, kind: x * kind[1], static_argnums=(1,))
     assert g(aj.ones(1), ("a", 4)).item() == 4
+
+
+def test_places_and_divisors_are_checked_at_each_run():
+    pick = aj.trace(lambda x, i: x[i] * 1)
+    assert pick(aj.tensor([1.0, 2.0]), aj.tensor([1, 0])).tolist() == [2, 1]
+    with pytest.raises(IndexError, match="index 7 is out of bounds") as e:
+        pick(aj.tensor([1.0, 2.0]), aj.tensor([0, 7]))
+    assert "test_tracing.py" in "".join(e.value.__notes__)
+    computed = aj.trace(lambda x, i: (x[i + 1] ** 2).sum())
+    x = aj.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    assert computed(x, aj.tensor([0, 1])).item() == 13
+    with pytest.raises(IndexError, match="index 3 is out of bounds"):
+        computed(x, aj.tensor([0, 2]))
+    for f in (aj.value_and_grad(computed), aj.value_and_grad(aj.trace(lambda x, i: (x[i] ** 2).sum()))):
+        f(aj.tensor([1.0, 2.0]), aj.tensor([0])), f(aj.tensor([1.0, 2.0]), aj.tensor([0]))
+        with pytest.raises(IndexError):
+            f(aj.tensor([1.0, 2.0]), aj.tensor([5]))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        aj.trace(lambda a, b: a // b)(aj.tensor([1, 2]), aj.tensor([1, 0]))
+
+
+def test_computed_places_never_leave_memory(compiled):
+    f = aj.trace(lambda x, i: x[i * 1000])
+    with pytest.raises(IndexError):
+        f(aj.ones(4), aj.tensor([1 << 40, -(1 << 40)]))
+
+
+def test_second_derivatives_are_refused_where_the_recording_has_lost_them():
+    f = aj.trace(lambda x: (x.detach() * x * x).sum())
+    x = aj.tensor([1.0, 2.0], requires_grad=True)
+    assert aj.autograd.grad(f(x), x)[0].tolist() == [2, 8]
+    with pytest.raises(RuntimeError, match="keeps only its first derivative"):
+        aj.autograd.grad(f(x), x, create_graph=True)
+
+
+def test_arrays_made_inside_and_random_draws():
+    f = aj.trace(lambda x: (x * aj.tensor([1.0, 2.0, 3.0])).sum())
+    x = aj.ones(3, requires_grad=True)
+    f(x).backward()
+    assert x.grad.tolist() == [1, 2, 3]
+    draw = aj.trace(lambda x: x * aj.rand(50))
+    aj.manual_seed(3)
+    a, b = draw(aj.ones(50)), draw(aj.ones(50))
+    aj.manual_seed(3)
+    assert a.tolist() != b.tolist() and aj.rand(50).tolist() == a.tolist()

@@ -55,6 +55,8 @@ def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: b
                     edge = a
                 if edge is not None:
                     needs += bit
+            elif trace is not None and a.requires_grad:
+                trace.cut = True                          # what follows has no derivative, though its nodes look as if
         elif a is None:
             avals.append(None)
         else:
@@ -137,7 +139,7 @@ def _attach(record: Record, outs: list[Tensor], t: Template) -> None:
     if len(outs) == 1:
         outs[0].fn = record
     else:
-        kept = []
+        kept: list[Any] = []
         for k, out in enumerate(outs):
             if out.aval.dtype.category >= FLOAT:
                 out.fn = Output(record, k)

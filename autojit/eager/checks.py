@@ -1,6 +1,7 @@
 """What can only be refused by looking at values: division of integers by zero, indices out of range.
 
-In: the arguments of a call.  Out: nothing, or torch's error at the call.  Inside a trace nothing is looked at.
+In: the arguments of a call.  Out: nothing, or torch's error at the call.  Inside a trace the check is noted, and made by
+each run.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, int64
 from ..errors import explain
 from ..ir.graph import Node
+from ..ops.declare import P, cast, zeros_like
 from .evaluate import realise
 from .state import state
 from .tensor import Tensor, value
@@ -23,7 +25,12 @@ _RANGES: WeakKeyDictionary[Node, dict[Any, tuple[int, int] | None]] = WeakKeyDic
 
 def check_divisor(divisor: Any, dividend: Any) -> None:
     """Integers do not divide by zero.  RuntimeError in torch's words."""
-    if divisor is None or divisor.aval.dtype.category >= FLOAT or dividend.aval.dtype.category >= FLOAT or state.trace is not None:
+    if divisor is None or divisor.aval.dtype.category >= FLOAT or dividend.aval.dtype.category >= FLOAT:
+        return
+    if state.trace is not None:
+        n = value(divisor) if isinstance(divisor, Tensor) else divisor
+        zero = cast(P.eq(n, zeros_like(n)), int64)
+        state.trace.check(zero, 0, 1, RuntimeError, "ZeroDivisionError", None)
         return
     array = realise(value(divisor) if isinstance(divisor, Tensor) else divisor)
     if array.size and not np.all(array):
@@ -45,11 +52,12 @@ def extent(n: Node, ignore: int | None = None) -> tuple[int, int] | None:
 
 def check_bounds(op: Any, tensors: Sequence[Any], fixed: Sequence[Any]) -> None:
     """Indices of an op must lie where it says (see Op.bounds)."""
-    if state.trace is not None:
-        return
     nodes = [value(t) if isinstance(t, Tensor) else t for t in tensors]
     for index, lowest, end, words, *more in op.bounds(*op.arrange(nodes, fixed)):
         error, ignore = more if more else (IndexError, None)
+        if state.trace is not None:
+            state.trace.check(index, lowest, end, error, words, ignore)
+            continue
         found = extent(index, ignore)
         if found is not None and not (lowest <= found[0] and found[1] < end):
             bad = found[0] if found[0] < lowest else found[1]

@@ -40,7 +40,8 @@ class FunctionCtx:
         """Tensors that `backward` will find in `saved_tensors`; changes to them in between are noticed."""
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
-                raise explain(TypeError(f"save_for_backward can only save variables, but argument is of type {type(t).__name__}"))
+                raise explain(TypeError("save_for_backward can only save variables, but argument is of type "
+                                        f"{type(t).__name__}"))
         self._to_save = tensors
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
@@ -95,7 +96,7 @@ class CustomRecord(Record):
     def unpack(self) -> tuple[Any, ...]:
         """Saved tensors in their place in the tape."""
         Record.check(self)                                # freed?
-        out = []
+        out: list[Any] = []
         for s, where in self.saved:
             if s is None:
                 out.append(None)
@@ -124,7 +125,8 @@ class CustomRecord(Record):
         if len(results) > expected and all(r is None for r in results[expected:]):
             results = results[:expected]
         if len(results) != expected:
-            raise explain(RuntimeError(f"function {self._name} returned an incorrect number of gradients (expected {expected}, got "
+            raise explain(RuntimeError(f"function {self._name} returned an incorrect number of gradients (expected "
+                                       f"{expected}, got "
                                        f"{len(results)})"), where=self.place)
         return [self._checked(k, results[i], e) for k, (i, e) in enumerate(zip(self.slots, self.edges))]
 
@@ -194,7 +196,8 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise explain(RuntimeError(
-            "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function with "
+            "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd "
+            "function with "
             "static forward method. (Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)"))
 
     @staticmethod
@@ -210,13 +213,16 @@ class Function:
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """One gradient for each argument of `forward`: a tensor or None."""
-        raise explain(NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function "
+        raise explain(NotImplementedError("You must implement either the backward or vjp method for your custom "
+                                          "autograd.Function "
                                           "to use it with backward mode AD."))
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run `forward`; the result's gradient will be `backward`'s."""
         ctx = FunctionCtx()
+        if state.trace is not None:
+            state.trace.cut = True
         slots = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
         tensors = [args[k] for k in slots]
         edges = [t.edge() if state.grad and t.aval.dtype.category >= FLOAT else None for t in tensors]

@@ -6,6 +6,9 @@ A trace, where one is open, is an object with these methods (`autojit.tracing` h
     touch(storage, tensor)      before the first read or write of a storage that was made outside; puts a placeholder in it
     bump(cell)                  a version moved
     assign_grad(tensor, old)    `.grad` of a tensor is about to be replaced
+    check(index, lowest, end, error, words, ignore)   values of an integer node must be in a range, at each run
+    draw(make, aval)            random numbers: a node that each run fills anew
+    cut                         set where a value is taken out of the record (detach, no_grad, a custom Function)
     look(nodes)                 somebody asks for values: arrays, or errors.TraceError
     closed                      true once the trace is over: its tensors are then of no use
 """

@@ -74,8 +74,20 @@ class Tensor:
     _retaining = False
     __array_priority__ = 1000
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:                                     # what the modules above put here
+        backward: Any
+
         def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, key: Any) -> Any: ...
+        def __setitem__(self, key: Any, v: Any) -> None: ...
+        def __eq__(self, other: Any) -> Any: ...
+        def __ne__(self, other: Any) -> Any: ...
+        def __lt__(self, other: Any) -> Any: ...
+        def __ge__(self, other: Any) -> Any: ...
+        def __add__(self, other: Any) -> Any: ...
+        def __radd__(self, other: Any) -> Any: ...
+        def __mul__(self, other: Any) -> Any: ...
+        def __neg__(self) -> Any: ...
 
     # ------------------------------------------------------------ place in the tape
     def edge(self) -> Any:
@@ -108,9 +120,12 @@ class Tensor:
             return None
         if self.seen != self.cell.version:
             raise explain(RuntimeError(
-                "A view was created in no_grad mode and its base or another view of its base has been modified inplace with grad "
-                "mode enabled. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
-                "moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to be "
+                "A view was created in no_grad mode and its base or another view of its base has been modified inplace "
+                "with grad "
+                "mode enabled. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify "
+                "your code by "
+                "moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace "
+                "to be "
                 "tracked) or both outside (if you want the inplace to be tracked)."))
         return NOWHERE
 
@@ -217,6 +232,7 @@ class Tensor:
             raise explain(RuntimeError("cannot register a hook on a tensor that doesn't require gradient"))
         if e is NOWHERE:
             e = Output(None, 0)                           # no gradient will come
+        self._cut()
         e.hooks = [*(e.hooks or ()), hook]
         return Handle(e, "hooks", hook)
 
@@ -232,15 +248,22 @@ class Tensor:
     # ------------------------------------------------------------ the same memory under another name
     def detach(self) -> Tensor:
         """The same memory and version, no history."""
+        self._cut()
         t = alias(self)
         t.blind = self.blind
         return t
+
+    def _cut(self) -> None:
+        """A trace takes note that a value leaves the record."""
+        if state.trace is not None and self.requires_grad:
+            state.trace.cut = True
 
     def detach_(self) -> Tensor:
         """Forget the history, in place.  Views cannot."""
         if self.base is not None:
             raise explain(RuntimeError(
-                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, "
+                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+                "training, "
                 "and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be "
                 "called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
                 "torch/optim/optimizer.py as the solution."))
@@ -252,6 +275,7 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory, no history, and a version of its own: a change through it is not noticed."""
+        self._cut()
         return alias(self, Cell())
 
     @data.setter
@@ -330,7 +354,8 @@ class Device:
             index = int(number)
         if text not in ("cpu", "cuda"):
             raise explain(RuntimeError(
-                "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, "
+                "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, "
+                "vulkan, mps, "
                 f"meta, hpu, mtia, privateuseone device type at start of device string: {text}"))
         self.type, self.index = text, index
 
@@ -356,8 +381,10 @@ def _refuse_grad(own: Aval, given: Aval) -> None:
     if given.dtype is not own.dtype:
         raise explain(RuntimeError(
             f"attempting to assign a gradient with dtype '{_word(given.dtype)}' to a tensor with grad_dtype "
-            f"'{scalar_type(own.dtype)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype). You can "
-            "set the tensor's grad_dtype attribute with a specific dtype, or None to allow any dtype. Set grad_dtype with caution. "
+            f"'{scalar_type(own.dtype)}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's "
+            "dtype). You can "
+            "set the tensor's grad_dtype attribute with a specific dtype, or None to allow any dtype. Set grad_dtype with "
+            "caution. "
             "Diverging the dtypes of a tensor and its gradient may break downstream systems that assume they match."))
     raise explain(RuntimeError(f"attempting to assign a gradient of size '{list(given.shape)}' to a tensor of size "
                                f"'{list(own.shape)}'. Please ensure that the gradient and the tensor are the same size"))

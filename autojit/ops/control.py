@@ -29,14 +29,17 @@ def set_reverse(f: Reverse) -> None:
 class SubGraph:
     """A Graph that other graphs call, and its reverse graphs, each made once."""
 
-    __slots__ = ("graph", "name", "_pulls")
+    __slots__ = ("graph", "name", "refuse", "_pulls")
 
     def __init__(self, graph: Graph, name: str = "call") -> None:
         self.graph, self.name = graph, name
+        self.refuse: str | None = None
         self._pulls: dict[int, tuple[SubGraph, list[int | None]]] = {}
 
     def pull(self, k: int) -> tuple[SubGraph, list[int | None]]:
         """The graph (inputs..., ct of output k) -> cotangents, and which of its outputs belongs to each input."""
+        if self.refuse is not None:
+            raise RuntimeError(self.refuse)
         found = self._pulls.get(k)
         if found is None:
             out = self.graph.outputs[k]
@@ -50,9 +53,13 @@ class SubGraph:
             found = self._pulls[k] = (SubGraph(Graph([*self.graph.inputs, ct], outs), self.name + "_vjp"), where)
         return found
 
-    def preset_pull(self, k: int, inputs: Sequence[Node], grads: Sequence[Node], where: list[int | None]) -> None:
-        """The reverse of output k as somebody else derived it: over the graph's inputs and a cotangent."""
-        self._pulls[k] = (SubGraph(Graph(inputs, grads), self.name + "_vjp"), where)
+    def preset_pull(self, k: int, inputs: Sequence[Node], grads: Sequence[Node], where: list[int | None],
+                    refuse: str | None = None) -> None:
+        """The reverse of output k as somebody else derived it: over the graph's inputs and a cotangent.  `refuse`: why that
+        reverse itself has no derivative."""
+        made = SubGraph(Graph(inputs, grads), self.name + "_vjp")
+        made.refuse = refuse
+        self._pulls[k] = (made, where)
 
     def inline(self, inputs: Sequence[Node], build: Any) -> list[Node]:
         """Its outputs over `inputs`."""

@@ -68,7 +68,7 @@ class Plan:
     """One recording: graph inputs in order (arguments, captured tensors, draws), results, and what is written back."""
 
     __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
-                 "bumps", "body", "rule", "needs", "program", "pure", "graph")
+                 "before", "after", "bumps", "body", "rule", "needs", "program", "pure", "graph")
 
     watch: Watch
     captured: list[Any]                                   # tensors from outside, or what stands for them
@@ -80,6 +80,8 @@ class Plan:
     static: list[Any]                                     # results that are no tensors, by position; None where one is
     writes: list[tuple[Any, int]]                         # (argument number or tensor, output number)
     grads: list[tuple[Any, int | None]]
+    before: list[tuple[int, Any]]                         # (input number, check)
+    after: list[tuple[int, int, Any]]                     # (output with the least, with the greatest, check)
     bumps: list[tuple[Any, int]]
     body: SubGraph
     rule: Any                                             # the op that stands for it in the tape; made when first needed
@@ -97,6 +99,15 @@ class Plan:
             if look_of(t) != old:
                 return "a captured tensor has another shape, dtype, requires_grad or state of .grad"
         return None
+
+    def run(self, inputs: list[Any]) -> list[Any]:
+        """The program on arrays, with the checks that only values can answer."""
+        for k, check in self.before:
+            check.array(inputs[k])
+        arrays = self.program(inputs)
+        for least, greatest, check in self.after:
+            check.range(int(arrays[least]), int(arrays[greatest]))
+        return arrays
 
 
 def look_of(t: Any) -> tuple[Any, ...]:

@@ -17,12 +17,12 @@ from ..eager.storage import Storage
 from ..eager.tensor import Tensor, new, value
 from ..engine import programs
 from ..errors import TraceError, explain
-from ..ir.graph import Graph, Node, const, forget, linearise, placeholder, substitute
-from ..ir.primitive import BUFFER, LEAF, SCALAR
+from ..ir.graph import Graph, Node, const, forget, linearise, node, placeholder, substitute
+from ..ir.primitive import BUFFER, PLACEHOLDER, SCALAR
 from ..ops.control import SubGraph
-from ..ops.declare import full
+from ..ops.declare import P, full
 from .plan import Fixed, Plan, Watch, look_of, run_time
-from .trace import Trace
+from .trace import Trace, source
 
 
 class Recorder:
@@ -102,11 +102,13 @@ class Recorder:
         plan.bumps = [(own.get(cell, cell), k) for cell, k in trace.bumps.items()]
         plan.captured = [c.tensor for c in trace.captured.values()]
         plan.draws = [make for _, make in trace.draws]
-        plan.pure = not (plan.writes or plan.grads)
         inputs = [*self.placeholders, *[c.placeholder for c in trace.captured.values()], *[n for n, _ in trace.draws]]
-        self._graph(plan, inputs, [*outputs, *grads, *extra])
-        if self.wrt is None and any(plan.needs):
-            self._pulls(plan, inputs, tensors)
+        plan.before, plan.after = [], []
+        for c in trace.checks:
+            c.sort_into(plan, inputs, add)
+        plan.pure = not (plan.writes or plan.grads or plan.after)
+        pulls = self._pulls(plan, tensors) if self.wrt is None and any(plan.needs) else []
+        self._graph(plan, inputs, [*outputs, *grads, *extra], pulls)
 
     def _gradients(self, tensors: list[Tensor]) -> list[Node]:
         """Cotangents with respect to chosen arguments of the first result, for `value_and_grad`."""
@@ -121,35 +123,43 @@ class Recorder:
         found = backward_nodes([tensors[0]], [ct], wanted) if tensors[0].requires_grad else [None] * len(wanted)
         return [full(0, t.aval.shape, t.aval.dtype) if g is None else g for t, g in zip(wanted, found)]
 
-    def _graph(self, plan: Plan, inputs: list[Node], outputs: list[Node]) -> None:
-        """The graph, with the numbers that the function wrote as constants and the arrays it made as further inputs."""
+    def _graph(self, plan: Plan, inputs: list[Node], outputs: list[Node], pulls: list[Pull]) -> None:
+        """The graph and the reverse of its results, with the numbers that the function wrote as constants and the arrays it
+        made as further inputs."""
         env: dict[Node, Node] = {}
         fixed: list[Node] = []
-        for n in linearise(outputs):
+        roots = [*outputs, *[n for p in pulls for n in p.grads]]
+        for n in linearise(roots):
             if n.prim is SCALAR:
                 env[n] = const(n.data, n.dtype)
             elif n.prim is BUFFER:
                 env[n] = placeholder(n.aval)
                 fixed.append(n)
-            elif n.prim.kind == LEAF and n.op == "placeholder":
+            elif n.prim is PLACEHOLDER:
                 env[n] = n
-        outputs = substitute(outputs, env)
+        new = iter(substitute(roots, env, within(inputs)))
         plan.captured += [Fixed(n) for n in fixed]
         cut = len(inputs) - len(plan.draws)
         plan.inputs = [*inputs[:cut], *[env[n] for n in fixed], *inputs[cut:]]
-        stray = [n for n in linearise(outputs) if n.op == "placeholder" and n not in set(plan.inputs)]
-        if stray:
+        known = {*plan.inputs, *[p.ct for p in pulls]}
+        if any(n.prim is PLACEHOLDER and n not in known for n in linearise(roots)):
             raise explain(TraceError("a tensor of another traced function is used in this one"))
-        plan.graph = Graph(plan.inputs, outputs)
+        plan.graph = Graph(plan.inputs, [next(new) for _ in outputs])
         plan.results = list(plan.graph.outputs)
-        name = getattr(self.fn, "__name__", "traced")
         plan.program = programs.find(("traced", plan.graph.key), lambda: plan.graph, eager=False)
-        plan.body = SubGraph(plan.graph, name)
+        plan.body = SubGraph(plan.graph, getattr(self.fn, "__name__", "traced"))
+        for p in pulls:
+            where: list[int | None] = [None] * len(plan.inputs)
+            for j, at in enumerate(p.inputs):
+                where[at] = j
+            grads = [next(new) for _ in p.grads]
+            plan.body.preset_pull(p.output, [*plan.inputs, p.ct], grads, where, NO_SECOND if self.trace.cut else None)
 
-    def _pulls(self, plan: Plan, inputs: list[Node], tensors: list[Tensor]) -> None:
+    def _pulls(self, plan: Plan, tensors: list[Tensor]) -> list[Pull]:
         """The reverse of each result by the tape, which knows of no_grad, detach, hooks and custom Functions."""
         captured = [c.tensor if isinstance(c.tensor, Tensor) else None for c in self.trace.captured.values()]
         wanted = [(k, t) for k, t in enumerate([*self.kept, *captured]) if t is not None and t.requires_grad]
+        out = []
         for k, t in enumerate(tensors):
             if not plan.needs[k]:
                 continue
@@ -161,13 +171,36 @@ class Recorder:
                     raise
                 plan.needs[k] = False                     # the function itself ran its backward: the graph is spent
                 continue
-            where: list[int | None] = [None] * len(plan.inputs)
-            outs: list[Node] = []
-            for (at, _), g in zip(wanted, found):
-                if g is not None:
-                    where[at] = len(outs)
-                    outs.append(g)
-            env = {n: (const(n.data, n.dtype) if n.prim is SCALAR else n) for n in linearise(outs)
-                   if n.prim.kind == LEAF and n.prim is not BUFFER}
-            outs = substitute(outs, env)
-            plan.body.preset_pull(k, [*plan.inputs, ct], outs, where)
+            pairs = [(at, g) for (at, _), g in zip(wanted, found) if g is not None]
+            out.append(Pull(k, ct, [at for at, _ in pairs], [g for _, g in pairs]))
+        return out
+
+
+class Pull:
+    """The reverse of one result: cotangents of some inputs, as nodes over the inputs and `ct`."""
+
+    __slots__ = ("output", "ct", "inputs", "grads")
+
+    def __init__(self, output: int, ct: Node, inputs: list[int], grads: list[Node]) -> None:
+        self.output, self.ct, self.inputs, self.grads = output, ct, inputs, grads
+
+
+NO_SECOND = ("a second derivative is asked for through a traced function that uses detach(), .data, no_grad, hooks or a custom "
+             "Function: the recording keeps only its first derivative; call the function without @trace")
+_INDEXED = {"take": 1, "gather": 1, "index_add": 1, "scatter_add": 1}
+
+
+def within(inputs: Sequence[Node]) -> Callable[[Any, tuple[Node, ...], tuple[Any, ...]], Node]:
+    """A builder that keeps computed places inside their axis: what is out of range is reported after the run, and must not
+    be read before.  Places that are inputs are checked before the run."""
+    known = set(inputs)
+
+    def build(prim: Any, ins: tuple[Node, ...], params: tuple[Any, ...]) -> Node:
+        if prim.name in _INDEXED:
+            i = ins[1]
+            if source(i) not in known:
+                end = ins[0].shape[params[0]]
+                i = P.maximum(P.minimum(i, full(max(end - 1, 0), i.shape, i.dtype)), full(0, i.shape, i.dtype))
+                ins = (ins[0], i, *ins[2:])
+        return node(prim, ins, params)
+    return build

@@ -13,10 +13,11 @@ from ..eager.evaluate import realise
 from ..eager.state import state
 from ..eager.storage import Storage, aval_of
 from ..eager.tensor import Tensor
-from ..errors import TraceError, explain
+from ..errors import TraceError, explain, user_place
 from ..ir.aval import Aval
 from ..ir.graph import Node, linearise, placeholder
-from ..ir.primitive import LEAF
+from ..ir.primitive import BUFFER, LEAF
+from ..ops.declare import P, full
 
 
 class Captured:
@@ -29,6 +30,49 @@ class Captured:
         self.placeholder = placeholder(a)
 
 
+class Check:
+    """What can only be refused by looking at values, at each run of a recording."""
+
+    __slots__ = ("index", "lowest", "end", "error", "words", "ignore", "place")
+
+    def __init__(self, index: Node, lowest: int, end: int, error: Any, words: str, ignore: int | None, place: str) -> None:
+        self.index, self.lowest, self.end, self.error, self.words = index, lowest, end, error, words
+        self.ignore, self.place = ignore, place
+
+    def sort_into(self, plan: Any, inputs: Sequence[Node], add: Callable[[Node], int]) -> None:
+        """Places that are inputs are checked before the run; computed ones by their least and greatest, after it."""
+        at = source(self.index)
+        if at.prim is BUFFER:
+            self.array(at.data)
+        elif at in inputs:
+            plan.before.append((inputs.index(at), self))
+        elif self.index.aval.size:
+            n = self.index
+            if self.ignore is not None:
+                n = P.where(P.eq(n, full(self.ignore, n.shape, n.dtype)), full(self.lowest, n.shape, n.dtype), n)
+            axes = tuple(range(len(n.shape)))
+            plan.after.append((add(P.min(n, axes) if axes else n), add(P.max(n, axes) if axes else n), self))
+
+    def array(self, found: Any) -> None:
+        """Raise what is due for an input's values."""
+        if self.ignore is not None:
+            found = found[found != self.ignore]
+        if found.size:
+            self.range(int(found.min()), int(found.max()))
+
+    def range(self, least: int, greatest: int) -> None:
+        if least < self.lowest or greatest >= self.end:
+            bad = least if least < self.lowest else greatest
+            raise explain(self.error(self.words.replace("{value}", str(bad))), where=self.place)
+
+
+def source(n: Node) -> Node:
+    """What `n` only shows in another shape."""
+    while n.op in ("reshape", "permute", "expand"):
+        n = n.inputs[0].real or n.inputs[0]
+    return n
+
+
 class Trace:
     """The open recording of one thread.  See `eager.state` for who calls what."""
 
@@ -38,6 +82,8 @@ class Trace:
         self.grads: dict[Tensor, Any] = {}
         self.bumps: dict[Any, int] = {}
         self.draws: list[tuple[Node, Callable[[], Any]]] = []
+        self.checks: list[Check] = []
+        self.cut = False                                  # something stood between values and their derivatives
 
     def touch(self, storage: Storage, tensor: Any) -> None:
         if storage in self.captured:
@@ -57,6 +103,10 @@ class Trace:
         n = placeholder(a)
         self.draws.append((n, make))
         return n
+
+    def check(self, index: Node, lowest: int, end: int, error: Any, words: str, ignore: int | None) -> None:
+        """Values of an integer node must be in [lowest, end), or `ignore`: looked at when the program runs."""
+        self.checks.append(Check(index, lowest, end, error, words, ignore, user_place()))
 
     def look(self, nodes: Sequence[Node]) -> list[Any]:
         """A value is asked for: only constants have one."""

@@ -125,12 +125,14 @@ class Traced:
     def _pending(self, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
         """Results with a place in the tape, not yet computed: `backward()` is one program with them."""
         args = [*tensors, *[_input(c) for c in plan.captured], *[of_array(make()) for make in plan.draws]]
+        for k, check in plan.before:
+            check.array(array_of(args[k]))
         out = apply(_rule(plan), args, ())
         return list(out) if isinstance(out, tuple) else [out]
 
     def _at_once(self, plan: Plan, tensors: list[Tensor], outs: list[Tensor] | None) -> list[Tensor]:
         """Run now: results, and everything that the function writes."""
-        arrays = plan.program([array_of(t) for t in tensors] + gather(plan))
+        arrays = plan.run([array_of(t) for t in tensors] + gather(plan))
         n = len(plan.needs)
         if outs is None:
             outs = [of_buffer(a, r.aval) for a, r in zip(arrays[:n], plan.results)]
