@@ -170,10 +170,11 @@ def _gradient_count(plan: Plan) -> int:
 class _Fast:
     """The short way for tensors alone: arrays out of the arguments, one native call, tensors around the results."""
 
-    __slots__ = ("owner", "plan", "program", "avals", "extra", "tuple_of")
+    __slots__ = ("owner", "traced", "plan", "program", "avals", "extra", "tuple_of")
 
     def __init__(self, owner: ValueAndGrad, plan: Plan, args: Sequence[Any]) -> None:
         self.owner, self.plan, self.program = owner, plan, plan.program
+        self.traced: Any = owner.fn
         self.avals = [r.aval for r in plan.results]
         self.extra = bool(plan.captured or plan.draws)
         plain = len(plan.needs) == 1 and plan.structure == tree.LEAF
@@ -182,6 +183,7 @@ class _Fast:
         self.tuple_of = (0 if single else count) if plain and len(self.avals) == 1 + count else -1
 
     def __call__(self, args: Sequence[Any]) -> tuple[Any, Any]:
+        self.traced.last = self.plan
         inputs = []
         for a in args:
             s = a.storage
