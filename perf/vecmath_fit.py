@@ -209,6 +209,7 @@ def jobs32() -> dict[str, tuple[Any, ...]]:
         "exp32._EXP": (plain(mp.exp), -HALF_LN2, HALF_LN2, (1, 1, 0.5)),
         "exp32._EXPM1": (beyond_line(mp.expm1), -HALF_LN2, HALF_LN2, (0.5,)),
         "exp32._LOG": (beyond_line(mp.log1p), *MANTISSA, (-0.5,)),
+        "exp32._LOG_LONG": (beyond_line(mp.log1p), *MANTISSA, (-0.5,)),
         "exp32._LOG2": (beyond_line(log2), *MANTISSA, ()),
         "exp32._LOG10": (beyond_line(lambda f: mp.log1p(f) / mp.log(10)), *MANTISSA, ()),
         "exp32._SINH": (odd(mp.sinh), 0 * ONE, ONE, ()),

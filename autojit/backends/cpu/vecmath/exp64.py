@@ -139,7 +139,10 @@ def sigmoid_f64(x):
 
 @inline
 def softplus_f64(x):
-    return select(x < 0.0, 0.0, x) + log1p_f64(exp_nonpositive(-fabs(x)))
+    e = exp_nonpositive(-fabs(x))
+    far = e > 0.41421356237309503  # then 1 + e = 2 (1 + f)
+    f = select(far, fma(0.5, e, -0.5), e)
+    return select(x < 0.0, 0.0, x) + log_join(f, select(far, 1.0, 0.0))
 
 
 # ---------------------------------------------------------------------------------- hyperbolics

@@ -126,10 +126,10 @@ _LARGE = 2.0**28  # beyond it asinh(x) and acosh(x) round to log(2 x)
 
 
 @inline
-def _log1p_or_log_twice(t, large, x):
-    """log(1 + t), or log(2 x) where x is large."""
+def _log1p_or_log_twice(t, low, large, x):
+    """log(1 + t + low), or log(2 x) where x is large."""
     u, lost = one_plus(t)
-    return log_sum(select(large, x, u), select(large, 0.0, lost), select(large, 1.0, 0.0))
+    return log_sum(select(large, x, u), select(large, 0.0, lost + low), select(large, 1.0, 0.0))
 
 
 @inline
@@ -137,14 +137,20 @@ def asinh_f64(x):
     size = fabs(x)
     a = select(size > _LARGE, _LARGE, size)
     square = a * a
-    y = _log1p_or_log_twice(a + square / (1.0 + sqrt(1.0 + square)), size > _LARGE, size)
+    t = a + square / (1.0 + sqrt(1.0 + square))
+    y = _log1p_or_log_twice(t, 0.0, size > _LARGE, size)
     return copysign(select((size > 2.0**-28) & (size < INF), y, size), x)
 
 
 @inline
 def acosh_f64(x):
     t = select(x > _LARGE, _LARGE, x) - 1.0
-    y = _log1p_or_log_twice(t + sqrt(fma(t, t, 2.0 * t)), x > _LARGE, x)
+    square = fma(t, t, 2.0 * t)
+    lost = fma(t, t, 2.0 * t - square)
+    root = sqrt(square)
+    lost = 0.5 * (fma(-root, root, square) + lost) / select(root > 0.0, root, 1.0)
+    total = root + t
+    y = _log1p_or_log_twice(total, (root - total) + t + lost, x > _LARGE, x)
     return select(x >= 1.0, select(x < INF, y, x), NAN)
 
 
@@ -153,8 +159,13 @@ def atanh_f64(x):
     size = fabs(x)
     z = x * x
     inner = fma(size * z, 0.5 * horner(z, TWICE_ATANH), size)
+    # log((1 + a) / (1 - a)) = log(1 + 2 a / (1 - a))
     a = select(size < 1.0, size, 0.0)
-    u, lost = one_plus(2.0 * a / (1.0 - a))
-    outer = 0.5 * log_sum(u, lost, 0.0)
+    rest = 1.0 - a
+    inverse = 1.0 / rest
+    t = 2.0 * a * inverse
+    low = fma(-t, (1.0 - rest) - a, fma(-t, rest, 2.0 * a)) * inverse
+    u, lost = one_plus(t)
+    outer = 0.5 * log_sum(u, lost + low, 0.0)
     y = select(size < 0.171, inner, outer)
     return copysign(select(size < 1.0, y, select(size == 1.0, INF, NAN)), x)
