@@ -17,8 +17,9 @@ import autojit
 
 torch = pytest.importorskip("torch")
 
-OPS = ["mul", "add", "div", "exp", "tanh", "sigmoid", "part", "row", "column", "turn", "reshape", "mul_", "add_", "exp_", "tanh_", "fill_",
-       "copy_", "assign", "assign_row", "mask", "detach", "data", "quiet_add_", "clone", "reduce", "softmax", "hook", "retain", "backward"]
+OPS = ["mul", "add", "div", "exp", "tanh", "sigmoid", "part", "row", "column", "turn", "reshape", "mul_", "add_", "exp_",
+       "tanh_", "fill_", "copy_", "assign", "assign_row", "mask", "detach", "data", "quiet_add_", "clone", "reduce", "softmax",
+       "hook", "retain", "backward"]
 Step = tuple[str, int, int, float]
 
 

@@ -6,8 +6,6 @@ asked), with its name, the element and the user's line.  Every value is looked a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..dtypes import FLOAT

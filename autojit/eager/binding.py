@@ -7,6 +7,7 @@ Both spellings of names are taken (dim/axis, keepdim/keepdims), lists become tup
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,11 @@ def _sequence(op: Op, parameter: str, v: Any) -> list[Any]:
 def _lift(op: Op, k: int, v: Any, tensors: Sequence[Any], method: bool) -> Node:
     name = [p for p, wants in zip(op.params, op.is_tensor) if wants][k]
     if not is_number(v) or (k == 0 and not any(isinstance(t, Tensor) for t in tensors)):
-        hint = "convert it: torch.from_numpy(a) shares its memory, torch.tensor(a) copies" if isinstance(v, np.ndarray) else None
-        raise explain(TypeError(f"{op.name}(): argument '{name}' (position {k + (not method)}) must be Tensor, not {_kind(v)}"), hint=hint)
+        hint = None
+        if isinstance(v, np.ndarray):
+            hint = "convert it: torch.from_numpy(a) shares its memory, torch.tensor(a) copies"
+        raise explain(TypeError(f"{op.name}(): argument '{name}' (position {k + (not method)}) must be Tensor, not "
+                                f"{_kind(v)}"), hint=hint)
     return number(v, tensors)
 
 
@@ -220,7 +224,7 @@ def named(op: Op) -> Any:
         assert op.returns is not None
         title = op.name.removesuffix("_dim")
         space: dict[str, Any] = {"__slots__": (), "_fields": op.returns, "_title": title}
-        space.update({f: property(lambda s, k=k: s[k]) for k, f in enumerate(op.returns)})
+        space.update({f: property(itemgetter(k)) for k, f in enumerate(op.returns)})
         found = _NAMED[op.name] = type(title, (Named,), space)
     return found
 

@@ -108,8 +108,6 @@ def numpy(self: Tensor, *, force: bool = False) -> Any:
     array = self.storage.expose(self)
     for prim, params in self.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
-    if array.base is not None and not array.flags.writeable and self.storage.mem is not None and self.storage.mem.flags.writeable:
-        array.flags.writeable = "expand" not in [p.name for p, _ in self.chain]
     return array
 
 
@@ -137,9 +135,7 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bo
             dtype, device = a.aval.dtype, a.aval.device
         elif isinstance(a, (str, Device)) and str(a).split(":")[0] in ("cpu", "cuda"):
             device = a
-        elif isinstance(a, bool):
-            non_blocking = a
-        elif a is not None:
+        elif a is not None and not isinstance(a, bool):    # a bool is torch's non_blocking
             dtype = a
     if device is not None:
         check_device(device)

@@ -46,7 +46,8 @@ def checked(hook: Any, result: Any, g: Tensor) -> Tensor:
         raise explain(TypeError(f"expected Variable, but hook returned '{type(result).__name__}'"))
     name = getattr(hook, "__name__", repr(hook))
     if result.aval.dtype is not g.aval.dtype:
-        raise explain(RuntimeError(f"hook '{name}' has changed the type of value (was torch.{scalar_type(g.aval.dtype)}Tensor got "
+        raise explain(RuntimeError(f"hook '{name}' has changed the type of value (was "
+                                   f"torch.{scalar_type(g.aval.dtype)}Tensor got "
                                    f"torch.{scalar_type(result.aval.dtype)}Tensor)"))
     if result.aval.shape != g.aval.shape:
         raise explain(RuntimeError(f"hook '{name}' has changed the size of value"))

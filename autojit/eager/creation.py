@@ -17,7 +17,8 @@ from ..dtypes import ALL, FLOAT, DType, as_dtype, default_float, int64, of_numbe
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node, scalar
-from ..ops.declare import P, full as constant, spread
+from ..ops.declare import P, spread
+from ..ops.declare import full as constant
 from .convert import array_of, check_device
 from .evaluate import pend
 from .state import state
@@ -41,7 +42,8 @@ def finish(t: Tensor, requires_grad: bool) -> Tensor:
 
 
 # ---------------------------------------------------------------- from data
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+           pin_memory: bool = False) -> Tensor:
     """A tensor with a copy of `data`: a number, nested lists or tuples of numbers, a NumPy array, another tensor.
 
     Floats become the default dtype, ints int64; NumPy data keep theirs.  ValueError for ragged lists.

@@ -124,7 +124,8 @@ def check_mask(mask: Tensor, axis: int, shape: Shape) -> None:
         raise explain(IndexError(f"too many indices for tensor of dimension {len(shape)}"))
     for i, m in enumerate(mask.aval.shape):
         if m != shape[axis + i]:
-            raise explain(IndexError(f"The shape of the mask {list(mask.aval.shape)} at index {i} does not match the shape of the "
+            raise explain(IndexError(f"The shape of the mask {list(mask.aval.shape)} at index {i} does not match the "
+                                     "shape of the "
                                      f"indexed tensor {list(shape)} at index {axis + i}"))
 
 
@@ -212,21 +213,23 @@ def _fitting(v: Any, shape: Shape) -> Any:
     while len(given) - lead > len(shape) and given[lead] == 1:
         lead += 1
     if len(given) - lead > len(shape):
-        raise explain(RuntimeError(f"expand(torch.{kind}Tensor{{{list(given)}}}, size={list(shape)}): the number of sizes provided "
+        raise explain(RuntimeError(f"expand(torch.{kind}Tensor{{{list(given)}}}, size={list(shape)}): the number of sizes "
+                                   "provided "
                                    f"({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
                                    f"({len(given)})"))
     offset = len(shape) - len(given) + lead
     for k, m in enumerate(given[lead:]):
         n = shape[offset + k]
         if m != n and m != 1:
-            raise explain(RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({m}) at non-singleton "
+            raise explain(RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({m}) at "
+                                       "non-singleton "
                                        f"dimension {offset + k}.  Target sizes: {list(shape)}.  Tensor sizes: {list(given)}"))
     return v.reshape(given[lead:]) if lead else v
 
 
 def install() -> None:
-    Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
-    Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
+    Tensor.__getitem__ = getitem  # type: ignore[method-assign]
+    Tensor.__setitem__ = setitem  # type: ignore[method-assign]
 
 
 __all__: Sequence[str] = ("getitem", "install", "setitem")

@@ -31,7 +31,8 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
         check_writable(t)
     elif t.frozen and not state.inference:
         raise explain(RuntimeError(
-            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor "
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
+            "tensor "
             "before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."))
     if t.chain and any(prim.name == "expand" for prim, _ in t.chain) and not _one_value(op, t):
         raise overlapping()
@@ -48,17 +49,21 @@ def _one_value(op: Any, t: Tensor) -> bool:
 
 
 _TWO_WAYS = ("Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both "
-             "the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
+             "the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) "
+             "or both "
              "outside (if you want the inplace to be tracked).")
-_SEVERAL = ("This view is the output of a function that returns multiple views. Such functions do not allow the output views to be "
+_SEVERAL = ("This view is the output of a function that returns multiple views. Such functions do not allow the output "
+            "views to be "
             "modified inplace. You should replace the inplace operation by an out-of-place one.")
-_CUSTOM = ("This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle "
-           "view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. "
+_CUSTOM = ("This view was created inside a custom Function (or because an input was returned as-is) and the autograd "
+           "logic to handle "
+           "view+inplace would override the custom backward associated with the custom Function, leading to incorrect "
+           "gradients. "
            "This behavior is forbidden. You can fix this by cloning the output of the custom Function.")
 
 
 def check_writable(t: Tensor) -> None:
-    """May a tensor be written while recording, when something of the operation requires grad?  RuntimeError in torch's words."""
+    """May a tensor be written while recording, when something of the operation requires grad?  RuntimeError if not."""
     if t.base is not None:
         if t.blind or t.several is not None or t.custom_view is not None:
             raise explain(RuntimeError(_view_refusal(t)))

@@ -22,9 +22,9 @@ UFUNCS = {"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": 
           "less_equal": "le", "equal": "eq", "not_equal": "ne", "invert": "bitwise_not", "rint": "round", "mod": "remainder",
           "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift", "conjugate": "positive"}
 # NumPy's functions that mean what ours of the second name mean, given the same arguments
-SAME = {"sum": "sum", "mean": "mean", "prod": "prod", "amax": "amax", "amin": "amin", "max": "amax", "min": "amin", "all": "all",
-        "any": "any", "argmax": "argmax", "argmin": "argmin", "where": "where", "concatenate": "cat", "stack": "stack",
-        "hstack": "hstack", "vstack": "vstack", "reshape": "reshape", "ravel": "ravel", "squeeze": "squeeze",
+SAME = {"sum": "sum", "mean": "mean", "prod": "prod", "amax": "amax", "amin": "amin", "max": "amax", "min": "amin",
+        "all": "all", "any": "any", "argmax": "argmax", "argmin": "argmin", "where": "where", "concatenate": "cat",
+        "stack": "stack", "hstack": "hstack", "vstack": "vstack", "reshape": "reshape", "ravel": "ravel", "squeeze": "squeeze",
         "expand_dims": "unsqueeze", "swapaxes": "swapaxes", "moveaxis": "moveaxis", "outer": "outer", "tensordot": "tensordot",
         "einsum": "einsum", "trace": "trace", "tril": "tril", "triu": "triu", "diagonal": "diagonal", "tile": "tile",
         "repeat": "repeat_interleave", "nan_to_num": "nan_to_num", "broadcast_to": "broadcast_to", "argsort": "argsort",
@@ -32,7 +32,9 @@ SAME = {"sum": "sum", "mean": "mean", "prod": "prod", "amax": "amax", "amin": "a
 
 
 def _flat_by_default(name: str) -> Any:
-    return lambda a, axis=None, **k: _FUNCTIONS[name](a if axis is not None else a.reshape(-1), dim=0 if axis is None else axis, **k)
+    def f(a: Any, axis: Any = None, **k: Any) -> Any:
+        return _FUNCTIONS[name](a.reshape(-1) if axis is None else a, dim=axis or 0, **k)
+    return f
 
 
 def _spread(name: str) -> Any:
@@ -53,7 +55,8 @@ ADAPTED: dict[str, Any] = {
     "flip": lambda a, axis=None: _FUNCTIONS["flip"](a, tuple(range(a.ndim)) if axis is None else axis),
     "roll": lambda a, shift, axis=None: _FUNCTIONS["roll"](a, shift, axis),
     "transpose": lambda a, axes=None: a.permute(*(reversed(range(a.ndim)) if axes is None else axes)),
-    "dot": _dot, "norm": lambda a: _FUNCTIONS["norm"](a), "round": lambda a, decimals=0: _FUNCTIONS["round"](a, decimals=decimals),
+    "dot": _dot, "norm": lambda a: _FUNCTIONS["norm"](a),
+    "round": lambda a, decimals=0: _FUNCTIONS["round"](a, decimals=decimals),
     "copy": lambda a: a.clone(), "zeros_like": lambda a: a.new_zeros(a.shape), "ones_like": lambda a: a.new_ones(a.shape),
 }
 

@@ -15,7 +15,8 @@ from .sweep import Sweep, joint
 from .tape import Record, Saved
 from .tensor import Tensor
 
-WANTED: dict[Any, bool] = {}                              # (code, instruction) of a loss -> was its last look followed by backward()
+# (code, instruction) of a loss -> was its last look followed by backward()
+WANTED: dict[Any, bool] = {}
 LIMIT = 1000
 
 

@@ -185,7 +185,9 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     if size is not None:
         shape, d = shape_of("normal", (size,)), _floating("normal_kernel_cpu", dtype)
     else:
-        like = (mean + std) if isinstance(mean, Tensor) and isinstance(std, Tensor) else mean if isinstance(mean, Tensor) else std
+        like = mean if isinstance(mean, Tensor) else std
+        if isinstance(mean, Tensor) and isinstance(std, Tensor):
+            like = mean + std
         shape, d = like.aval.shape, like.aval.dtype
     z = _made(_normal(shape, d, generator))
     grad, state.grad = state.grad, False

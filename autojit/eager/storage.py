@@ -136,6 +136,8 @@ def shared(mem: Any) -> bool:
 class _Probe:
     __slots__ = ("mem",)
 
+    mem: Any
+
 
 def _count(mem: Any) -> int:
     owner = mem

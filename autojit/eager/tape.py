@@ -37,7 +37,8 @@ class Saved:
         if t.frozen:
             raise explain(RuntimeError(
                 "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in "
-                "computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in "
+                "computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and "
+                "use it in "
                 "autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."))
         self.storage, self.chain, self.cell = t.storage, t.chain, t.cell
         self.version = t.cell.version
@@ -84,7 +85,7 @@ class Record:
     reads, in the order of its template's `reads`: Saved, or a Node (a number, or what an in-place op overwrote).
 
     Rare things live in `__dict__`: hooks, retains (weak references to tensors that want this gradient), slices (a write
-    through a view: chain, aval of the base), detached, name, outs (weak references to Outputs), looked and kept (see kept.py)."""
+    through a view: chain, aval of the base), detached, name, outs (weak references to Outputs), looked and kept (kept.py)."""
 
     __slots__ = ("template", "edges", "saved", "seq", "code", "lasti", "__dict__", "__weakref__")
 
@@ -173,7 +174,7 @@ def short(name: str) -> str:
     return name.replace("Backward", "").removesuffix("0")
 
 
-def maker_of(record: Record, k: int, s: Saved) -> str:
+def maker_of(record: Any, k: int, s: Saved) -> str:
     """', which is output 0 of Exp,' for a saved value; nothing for a leaf.  torch names what made the tensor as it is now."""
     if k < 0:
         made = record.name() if record.template is None else record.template.label
@@ -188,7 +189,7 @@ def maker_of(record: Record, k: int, s: Saved) -> str:
     return f", which is output {edge.index if type(edge) is Output else 0} of {short(origin(edge).name())},"
 
 
-def moved_error(record: Record, k: int, s: Saved) -> RuntimeError:
+def moved_error(record: Any, k: int, s: Saved) -> RuntimeError:
     """The error that in-place users know, with the lines of the op and of the change."""
     n = s.node()
     kind = "CPUBoolType" if n.dtype.name == "bool" else f"torch.{scalar_type(n.dtype)}Tensor"
@@ -197,10 +198,12 @@ def moved_error(record: Record, k: int, s: Saved) -> RuntimeError:
         advice = ("enable anomaly detection to find the operation that failed to compute its gradient, with "
                   "torch.autograd.set_detect_anomaly(True, check_nan=False).")
     else:
-        advice = ("the backtrace further above shows the operation that failed to compute its gradient. The variable in question "
+        advice = ("the backtrace further above shows the operation that failed to compute its gradient. The variable in "
+                  "question "
                   "was changed in there or anywhere later. Good luck!")
     e = RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
-                     f"[{kind} {list(n.shape)}]{maker_of(record, k, s)} is at version {s.moved()}; expected version {s.version} "
+                     f"[{kind} {list(n.shape)}]{maker_of(record, k, s)} is at version {s.moved()}; expected version "
+                     f"{s.version} "
                      f"instead. Hint: {advice}")
     if cell.last is not None:
         e.add_note(f"  changed at {place(*cell.last[:2])}")

@@ -114,7 +114,7 @@ class Template:
         self.forward = Recipe([p for p in self.placeholders if p is not None], outs)
         self.outs = tuple([o.aval for o in outs])
         self.label = op.label(static, self.placeholders, number)
-        self.chains = [_chain(o, self.placeholders[0]) for o in outs] if op.view else None
+        self.chains = [_chain(o, self.placeholders[0]) for o in outs] if op.view else None  # type: ignore[arg-type]
         self._pulls: dict[tuple[Any, ...], Pull] = {}
         self.reads: tuple[int, ...] = ()
         self.taken: tuple[Node, ...] = ()
@@ -133,7 +133,8 @@ class Template:
         reads = [k for k, p in enumerate(self.placeholders) if p in reached]
         results = [~k for k, o in enumerate(outs) if o in reached]
         self.reads = tuple(reads + results)
-        self.taken = tuple([self.placeholders[k] for k in reads] + [outs[~k] for k in results])
+        given = [p for k, p in enumerate(self.placeholders) if p is not None and k in reads]
+        self.taken = (*given, *[outs[~k] for k in results])
         self.results = [*self.results, *outs]             # values, then what rules see in their place
 
     def _grads(self, cts: list[Cotangent | None], known: list[Node]) -> list[Cotangent | None]:

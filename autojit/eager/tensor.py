@@ -161,7 +161,8 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if value and self.aval.dtype.category < FLOAT:
-            raise explain(RuntimeError("only Tensors of floating point and complex dtype can require gradients"), hint=_FLOAT_HINT)
+            raise explain(RuntimeError("only Tensors of floating point and complex dtype can require gradients"),
+                          hint=_FLOAT_HINT)
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -344,6 +345,9 @@ class Device:
     """Where a tensor lives; prints as torch's does and compares with names."""
 
     __slots__ = ("type", "index")
+
+    type: str
+    index: int | None
 
     def __init__(self, name: Any = "cpu", index: int | None = None) -> None:
         if isinstance(name, Device):

@@ -1,4 +1,4 @@
-"""Views whose strides matter: reshape aliases where it can and copies where it must, `view` refuses; and shape changes in place.
+"""Views whose strides matter: reshape aliases where it can and copies where it must, `view` refuses; shapes changed in place.
 
 In: tensors and shapes.  Out: views (or copies).  Permutations, slices and the like are always views and need nothing here.
 """
@@ -68,7 +68,8 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     _, given = arrange(op, (self, *shape), {})
     _, static, _ = sort(op, given)
     if not aliases(self, template(op, (self.aval,), static).outs[0].shape):
-        raise explain(RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans "
+        raise explain(RuntimeError("view size is not compatible with input tensor's size and stride (at least one "
+                                   "dimension spans "
                                    "across two contiguous subspaces). Use .reshape(...) instead."))
     return apply(op, (self,), static)  # type: ignore[no-any-return]
 
@@ -98,7 +99,8 @@ def _transposed(self: Tensor) -> Tensor:
 
 def _h(self: Tensor) -> Tensor:
     if len(self.aval.shape) not in (0, 2):
-        raise explain(RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.For batches of "
+        raise explain(RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.For "
+                                   "batches of "
                                    "matrices, consider using tensor.mH"))
     return _transposed(self) if self.aval.shape else self
 
@@ -139,7 +141,8 @@ def _into(name: str) -> Any:
 def methods() -> dict[str, Any]:
     """What belongs on Tensor."""
     found: dict[str, Any] = {"view": view, "view_as": view_as, "reshape_as": reshape_as, "expand_as": expand_as,
-                             "T": property(_reversed), "mT": property(_transposed), "H": property(_h), "mH": property(_transposed)}
+                             "T": property(_reversed), "mT": property(_transposed), "H": property(_h),
+                             "mH": property(_transposed)}
     found.update({name: _method(name) for name in MAYBE})
     for op in OPS.values():
         if op.view and op.inplace:

@@ -145,8 +145,7 @@ def pointwise_strides(shape: Shape, operands: list[tuple[Shape, Shape]]) -> Shap
     if all([s == shape and is_contiguous(s, t) for s, t in operands]):
         return None
     n = len(shape)
-    wide = [(0,) * (n - len(s)) + tuple([0 if m == 1 and shape[n - len(s) + k] != 1 else step for k, (m, step) in enumerate(zip(s, t))])
-            for s, t in operands]
+    wide = [_wide(s, t, shape) for s, t in operands]
     order = list(range(n - 1, -1, -1))                    # fastest first
     for i in range(1, n):
         k = i
@@ -162,6 +161,12 @@ def pointwise_strides(shape: Shape, operands: list[tuple[Shape, Shape]]) -> Shap
         out[d] = step
         step *= max(shape[d], 1)
     return None if tuple(out) == row_major(shape) else tuple(out)
+
+
+def _wide(own: Shape, strides: Shape, shape: Shape) -> Shape:
+    """Strides of an operand that is broadcast to `shape`: 0 where it is repeated."""
+    lead = len(shape) - len(own)
+    return (0,) * lead + tuple([0 if m == 1 != n else step for m, n, step in zip(own, shape[lead:], strides)])
 
 
 def _faster(shape: Shape, wide: list[Shape], a: int, b: int) -> int:

@@ -72,7 +72,8 @@ def custom_twice(t):
 @program
 def custom_wrong_results(t):
     x = vec(t); out = []
-    for bad in (lambda g, c: (g, g, g), lambda g, c: t.ones(2), lambda g, c: 1.0, lambda g, c: None, lambda g, c: (g * c.k, None, None)):
+    for bad in (lambda g, c: (g, g, g), lambda g, c: t.ones(2), lambda g, c: 1.0, lambda g, c: None,
+                lambda g, c: (g * c.k, None, None)):
         x.grad = None; out.append((attempt(lambda: scaled(t, bad).apply(x, 3).sum().backward()), x.grad))
     return out
 
@@ -224,5 +225,5 @@ def anomaly_in_backward(t):
 def inference(t):
     x = vec(t)
     with t.inference_mode(): y = x * 2; inside = t.is_inference_mode_enabled()
-    return (y.requires_grad, inside, y.is_inference(), attempt(lambda: x * y), attempt(lambda: x + y), attempt(lambda: y.add_(1)),
-            attempt(lambda: y.requires_grad_()))
+    return (y.requires_grad, inside, y.is_inference(), attempt(lambda: x * y), attempt(lambda: x + y),
+            attempt(lambda: y.add_(1)), attempt(lambda: y.requires_grad_()))

@@ -18,7 +18,8 @@ def hook_on_leaf(t):
 
 @program
 def hooks_in_order_beside_retain(t):
-    x = vec(t); y = x * 2; y.retain_grad(); y.register_hook(lambda g: g * 10); y.register_hook(lambda g: g + 1); y.sum().backward()
+    x = vec(t); y = x * 2; y.retain_grad(); y.register_hook(lambda g: g * 10); y.register_hook(lambda g: g + 1)
+    y.sum().backward()
     return y.grad, x.grad
 
 
@@ -236,7 +237,8 @@ def grad_of_inner_values(t):
 @program
 def grad_of_what_is_unused(t):
     x, w = vec(t), vec(t); z = (x * x).sum()
-    return (attempt(lambda: t.autograd.grad(z, w, retain_graph=True)), t.autograd.grad(z, [x, w], allow_unused=True, retain_graph=True),
+    return (attempt(lambda: t.autograd.grad(z, w, retain_graph=True)),
+            t.autograd.grad(z, [x, w], allow_unused=True, retain_graph=True),
             t.autograd.grad(z, [x, w], materialize_grads=True))
 
 
@@ -392,8 +394,9 @@ def hessian_row_by_row(t):
 @program
 def functions_named_as_torchs(t):
     x = mat(t); c = t.ones(2, 3)
-    made = [x + c, x - c, 2 - x, x * c, 2 / x, x / c, x ** 2, x ** x, 2 ** x, -x, x.sum(), x.sum(0), x.mean(), x.mean(1), x.t(), x.T, x.mT,
-            x.transpose(0, 1), x.view(6), x.reshape(3, 2), x.flatten(), x.t().reshape(6), x[0], x[:, 1:], x[None], x[...], x[x > 0],
+    made = [x + c, x - c, 2 - x, x * c, 2 / x, x / c, x ** 2, x ** x, 2 ** x, -x, x.sum(), x.sum(0), x.mean(), x.mean(1), x.t(),
+            x.T, x.mT, x.transpose(0, 1), x.view(6), x.reshape(3, 2), x.flatten(), x.t().reshape(6), x[0], x[:, 1:], x[None],
+            x[...], x[x > 0],
             x @ c.t(), x.max(), x.max(1)[0], x.clamp(0, 1), x.sigmoid(), x.log1p(), x.exp(), x.relu(), x.softmax(1), x.clone(),
             x.t().contiguous(), x.double(), x.chunk(2)[0], x.unsqueeze(0), x.expand(4, 2, 3), x.permute(1, 0), t.cat([x, c]),
             t.stack([x, c]), x.std(), x.var(0), x.prod(), x.abs(), x.norm(), x.cumsum(0), t.where(x > 0, x, c)]

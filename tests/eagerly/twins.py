@@ -145,7 +145,8 @@ def products_and_means(t):
 
 @program
 def means_along_dims(t):
-    w = mat(t); m = w.mean(0, keepdim=True); s = w.sum(dim=1); ((w - m) ** 2).sum().backward(retain_graph=True); s.sum().backward()
+    w = mat(t); m = w.mean(0, keepdim=True); s = w.sum(dim=1)
+    ((w - m) ** 2).sum().backward(retain_graph=True); s.sum().backward()
     return w.grad, m.grad_fn, s.grad_fn
 
 

@@ -197,7 +197,7 @@ def same_view_as_operand(t):
 @program
 def loop_in_place(t):
     x = vec(t); y = x * 1
-    for k in range(20): y.mul_(1.1).add_(x * 0.1)
+    for _ in range(20): y.mul_(1.1).add_(x * 0.1)
     y.sum().backward()
     return x.grad, y._version
 
