@@ -125,7 +125,8 @@ class Axes:
         if op == "reshape" and x is not None:
             return self._reshape(x, ins[0].shape, shape)
         if op in ("slice", "pad", "flip", "update") and x is not None:
-            out = tuple([x[i] if not touched(n, i) or op in ("flip", "update") else self.fresh(shape[i]) for i in range(len(shape))])
+            own = op in ("slice", "pad")
+            out = tuple([self.fresh(s) if own and touched(n, i) else x[i] for i, s in enumerate(shape)])
             if op == "update" and ins[1] not in self.uniform:
                 self._meet(out, self.dims[ins[1]], shape, ins[1].shape)
             return out
@@ -198,7 +199,7 @@ class Axes:
 
     def _scatter(self, n: Node, ins: Sequence[Node], x: Dims) -> Dims:
         a, i, v = ins
-        k, axis = len(i.shape), n.params[0]
+        axis = n.params[0]
         if v not in self.uniform:
             places = self.dims.get(i) or tuple([() for _ in i.shape])
             if n.op == "index_add":
@@ -293,7 +294,7 @@ class Layout:
 
     __slots__ = ("axes", "extents", "at", "starts", "firsts")
 
-    def __init__(self, axes: tuple[int, ...], extents: tuple[int, ...], firsts: tuple[int, ...], starts: tuple[int, ...]) -> None:
+    """A node's index: a component for each long axis: their `axes` and `extents`, and their place among the atomic axes
         self.axes, self.extents, self.firsts, self.starts = axes, extents, firsts, starts
         self.at = {p: k for k, p in enumerate(firsts)}
 

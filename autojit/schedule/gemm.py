@@ -169,7 +169,8 @@ class Gemm:
             calls *= item[0]
         return calls
 
-    def steps(self, memory: dict[Node, Buffer], out: Buffer) -> list[GemmStep]:
+    def steps(self, memory: dict[Node, Buffer], out: Buffer, beta: float = 0.0) -> list[GemmStep]:
+        """The product into `out`, or with beta 1 added to what is there."""
         a, b = operands(self.product)
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         ma, mb = _matrix(m, k, *self.a.strides[-2:]), _matrix(k, n, *self.b.strides[-2:])
@@ -190,5 +191,5 @@ class Gemm:
                     offsets[x] += i * item[x + 1]
             steps.append(GemmStep(self.node.dtype, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
                                   memory[self.b.base].name, mb.ld, out.name, n, inner[0], inner[1], inner[2], inner[3],
-                                  (offsets[0], offsets[1], offsets[2])))
+                                  (offsets[0], offsets[1], offsets[2]), beta=beta))
         return steps

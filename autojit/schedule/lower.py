@@ -197,7 +197,8 @@ class Lowering:
     # ------------------------------------------------------------------ points and ranges
     def points(self, layout: Layout, ks: Sequence[int], used: int) -> list[tuple[Ix, ...]]:
         """All index tuples over some long axes: constants where the axis is unrolled, else canonical ranges."""
-        space, out = self.space, [()]
+        space = self.space
+        out: list[tuple[Ix, ...]] = [()]
         for k in ks:
             axis, n = layout.axes[k], layout.extents[k]
             if axis in self.unrolled:
@@ -208,7 +209,7 @@ class Lowering:
                 used |= r.bit
                 v = space.var(r)
                 out = [(*p, v) for p in out]
-        return out  # type: ignore[return-value]
+        return out
 
     def guard_free(self, guard: Guard) -> int:
         free = 0
@@ -216,7 +217,8 @@ class Lowering:
             free |= ix.free
         return free
 
-    def over(self, n: Node, x: Node, ix: Sequence[Ix], dims: Sequence[int], guard: Guard) -> list[tuple[tuple[Ix, ...], tuple[Range, ...]]]:
+    def over(self, n: Node, x: Node, ix: Sequence[Ix], dims: Sequence[int],
+             guard: Guard) -> list[tuple[tuple[Ix, ...], tuple[Range, ...]]]:
         """Indices of x with n's components fixed: one for each point of what is reduced, with its ranges."""
         layout = self.frame.layouts[x]
         known: list[Any] = [None if k < 0 else ix[k] for k in self.mapped(n, x, dims)]
@@ -298,7 +300,7 @@ class Lowering:
     def _product(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
         """A matrix product as a sum of products: for vectors and tiny matrices."""
         a, b = operands(n)
-        s, space, nd = self.scalars, self.space, len(n.shape)
+        s, nd = self.scalars, len(n.shape)
         if a.aval.size == 0 or b.aval.size == 0:
             e = s.const(0, n.dtype)
             return (), lambda _: e
@@ -306,7 +308,7 @@ class Lowering:
         known = 0
         for i in ix:
             known |= i.free
-        for x, dims, d in ((a, dims_a, nd - 1), (b, dims_b, nd - 2)):
+        for x, d in ((a, nd - 1), (b, nd - 2)):
             if x not in self.frame.axes.uniform:
                 layout = self.frame.layouts[x]
                 ks = self.components(x, d)

@@ -25,7 +25,7 @@ PACKED = 32                        # turns of a loop from which packing a stride
 
 @dataclass(slots=True)
 class Pass:
-    """One loop over `range` (None: statements without a loop) shared by `tasks`; then the arrays in `ready` hold their values."""
+    """One loop over `range` (None: statements without a loop) shared by `tasks`; after it the arrays in `ready` are full."""
 
     range: Range | None
     tasks: list[Task]
@@ -34,7 +34,7 @@ class Pass:
 
 @dataclass(slots=True)
 class Plan:
-    """A level in the making.  `regs`: reductions closed here; `arrays`: values computed into an array by a task of their own."""
+    """A level in the making.  `regs`: reductions closed here; `arrays`: values that a task of their own puts in an array."""
 
     bound: int
     env: dict[E, Any]
@@ -58,6 +58,7 @@ class Decider:
         groups: dict[tuple[int, ...], Pass] = {}
         for t in plan.jobs:
             r = t.ranges[0] if t.ranges else None
+            key: tuple[int, ...]
             if r is None:
                 key = (depth[t.expr][0], 1, 0)
             else:
@@ -116,7 +117,8 @@ class Decider:
                 return more
         if not inside & r.bit:
             return self.table(e, inside, plan) if self.tabled(e, r, inside) else None
-        if e.op == "red" and self._inverted(e, t, inside):
+        lanes = self.layout is not None and self.layout.kind == "lanes"
+        if e.op == "red" and not lanes and self._inverted(e, t, inside):
             return self.accumulated(e, inside, plan)
         return None
 

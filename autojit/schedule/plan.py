@@ -8,7 +8,6 @@ each group in between fused.  Never emits text; never looks at a backend.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
@@ -16,7 +15,7 @@ from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
 from .axes import PIECES, Axes, Frame, find_uniform, operands
 from .cost import Target
 from .gemm import Gemm, is_product
-from .index import Size
+from .index import Range, Size
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
 from .nest import Memory
@@ -47,6 +46,7 @@ class _Planner:
         self.steps: list[KernelStep | GemmStep | HostStep] = []
         self.notes: list[str] = []
         self.gemms: dict[Node, Gemm] = {}
+        self.added: dict[Node, Node] = {}                   # sum → the product (or sum) into whose buffer its product is added
 
     def buffer(self, kind: str, dtype: DType, size: int) -> Buffer:
         per_chunk = kind in ("scratch", "part")
@@ -66,6 +66,9 @@ class _Planner:
         uses = self._uses()
         self._find_gemms(uses)
         self.sums = pad_sums(self.order, uses, self.uniform)
+        self.whole: dict[Node, Node] = {}                   # part of a sum of products → the whole sum
+        for n in reversed(list(self.added)):
+            self.whole[self.added[n]] = self.whole.get(n, n)
         self.inside = {m for tree in self.sums.values() for m in tree.inside}
         level, cuts = self._levels()
         targets = self._targets(level, cuts)
@@ -99,6 +102,8 @@ class _Planner:
         for n in self.order:
             if n.prim.kind == CONTRACT and n not in self.uniform and is_product(n, self._runtime(n)):
                 self.gemms[n] = Gemm(n, self.inputs, self.uniform)
+            elif n.op == "add":
+                self._find_added(n, uses)
             elif n.op == "sum":
                 (m,) = operands(n)
                 if m in self.gemms and uses[m] == 1 and n.params[0] == tuple(range(len(m.shape) - 2)):
@@ -106,6 +111,15 @@ class _Planner:
                     if joined.joins():
                         del self.gemms[m]
                         self.gemms[n] = joined
+
+    def _find_added(self, n: Node, uses: dict[Node, int]) -> None:
+        """A sum of products that nobody else needs: each is added into the buffer of the first."""
+        a, b = operands(n)
+        for first, more in ((a, b), (b, a)):
+            if more in self.gemms and more not in self.added and first in self.gemms and uses[first] == uses[more] == 1:
+                self.added[n] = first
+                self.gemms[n] = self.gemms.pop(more)
+                return
 
     def _runtime(self, n: Node) -> bool:
         for i in operands(n):
@@ -176,10 +190,14 @@ class _Planner:
                 continue
             cost[n] = n.prim.cost + sum([cost[i] for i in operands(n)]) if n.prim.kind in (ELEMENTWISE,) else \
                 1000 if n.prim.kind == REDUCE else sum([cost[i] for i in operands(n)]) + (n.op == "concat")
-            if n in wanted or n in late and cost[n] > CHEAP:
+            if n in wanted or n in late and (cost[n] > CHEAP or self._joins(n)):
                 out.append(n)
                 cost[n] = 1
         return out
+
+    def _joins(self, n: Node) -> bool:
+        """Does it make one array of several?  Then keeping it lets these go."""
+        return n.prim.kind == ELEMENTWISE and sum([i not in self.uniform and i.aval.size > 1 for i in operands(n)]) > 1
 
     def _bare(self, n: Node) -> Node:
         """What a chain of pure movement starts from."""
@@ -207,7 +225,7 @@ class _Planner:
         return out
 
     def _place(self, n: Node) -> Buffer:
-        b = self.own.get(n) or self.buffer("temp", n.dtype, n.aval.size)
+        b = self.own.get(self.whole.get(n, n)) or self.buffer("temp", n.dtype, n.aval.size)
         self.memory[n] = b
         return b
 
@@ -217,6 +235,9 @@ class _Planner:
             ins = operands(n)
             names = tuple([self.memory[i].name for i in ins])
             self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
+        elif n in self.added:
+            b = self.memory[n] = self.memory[self.added[n]]
+            self.steps += self.gemms[n].steps(self.memory, b, 1.0)
         elif n in self.gemms:
             self.steps += self.gemms[n].steps(self.memory, self._place(n))
         elif n.op == "concat":
@@ -294,9 +315,9 @@ class _Planner:
     def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:
         """A whole buffer of one value, or copied from another."""
         space = low.space
-        if b.size == 1:
-            point, shape, ranges = (space.zero,), (1,), ()
-        else:
+        ranges: tuple[Range, ...] = ()
+        point, shape = (space.zero,), (1,)
+        if b.size > 1:
             r = space.range(-len(space.ranges) - 10, 0, Size(b.size, ("flat", b.name)))
             point, shape, ranges = (space.var(r),), (r.extent,), (r,)
         if source is not None:

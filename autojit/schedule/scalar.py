@@ -251,7 +251,8 @@ class Scalars:
     def in_axis(self, place: E, extent: int) -> E:
         """0 <= place < extent, as a scalar test."""
         low = self.apply("ge", (place, self.const(0, int64)), (), bool_)
-        return self.apply("bitwise_and", (low, self.apply("lt", (place, self.index(self.space.const(extent))), (), bool_)), (), bool_)
+        high = self.apply("lt", (place, self.const(int(extent), int64)), (), bool_)
+        return self.apply("bitwise_and", (low, high), (), bool_)
 
     def _moved(self, e: E, r: Range | None, by: Ix | None, swap: dict[E, E], more: tuple[Any, ...] = ()) -> E:
         """A load, index or test with a range replaced by an index, and data scalars by others."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..ir.graph import Node
 from .axes import operands
-from .lower import Lowering
 from .loops import Buffer
+from .lower import Lowering
 from .nest import Memory
 from .stages import Goal
 
@@ -31,7 +31,8 @@ def scatter_goals(low: Lowering, n: Node, out: Buffer) -> tuple[list[Goal], list
     a, i, v = operands(n)
     (axis,) = n.params
     layout = low.frame.layouts[n]
-    base, added = [], []
+    base: list[Goal] = []
+    added: list[Goal] = []
     for point in low.points(layout, range(len(layout.axes)), 0):
         ranges = tuple([t for ix in point for t, _ in ix.terms])
         base.append(Goal(ranges, low.value(a, low.same(n, a, point)), Memory(out, point, layout.extents)))

@@ -285,15 +285,15 @@ class Stager:
     def _registers(self, c: Choice, nest: Nest) -> list[Part]:
         """Reductions to single numbers: those of one kind share an area.  If they are the elements of one buffer, they are
         combined straight into it."""
-        single = [e for e in c.shared if not e.free]
+        single = dict.fromkeys([e for e in c.shared if not e.free])
         spots: dict[E, Goal] = {}
         for g in c.later:
-            if g.op is None and not g.ranges and g.expr in c.shared and g.expr not in spots:
-                spots[g.expr] = g
+            if g.op is None and not g.ranges and g.expr in single:
+                spots.setdefault(g.expr, g)
         groups: dict[Any, list[E]] = {}
         for e in single:
-            g = spots.get(e)
-            groups.setdefault((e.params[0], e.dtype, g.memory.buffer.name if g is not None else ""), []).append(e)
+            spot = spots[e].memory.buffer.name if e in spots else ""
+            groups.setdefault((e.params[0], e.dtype, spot), []).append(e)
         parts: list[Part] = []
         left: dict[Any, list[E]] = {}
         for (op, dtype, name), es in groups.items():
@@ -335,8 +335,8 @@ class Stager:
     def _chunks(self, c: Choice, body: list[Any], parts: list[Part]) -> int:
         """Enough chunks for balance, but each with work to do, and what every chunk repeats a small share of it."""
         t = self.target
-        repeated = sum([_statements(s) for s in body if not (isinstance(s, Loop) and s.span == "chunk") and not isinstance(s, Run)])
-        repeated += sum([2 * part.size for part in parts])
+        once = [s for s in body if not isinstance(s, Run) and not (isinstance(s, Loop) and s.span == "chunk")]
+        repeated = sum([_statements(s) for s in once]) + sum([2 * part.size for part in parts])
         most = min(c.parallel.hi + 1, 2 * t.threads, int(c.work / t.grain))
         return max(1, min(most, max(4, int(0.1 * c.work / max(repeated, 1)))))
 

@@ -14,8 +14,24 @@ from typing import Any
 
 from ..errors import VerifyError
 from .index import Range
-from .loops import (Accumulate, At, Condition, Const, GemmStep, HostStep, Index, Init, Kernel, KernelStep, Let, Loop, Operand,
-                    Run, Schedule, Store)
+from .loops import (
+    Accumulate,
+    At,
+    Condition,
+    Const,
+    GemmStep,
+    HostStep,
+    Index,
+    Init,
+    Kernel,
+    KernelStep,
+    Let,
+    Loop,
+    Operand,
+    Run,
+    Schedule,
+    Store,
+)
 
 Interval = tuple[float, float]
 ANY: Interval = (float("-inf"), float("inf"))
@@ -36,9 +52,9 @@ def verify_schedule(schedule: Schedule) -> None:
             if step.chunks > 1 and step.kernel.parallel is None:
                 raise VerifyError(f"step {k}: {step.chunks} chunks of a kernel that has no parallel range")
         elif isinstance(step, GemmStep):
-            reads, writes = {step.a, step.b}, {step.c}
-            if writes & reads:
+            if step.c in (step.a, step.b):
                 raise VerifyError(f"step {k}: a product onto its own operand {step.c}")
+            reads, writes = {step.a, step.b} | ({step.c} if step.beta else set()), {step.c}
         else:
             assert isinstance(step, HostStep)
             reads, writes = set(step.inputs), {step.output}
@@ -155,9 +171,9 @@ class _Kernel:
                 bounds = _derive(op, self._interval(s, of, scope, guard), n)
             a, b = (float(int(c)) * x for x in bounds)
             lo, hi = lo + min(a, b), hi + max(a, b)
-        for c in guard:
-            k = 0 if c.step else _ratio(ix, c.index)        # ix = k * condition + d, and the condition is not negative
-            d = int(ix.const) - k * int(c.index.const)
+        for test in guard:
+            k = 0 if test.step else _ratio(ix, test.index)  # ix = k * condition + d, and the condition is not negative
+            d = int(ix.const) - k * int(test.index.const)
             if k > 0:
                 lo = max(lo, d)
             elif k < 0:

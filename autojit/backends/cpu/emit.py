@@ -16,7 +16,7 @@ from ...dtypes import BOOL, FLOAT, DType, int64
 from ...ir.graph import SPECIAL
 from ...ir.primitive import REGISTRY
 from ...schedule.index import Range, Size, literal, provenance
-from ...schedule.loops import (Accumulate, At, Buffer, Condition, Const, Index, Init, Kernel, Let, Loop, Operand, Run, Store)
+from ...schedule.loops import Accumulate, At, Buffer, Condition, Const, Index, Init, Kernel, Let, Loop, Operand, Run, Store
 from ...schedule.sums import identity
 
 WIDTH = 96                         # a line is not made longer by writing a value where it is used
@@ -233,9 +233,7 @@ class _Emitter:
         if s.op is not None:
             d = s.at.buffer.dtype
             value = self._apply(BINARY[s.op], d, d, [at, value], ())
-            if value[0] == "(" and value[-1] == ")" and d.category == FLOAT:
-                value = value[1:-1]
-        self.lines.append(f"{indent}{at} = {value}")
+        self.lines.append(f"{indent}{at} = {_bare(value)}")
 
     def _operand(self, a: Operand, block: _Block, atom: bool = False) -> str:
         if isinstance(a, Const):
@@ -253,7 +251,7 @@ class _Emitter:
 
     def _accumulate(self, op: str, d: DType, name: str, value: str) -> str:
         if d.category == FLOAT:
-            return f"{BINARY[op]}_{d.code}({name}, {value})"
+            return f"{BINARY[op]}_{d.code}({name}, {_bare(value)})"
         return self._apply(BINARY[op], d, d, [name, value], ())
 
     # ------------------------------------------------------------------ expressions
@@ -280,7 +278,7 @@ class _Emitter:
     def _apply(self, op: str, d: DType, out: DType, args: list[str], params: tuple[Any, ...]) -> str:
         """The text of an elementwise op over operands of dtype d."""
         if op == "where":
-            return f"select({args[0]}, {args[1]}, {args[2]})"
+            return f"select({', '.join(map(_bare, args))})"
         if op == "cast":
             return _cast(d, out, args[0])
         if d.category == BOOL:
@@ -289,8 +287,11 @@ class _Emitter:
             special = _FLOATS.get(op)
         else:
             special = _INTS.get(op)
-        text = (special or REGISTRY[op].emit).format(*args, t=d.code if d.category == FLOAT else "i64", o=out.code,
-                                                     z=self._zero(d), u=self._one(d), **{f"p{k}": p for k, p in enumerate(params)})
+        template = special or REGISTRY[op].emit
+        if _is_atom(template.replace("{", "").replace("}", "")):
+            args = [_bare(a) for a in args]                 # arguments of one call
+        text = template.format(*args, t=d.code if d.category == FLOAT else "i64", o=out.code, z=self._zero(d), u=self._one(d),
+                               **{f"p{k}": p for k, p in enumerate(params)})
         if d.category not in (BOOL, FLOAT) and d is not int64 and out is d and op in _WRAPPING:
             text = f"to_{d.code}({text})"
         return text
@@ -337,6 +338,11 @@ def _is_atom(text: str) -> bool:
     return k > 0 and text[k] in "([" and _closes(text[k:]) == len(text) - k - 1
 
 
+def _bare(text: str) -> str:
+    """Without the parentheses around all of it."""
+    return text[1:-1] if text[0] == "(" and _closes(text) == len(text) - 1 else text
+
+
 def _closes(text: str) -> int:
     """Where the bracket that opens the text is closed."""
     depth = 0
@@ -348,14 +354,13 @@ def _closes(text: str) -> int:
 
 
 def _cast(d: DType, out: DType, a: str) -> str:
-    if out.category == FLOAT or out.category == BOOL:
-        return f"to_{out.code}({a})"
-    if d.category == FLOAT or d.category == BOOL:
-        return f"to_{out.code}({a})" if d.category == FLOAT else f"to_i64({a})"
-    lo, hi = np.iinfo(out.np).min, np.iinfo(out.np).max
-    if lo <= np.iinfo(d.np).min and np.iinfo(d.np).max <= hi:
-        return a                                            # all integers are 64 bits wide in a kernel
-    return f"to_{out.code}({a})"
+    word = out.code
+    if BOOL < out.category < FLOAT and d.category < FLOAT:
+        if d.category == BOOL:
+            word = "i64"
+        elif np.iinfo(out.np).min <= np.iinfo(d.np).min and np.iinfo(d.np).max <= np.iinfo(out.np).max:
+            return a                                        # all integers are 64 bits wide in a kernel
+    return f"to_{word}({_bare(a)})"
 
 
 # Where the text of a primitive is not its `emit`: integers wrap at 64 bits by function, bools are logic.
