@@ -294,7 +294,8 @@ class Layout:
 
     __slots__ = ("axes", "extents", "at", "starts", "firsts")
 
-    """A node's index: a component for each long axis: their `axes` and `extents`, and their place among the atomic axes
+    def __init__(self, axes: tuple[int, ...], extents: tuple[int, ...], firsts: tuple[int, ...],
+                 starts: tuple[int, ...]) -> None:
         self.axes, self.extents, self.firsts, self.starts = axes, extents, firsts, starts
         self.at = {p: k for k, p in enumerate(firsts)}
 
