@@ -27,6 +27,8 @@ class Tensor:
         """input where positive, else 0; the derivative at 0 is 0."""
     def prelu(self, weight: Tensor | _float) -> Tensor:
         """input where positive, else weight * input; one weight, or one a channel (axis 1)."""
+    def hardshrink(self, lambd: Any = 0.5) -> Tensor:
+        """0 where |input| <= lambd, else input."""
     def add(self, other: Tensor | _float, alpha: Any = 1) -> Tensor:
         """input + alpha * other."""
     def add_(self, other: Tensor | _float, alpha: Any = 1) -> Tensor:
@@ -951,6 +953,10 @@ def relu(input: Tensor) -> Tensor:
     """input where positive, else 0; the derivative at 0 is 0."""
 def prelu(input: Tensor, weight: Tensor | _float) -> Tensor:
     """input where positive, else weight * input; one weight, or one a channel (axis 1)."""
+def threshold(input: Tensor, threshold: Any, value: Any) -> Tensor:
+    """input where above the threshold, else value."""
+def hardshrink(input: Tensor, lambd: Any = 0.5) -> Tensor:
+    """0 where |input| <= lambd, else input."""
 def selu(input: Tensor) -> Tensor:
     """elu with the scale and alpha that keep mean and variance."""
 def celu(input: Tensor, alpha: Any = 1.0) -> Tensor:
