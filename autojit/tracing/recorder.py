@@ -104,8 +104,8 @@ class Recorder:
         plan.draws = [make for _, make in trace.draws]
         inputs = [*self.placeholders, *[c.placeholder for c in trace.captured.values()], *[n for n, _ in trace.draws]]
         plan.before, plan.after = [], []
-        for c in trace.checks:
-            c.sort_into(plan, inputs, add)
+        for check in trace.checks:
+            check.sort_into(plan, inputs, add)
         plan.pure = not (plan.writes or plan.grads or plan.after)
         pulls = self._pulls(plan, tensors) if self.wrt is None and any(plan.needs) else []
         self._graph(plan, inputs, [*outputs, *grads, *extra], pulls)

@@ -240,7 +240,7 @@ class NativePlan:
             self._spare.append(other)
         return int(status)
 
-    def profile(self, *arguments: float) -> list[tuple[str, float]]:
+    def profile(self, *arguments: Any) -> list[tuple[str, float]]:
         """Run once, step by step: each step's name and its seconds (about 0.3 us of each are the call's)."""
         call = runtime()
         if call.bind(self.address, *arguments) != OK:
