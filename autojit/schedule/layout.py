@@ -11,15 +11,11 @@ lanes   every inner loop is tiny: the rows of a run become the innermost loop of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .cost import DEAR, Target, stride
-from .index import Range
+from .index import Range, Space
 from .scalar import E
-
-if TYPE_CHECKING:
-    from .nest import Task
-    from .passes import Decider, Plan
+from .tasks import Task, mask_of
 
 ROWS = 1024                        # rows from which runs pay
 SHORT = 256                        # turns of all inner loops together up to which a row counts as short
@@ -32,35 +28,36 @@ class Layout:
     kind: str
     rows: Range
 
-    def visit(self, e: E, t: Task, inside: int, plan: Plan, decider: Decider) -> list[Task] | None:
-        """The tasks that compute `e` into an array before `t` needs it; None if it takes its ordinary way."""
+    def wish(self, e: E, t: Task, inside: int) -> str | None:
+        """How a value that `t` needs gets into an array of the run before: "table" (computed), "accumulate" (summed up there),
+        or None if it takes its ordinary way."""
         if not inside & self.rows.bit:
             return None
         if self.kind == "lanes":
             if e.op == "red":
-                return decider.accumulated(e, inside, plan, outer=inside & ~self.rows.bit)
-            if e.op == "load" and stride(e, self.rows) > 1 and not e.args:
-                return decider.table(e, inside, plan)
-            return None
+                return "accumulate"
+            return "table" if e.op == "load" and not e.args and stride(e, self.rows) > 1 else None
         if inside != self.rows.bit or e.op in ("load", "index", "inside"):
             return None
-        deep = len(t.ranges) > 1 or t.own and t.expr.op == "red"
-        return decider.table(e, inside, plan) if e.op == "red" or deep else None
+        return "table" if e.op == "red" or self._deep(t) else None
 
     def group(self, t: Task) -> int:
         """Tasks of different groups do not share a loop over the rows."""
-        return int(self.kind == "block" and (len(t.ranges) > 1 or t.own and t.expr.op == "red"))
+        return int(self.kind == "block" and self._deep(t))
+
+    def _deep(self, t: Task) -> bool:
+        """Has the task loops inside a row?"""
+        return len(t.ranges) > 1 or t.own and t.expr.op == "red"
 
 
-def choose(tasks: list[Task], p: Range, decider: Decider, target: Target) -> Layout | None:
+def choose(tasks: list[Task], p: Range, space: Space, target: Target) -> Layout | None:
     """The layout for a kernel with these tasks, parallel over p."""
     if p.hi + 1 < ROWS:
         return None
     inner, dear, seen = 0, False, set()
     stack = [t.expr for t in tasks]
     for t in tasks:
-        for r in t.ranges:
-            inner |= r.bit
+        inner |= mask_of(t.ranges)
     while stack:
         e = stack.pop()
         if e in seen or not e.free & p.bit and not (e.op == "red" and p in e.params[1]):
@@ -68,14 +65,13 @@ def choose(tasks: list[Task], p: Range, decider: Decider, target: Target) -> Lay
         seen.add(e)
         inner |= e.free
         if e.op == "red":
-            for r in e.params[1]:
-                inner |= r.bit
+            inner |= mask_of(e.params[1])
         elif e.free == p.bit and e.own >= DEAR:
             dear = True
         stack.extend(e.args)
     inner &= ~p.bit
     if not dear or not inner:
         return None
-    if max([r.hi + 1 for r in decider.space.members(inner)]) <= target.lanes:
+    if max([r.hi + 1 for r in space.members(inner)]) <= target.lanes:
         return Layout("lanes", p)
-    return Layout("block", p) if decider.space.points(inner) <= SHORT else None
+    return Layout("block", p) if space.points(inner) <= SHORT else None

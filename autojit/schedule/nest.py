@@ -9,7 +9,7 @@ own; tasks are ordered in passes by what they wait for, and those of one pass th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..dtypes import int64
@@ -18,33 +18,7 @@ from .loops import Accumulate, At, Buffer, Condition, Const, Index, Init, Let, L
 from .lower import Lowering
 from .passes import Decider, Pass
 from .scalar import E
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """A place in memory, as scalars are indexed: a value that was kept there, or the target of a store."""
-
-    buffer: Buffer
-    index: tuple[Ix, ...]
-    shape: tuple[int, ...]
-    run: Range | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """Loop over `ranges`, compute `expr`, then store it (`memory`, with `op` into what is there), or add it to the register
-    `name`, which becomes the value of the reduction `red`, or leave it in a register (neither, no ranges).  `opens`: the
-    register begins here.  `own`: the task computes a kept value, `expr` itself."""
-
-    ranges: tuple[Range, ...]
-    expr: E
-    memory: Memory | None = None
-    op: str | None = None
-    name: str = ""
-    red: E | None = None
-    opens: bool = True
-    own: bool = False
-
+from .tasks import Memory, Room, Task
 
 Env = dict[E, Any]                 # E → name of a register, or Memory
 
@@ -53,39 +27,10 @@ class Nest:
     """Builds the statements of one kernel."""
 
     def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer]) -> None:
-        self.low, self.space, self.scalars, self.order, self.new = low, low.space, low.scalars, order, new
-        self.first: Range | None = None                    # the parallel range, outermost
-        self.last: Range | None = None                     # rows of a run, innermost
-        self.rows: tuple[Range, int] | None = None         # the range cut into runs, and their length
+        self.low, self.space = low, low.space
+        self.room = Room(low.space, order, new)
         self.spans: dict[Range, str] = {}
-        self._count: dict[str, int] = {}
-        self._index: dict[Ix, str] = {}
-        self.decider = Decider(self)
-
-    # ------------------------------------------------------------------ names and order
-    def name(self, prefix: str) -> str:
-        k = self._count[prefix] = self._count.get(prefix, 0) + 1
-        return f"{prefix}{k}"
-
-    def sort(self, mask: int) -> tuple[Range, ...]:
-        """Ranges in the order their loops stand."""
-        return tuple(sorted(self.space.members(mask), key=self.place))
-
-    def place(self, r: Range) -> tuple[int, ...]:
-        return (-1 if r is self.first else 1 if r is self.last else 0, r.k, self.order.get(r.axis, -1), r.uid)
-
-    def array(self, e: E, mask: int, first: Range | None = None) -> tuple[Memory, tuple[Range, ...]]:
-        """Room for a value that varies with the ranges in `mask`; `first` leads their order."""
-        ranges = self.sort(mask)
-        if first is not None and ranges[0] is not first:
-            ranges = (first, *[r for r in ranges if r is not first])
-        rows, length = self.rows or (None, 0)
-        shape = tuple([length if r is rows else r.extent for r in ranges])
-        size = 1
-        for n in shape:
-            size = size * n
-        buffer = self.new("scratch", e.dtype, size)
-        return Memory(buffer, tuple([self.space.var(r) for r in ranges]), shape, rows if rows in ranges else None), ranges
+        self.decider = Decider(self.room, low.scalars)
 
     # ------------------------------------------------------------------ one level
     def level(self, tasks: list[Task], bound: int, env: Env, out: list[Any]) -> None:
@@ -148,7 +93,7 @@ class Nest:
                 stack.pop()
                 continue
             if known is not None:
-                name = self.name("t")
+                name = self.room.name("t")
                 out.append(Let(name, "load", e.dtype, (), (self.at(known, env, out), ())))
                 env[e] = name
                 stack.pop()
@@ -164,7 +109,7 @@ class Nest:
     def _statement(self, e: E, env: Env, out: list[Any]) -> str:
         if e.op == "red":
             raise AssertionError(f"{e!r} was not scheduled")
-        name = self.name("t")
+        name = self.room.name("t")
         if e.op == "load":
             buffer, index, shape, guard = e.params
             at = self.at(Memory(buffer, index, shape), env, out)
@@ -198,7 +143,7 @@ class Nest:
                 name = env[t]
             else:
                 of = self.index(t.of, env, out)
-                name = env[t] = self.name("q")
+                name = env[t] = self.room.name("q")
                 out.append(Let(name, f"index_{t.kind}", int64, (), (of, t.n)))
             terms.append((name, c))
         return Index(ix.const, tuple(terms))

@@ -8,16 +8,14 @@ values are kept from one pass to the next.  Never emits a statement.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .cost import DEAR, JUMP, stride
 from .index import Range
 from .layout import Layout
-from .scalar import E
+from .scalar import E, Scalars
 from .sums import identity
-
-if TYPE_CHECKING:
-    from .nest import Memory, Nest, Task
+from .tasks import Memory, Room, Task, mask_of
 
 VECTOR = 16                        # turns from which an inner loop vectorises well
 PACKED = 32                        # turns of a loop from which packing a strided load before it pays
@@ -46,10 +44,10 @@ class Plan:
 
 
 class Decider:
-    """Decides for one kernel; `nest` gives names, order and room, `layout` has wishes of its own."""
+    """Decides for one kernel; `layout` has wishes of its own."""
 
-    def __init__(self, nest: Nest) -> None:
-        self.nest, self.space = nest, nest.space
+    def __init__(self, room: Room, scalars: Scalars) -> None:
+        self.room, self.scalars, self.space = room, scalars, room.space
         self.layout: Layout | None = None
 
     def passes(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> list[Pass]:
@@ -63,7 +61,7 @@ class Decider:
                 key = (depth[t.expr][0], 1, 0)
             else:
                 group = self.layout.group(t) if self.layout is not None and not bound else 0
-                key = (*self._turn(t, plan, depth), *self.nest.place(r), group)
+                key = (*self._turn(t, plan, depth), *self.room.place(r), group)
             p = groups.get(key)
             if p is None:
                 p = groups[key] = Pass(r, [])
@@ -111,10 +109,12 @@ class Decider:
         if not t.ranges:
             raise AssertionError(f"{e!r} varies with ranges that no loop opens")
         r = t.ranges[0]
-        if self.layout is not None and not plan.bound:
-            more = self.layout.visit(e, t, inside, plan, self)
-            if more is not None:
-                return more
+        wish = self.layout.wish(e, t, inside) if self.layout is not None and not plan.bound else None
+        if wish == "table":
+            return self.table(e, inside, plan)
+        if wish == "accumulate":
+            assert self.layout is not None
+            return self.accumulated(e, inside, plan, outer=inside & ~self.layout.rows.bit)
         if not inside & r.bit:
             return self.table(e, inside, plan) if self.tabled(e, r, inside) else None
         lanes = self.layout is not None and self.layout.kind == "lanes"
@@ -123,13 +123,9 @@ class Decider:
         return None
 
     def _register(self, e: E, plan: Plan) -> list[Task]:
-        from .nest import Task
         if e in plan.regs:
             return []
-        mask = 0
-        for r in e.params[1]:
-            mask |= r.bit
-        t = plan.regs[e] = Task(self.nest.sort(mask), e.args[0], name=self.nest.name("acc"), red=e)
+        t = plan.regs[e] = Task(self.room.sort(mask_of(e.params[1])), e.args[0], name=self.room.name("acc"), red=e)
         return [t]
 
     def tabled(self, e: E, r: Range, inside: int) -> bool:
@@ -142,8 +138,7 @@ class Decider:
 
     def table(self, e: E, inside: int, plan: Plan) -> list[Task]:
         """A task that computes `e` into an array."""
-        from .nest import Task
-        memory, ranges = self.nest.array(e, inside)
+        memory, ranges = self.room.array(e, inside)
         t = plan.arrays[e] = Task(ranges, e, memory, own=True)
         plan.fills[t] = e
         return [t]
@@ -153,7 +148,7 @@ class Decider:
         r = t.ranges[0]
         if len(t.ranges) != 1 or inside != r.bit or r.hi + 1 < VECTOR:
             return False
-        last = self.nest.sort(_mask(e.params[1]))[-1]
+        last = self.room.sort(mask_of(e.params[1]))[-1]
         bad = good = 0
         stack, seen = [e.args[0]], set()
         while stack:
@@ -171,11 +166,10 @@ class Decider:
 
     def accumulated(self, e: E, inside: int, plan: Plan, outer: int = 0) -> list[Task]:
         """Tasks that compute a reduction by accumulating into an array; its own loops stand inside those in `outer` only."""
-        from .nest import Task
-        memory, ranges = self.nest.array(e, inside)
+        memory, ranges = self.room.array(e, inside)
         op, over = e.params
-        start = Task(ranges, self.nest.scalars.const(identity(op, e.dtype), e.dtype), memory)
-        loops = self.nest.sort(outer) + self.nest.sort(_mask(over)) + self.nest.sort(inside & ~outer)
+        start = Task(ranges, self.scalars.const(identity(op, e.dtype), e.dtype), memory)
+        loops = self.room.sort(outer) + self.room.sort(mask_of(over)) + self.room.sort(inside & ~outer)
         t = plan.arrays[e] = Task(loops, e.args[0], memory, op=op)
         plan.first[start], plan.fills[t] = e, e
         return [start, t]
@@ -233,7 +227,6 @@ class Decider:
     # ------------------------------------------------------------------ kept from pass to pass
     def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: Plan) -> None:
         """Dear values that vary inside several passes are stored by the first and loaded by the others."""
-        from .nest import Task
         loops = [p for p in passes if p.range is not None]
         if len(loops) < 2:
             return
@@ -250,15 +243,8 @@ class Decider:
                 j = first.setdefault(e, k)
                 if j < k and e.own >= DEAR:
                     kept.add(e)
-                    memory, ranges = self.nest.array(e, e.free & ~bound, first=loops[j].range)
+                    memory, ranges = self.room.array(e, e.free & ~bound, first=loops[j].range)
                     loops[j].tasks.append(Task(ranges, e, memory))
                     loops[j].ready.append((e, memory))
                 else:
                     stack.extend(e.args)
-
-
-def _mask(ranges: tuple[Range, ...]) -> int:
-    mask = 0
-    for r in ranges:
-        mask |= r.bit
-    return mask

@@ -15,9 +15,9 @@ from .axes import PIECES, operands
 from .index import Ix, Size
 from .loops import Buffer
 from .lower import Lowering
-from .nest import Memory
 from .scalar import E
 from .stages import Goal
+from .tasks import Memory
 
 GROUP = 8                          # pieces in one kernel
 

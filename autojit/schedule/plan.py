@@ -18,11 +18,11 @@ from .gemm import Gemm, is_product
 from .index import Range, Size
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
-from .nest import Memory
 from .pieces import base_goals, concat_goals, grouped, pad_goals, pad_sums
 from .scalar import E
 from .scatter import is_cut_scatter, scatter_goals
 from .stages import Goal, Stager
+from .tasks import Memory
 from .unroll import loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels

@@ -10,8 +10,8 @@ from ..ir.graph import Node
 from .axes import operands
 from .loops import Buffer
 from .lower import Lowering
-from .nest import Memory
 from .stages import Goal
+from .tasks import Memory
 
 FEW = 4                            # indices a row up to which a select is better
 

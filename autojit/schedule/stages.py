@@ -17,9 +17,10 @@ from .index import Range, Size
 from .layout import Layout, choose
 from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store
 from .lower import Lowering
-from .nest import Memory, Nest, Task
+from .nest import Nest
 from .scalar import E
 from .sums import identity
+from .tasks import Memory, Task, mask_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,10 +34,7 @@ class Goal:
 
     @property
     def mask(self) -> int:
-        m = 0
-        for r in self.ranges:
-            m |= r.bit
-        return m
+        return mask_of(self.ranges)
 
 
 @dataclass(slots=True)
@@ -85,7 +83,7 @@ class Stager:
     def _serial(self, goals: list[Goal]) -> None:
         nest = Nest(self.low, self.order, self.new)
         body: list[Any] = []
-        nest.level([Task(nest.sort(g.mask), g.expr, g.memory, g.op) for g in goals], 0, {}, body)
+        nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in goals], 0, {}, body)
         self.steps.append(KernelStep(Kernel(tuple(body)), 1, 1))
 
     # ------------------------------------------------------------------ choice
@@ -195,26 +193,26 @@ class Stager:
     def _parallel(self, c: Choice) -> list[Goal]:
         """Append the kernel of a choice and its combines; returns what is left, over the combined values."""
         nest = Nest(self.low, self.order, self.new)
-        p = nest.first = c.parallel
+        p = nest.room.first = c.parallel
         nest.spans[p] = "chunk"
         scalars = self.low.scalars
         zero: list[Task] = []
-        tasks = [Task(nest.sort(g.mask), g.expr, g.memory, g.op) for g in c.now]
+        tasks = [Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in c.now]
         parts = self._registers(c, nest) + [self._area(e, c.later, nest) for e in c.shared if e.free]
         for part in parts:
             for e, memory in part.values:
                 op, ranges = e.params
                 if not e.free:
-                    tasks.append(Task(nest.sort(_mask(ranges)), e.args[0], name=nest.name("acc"), red=e))
+                    tasks.append(Task(nest.room.sort(mask_of(ranges)), e.args[0], name=nest.room.name("acc"), red=e))
                     continue
                 zero.append(Task(part.order, scalars.const(identity(op, e.dtype), e.dtype), memory))
                 rest = tuple([r for r in ranges if r is not p])
                 inner = scalars._red_node(op, rest, e.args[0]) if rest else e.args[0]
-                tasks.append(Task(nest.sort(e.free | p.bit), inner, memory, op=op))
+                tasks.append(Task(nest.room.sort(e.free | p.bit), inner, memory, op=op))
         body: list[Any] = []
         env: dict[E, Any] = {}
         nest.level(zero, 0, env, body)
-        layout = choose(tasks, p, nest.decider, self.target)
+        layout = choose(tasks, p, self.space, self.target)
         if layout is None:
             nest.level(tasks, 0, env, body)
         else:
@@ -236,9 +234,9 @@ class Stager:
         for t in tasks:
             if t.red is not None:
                 body.append(Init(t.name, t.red.params[0], t.red.dtype))
-        nest.decider.layout, nest.rows, nest.spans[p] = layout, (p, self.target.run), "run"
+        nest.decider.layout, nest.room.rows, nest.spans[p] = layout, (p, self.target.run), "run"
         if layout.kind == "lanes":
-            nest.first, nest.last = None, p
+            nest.room.first, nest.room.last = None, p
         inner = [self._in_run(t, layout, nest) for t in tasks]
         inside: list[Any] = []
         nest.level(inner, 0, dict(env), inside)
@@ -251,14 +249,14 @@ class Stager:
         """A task as a run does it.  Rows innermost: a sum over them in memory is first summed over the run, in a register."""
         if layout.kind == "block":
             return replace(t, opens=False)
-        mask = _mask(t.ranges)
+        mask = mask_of(t.ranges)
         if t.op is not None and t.memory is not None:
             over = nest.low.scalars._red_node(t.op, (layout.rows,), t.expr)
             if t.expr.op == "red" and t.expr.params[0] == t.op:
                 ranges = tuple(sorted((*t.expr.params[1], layout.rows), key=lambda r: r.uid))
                 over = nest.low.scalars._red_node(t.op, ranges, t.expr.args[0])
-            return replace(t, ranges=nest.sort(mask & ~layout.rows.bit), expr=over, opens=False)
-        return replace(t, ranges=nest.sort(mask), opens=False)
+            return replace(t, ranges=nest.room.sort(mask & ~layout.rows.bit), expr=over, opens=False)
+        return replace(t, ranges=nest.room.sort(mask), opens=False)
 
     def _constants(self, tasks: list[Task], p: Range, nest: Nest) -> list[Task]:
         """Tasks for what the rows share: numbers, and tables of what is dear or lies apart."""
@@ -275,7 +273,7 @@ class Stager:
             elif not e.free:
                 out.append(Task((), e))
             elif nest.decider.tabled(e, p, e.free):
-                memory, ranges = nest.array(e, e.free)
+                memory, ranges = nest.room.array(e, e.free)
                 out.append(Task(ranges, e, memory))
             else:
                 stack.extend(e.args)
@@ -313,7 +311,7 @@ class Stager:
 
     def _area(self, e: E, later: list[Goal], nest: Nest) -> Part:
         """A reduction to an array: an area of its own, in the order of the buffer it goes to."""
-        order, goal = nest.sort(e.free), None
+        order, goal = nest.room.sort(e.free), None
         for g in later:
             if g.expr is e and self._plain(g, e):
                 order, goal = tuple([ix.terms[0][0] for ix in g.memory.index]), g
@@ -363,13 +361,6 @@ class Stager:
         add = (Let("t1", "load", out.dtype, (), (of, ())), Store(to, "t1", op))
         body = (Loop(rows, (start,), "chunk"), Loop(parts, (Loop(rows, add, "chunk"),)))
         return KernelStep(Kernel(body, rows), size, 1)
-
-
-def _mask(ranges: tuple[Range, ...]) -> int:
-    mask = 0
-    for r in ranges:
-        mask |= r.bit
-    return mask
 
 
 def _position(m: Memory) -> int:
