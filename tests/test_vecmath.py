@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from autojit.backends.cpu import interpret, vecmath
+from autojit.backends.cpu import codegen, interpret, vecmath
 from tests import ulps
 
 inf, nan = math.inf, math.nan
@@ -260,6 +260,17 @@ def test_no_library_is_called(name):
     outside = re.findall(r"^declare .*@\"?([\w.]+)", _ir(loop(name)), re.M)
     ours = ("llvm.", "NRT_", "Py", "_Py", "numba_")  # of the wrapper that takes arrays apart
     assert not [f for f in outside if not f.startswith(ours)]
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_rescues_survive_the_kernel_compiler(name):
+    """Linked, renamed and inlined, the scalar functions must still be known by their vector forms."""
+    text = f"""def kernel(args, lo, hi, chunk):
+    x, y = f32(args, 0, 2), f32(args, 1, 2)
+    for i in range(lo, hi):
+        y[i] = {name}_f32(x[i])
+"""
+    assert re.search(r"<\d+ x float> @llvm\.fma", str(codegen.lower(text)))
 
 
 def test_sine_and_cosine_share_their_work():
