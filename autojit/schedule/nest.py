@@ -45,8 +45,7 @@ class Nest:
     def _loop(self, p: Pass, bound: int, env: Env, out: list[Any]) -> None:
         r = p.range
         assert r is not None
-        for t in p.tasks:
-            self._hoist(t, bound, env, out)
+        self._hoist([t.expr for t in p.tasks], bound, env, out)
         for t in p.tasks:
             if t.red is not None and t.opens:
                 out.append(Init(t.name, t.red.params[0], t.red.dtype))
@@ -60,10 +59,10 @@ class Nest:
         for e, memory in p.ready:
             env[e] = memory
 
-    def _hoist(self, t: Task, bound: int, env: Env, out: list[Any]) -> None:
+    def _hoist(self, roots: list[E], bound: int, env: Env, out: list[Any]) -> None:
         """Whatever does not vary inside the loop is computed before it."""
         seen: set[E] = set()
-        stack = [t.expr]
+        stack = roots[::-1]
         while stack:
             e = stack.pop()
             if e in seen or e.op == "const":
