@@ -89,7 +89,7 @@ def std(input: Node, dim: Dim = None, unbiased: bool | None = None, keepdim: boo
     return finish(safe_sqrt(out), axes, input.shape, keepdim)
 
 
-@op(returns=("var", "mean"), method=False)
+@op(method=False)
 def var_mean(input: Node, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False,
              correction: float | None = None) -> tuple[Node, Node]:
     """Variance and mean over dims."""
@@ -97,7 +97,7 @@ def var_mean(input: Node, dim: Dim = None, unbiased: bool | None = None, keepdim
     return finish(v, axes, input.shape, keepdim), finish(m, axes, input.shape, keepdim)
 
 
-@op(returns=("std", "mean"), method=False)
+@op(method=False)
 def std_mean(input: Node, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False,
              correction: float | None = None) -> tuple[Node, Node]:
     """Standard deviation and mean over dims."""
