@@ -26,7 +26,8 @@ class SGD(Optimizer):
                  weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False) -> None:
         for name, v in (("learning rate", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if isinstance(v, float) and v < 0.0:
-                raise explain(ValueError(f"Invalid {name} value: {v}" if name != "learning rate" else f"Invalid learning rate: {v}"))
+                raise explain(ValueError(f"Invalid {name} value: {v}" if name != "learning rate" else "Invalid learning "
+                                                                                                      f"rate: {v}"))
         if nesterov and (momentum <= 0 or dampening != 0):
             raise explain(ValueError("Nesterov momentum requires a momentum and zero dampening"))
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
