@@ -1381,9 +1381,9 @@ def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = Fal
     """Variance over dims, by n - correction (1 by default)."""
 def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
     """Standard deviation over dims; its derivative where it is 0 is 0."""
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Any:
+def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> tuple[Tensor, ...]:
     """Variance and mean over dims."""
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Any:
+def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> tuple[Tensor, ...]:
     """Standard deviation and mean over dims."""
 def norm(input: Tensor, p: Any = 'fro', dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
     """(sum |x|**p) ** (1/p) over dims; 'fro' is 2; its derivative at 0 is 0."""
