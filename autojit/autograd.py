@@ -18,4 +18,5 @@ class function:
 
 
 __all__ = ["Function", "FunctionCtx", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad", "function",
-           "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled", "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled"]
+           "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled",
+           "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled"]

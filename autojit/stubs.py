@@ -41,13 +41,16 @@ __version__: str
 
 
 def _default(v: Any) -> str:
-    return repr(v) if v is None or isinstance(v, (bool, int, float, str, tuple)) and repr(v) not in ("inf", "-inf", "nan") else "..."
+    plain = v is None or isinstance(v, (bool, int, float, str, tuple)) and repr(v) not in ("inf", "-inf", "nan")
+    return repr(v) if plain else "..."
 
 
 def _parameters(op: Op) -> list[str]:
     out = []
     for k, (name, tensor) in enumerate(zip(op.params, op.is_tensor)):
-        kind = "Sequence[Tensor]" if k == 0 and op.sequence else "Tensor | _float" if tensor and k else "Tensor" if tensor else "Any"
+        kind = "Any" if not tensor else "Tensor | _float" if k else "Tensor"
+        if k == 0 and op.sequence:
+            kind = "Sequence[Tensor]"
         if op.star and k == len(op.params) - 1:
             out.append(f"*{name}: Any")
             continue

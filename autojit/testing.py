@@ -83,8 +83,9 @@ def gradcheck(func: Callable[..., Any], inputs: Inputs, *, eps: float = 1e-6, at
                                  "requires_grad=True."))
     for k in checked:
         if given[k].aval.dtype is not float64:
-            warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will "
-                          "likely fail if all the inputs are not of double precision floating point or complex.", stacklevel=2)
+            warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This check "
+                          "will likely fail if all the inputs are not of double precision floating point or complex.",
+                          stacklevel=2)
     outs = _floating(func(*given))
     for k in checked:
         pairs = zip(_analytical(outs, given[k]), _numerical(func, given, k, eps))
@@ -94,9 +95,10 @@ def gradcheck(func: Callable[..., Any], inputs: Inputs, *, eps: float = 1e-6, at
                 if not raise_exception:
                     return False
                 i, o = np.argwhere(wrong)[0]
-                raise explain(GradcheckError(
-                    f"Jacobian mismatch for output {j} with respect to input {k},\nnumerical:{numerical}\nanalytical:{analytical}\n"),
-                    hint=f"first at input element {i}, output element {o}: {analytical[i, o]:.6g} should be {numerical[i, o]:.6g}")
+                both = f"\nnumerical:{numerical}\nanalytical:{analytical}\n"
+                raise explain(GradcheckError(f"Jacobian mismatch for output {j} with respect to input {k},{both}"),
+                              hint=f"first at input element {i}, output element {o}: {analytical[i, o]:.6g} should be "
+                                   f"{numerical[i, o]:.6g}")
     return True
 
 

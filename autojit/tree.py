@@ -1,6 +1,6 @@
 """Pytrees: nested tuples, lists, dictionaries and named tuples of leaves.
 
-In: any nest.  Out: its leaves in a fixed order and a structure that puts leaves back.  Everything that is no container is a leaf.
+In: any nest.  Out: its leaves in a fixed order and a structure that puts leaves back.  What is no container is a leaf.
 """
 
 from __future__ import annotations

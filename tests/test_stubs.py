@@ -25,7 +25,8 @@ def test_the_stub_is_up_to_date():
     assert {"Tensor", "tensor", "exp", "value_and_grad", "softmax", "no_grad"} <= names
 
 
-MODULES = [m.name for m in pkgutil.walk_packages([str(HERE)], "autojit.") if ".worker" not in m.name and not m.name.endswith("stubs")]
+MODULES = [m.name for m in pkgutil.walk_packages([str(HERE)], "autojit.")
+           if ".worker" not in m.name and not m.name.endswith("stubs")]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-
 from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.runtime import runtime
@@ -53,8 +52,8 @@ class Prepared:
         """One line: what the program is made of and what each stage cost."""
         kinds = [type(s) for s in self.schedule.steps]
         parts = [f"{kinds.count(KernelStep)} kernels ({len(self.texts)} distinct)"]
-        parts += [f"{n} {word}" for n, word in ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"))
-                  if n]
+        others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"))
+        parts += [f"{n} {word}" for n, word in others if n]
         return ", ".join(parts) + "; " + ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in self.seconds.items())
 
 
@@ -93,12 +92,9 @@ def source(prepared: Prepared) -> str:
     """The program's kernels as readable text, in the order they run."""
     names: dict[str, str] = {}
     lines: list[str] = []
-    for k, step in enumerate(prepared.schedule.steps):
-        if k in prepared.emitted:
-            text = prepared.emitted[k].text
-            if text not in names:
-                names[text] = f"kernel{len(names)}"
-                lines.append(text.replace("def kernel(", f"def {names[text]}(", 1).rstrip() + "\n")
+    for text in prepared.texts:
+        names[text] = f"kernel{len(names)}"
+        lines.append(text.replace("def kernel(", f"def {names[text]}(", 1).rstrip() + "\n")
     lines.append(_steps(prepared, names))
     return "\n".join(lines)
 
@@ -109,7 +105,8 @@ def _steps(prepared: Prepared, names: dict[str, str]) -> str:
         what: Any
         if isinstance(s, KernelStep):
             buffers = [e[1] for e in prepared.emitted[k].table if e[0] == "buffer"]
-            what = f"{names[prepared.emitted[k].text]}({', '.join(buffers)})  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
+            call = f"{names[prepared.emitted[k].text]}({', '.join(buffers)})"
+            what = f"{call}  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
         elif isinstance(s, GemmStep):
             what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
                 f" batch {s.batch}" if s.batch > 1 else "")

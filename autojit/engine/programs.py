@@ -83,7 +83,7 @@ class Program:
             self._lock.release()
 
     def _compile(self, wait: bool) -> None:
-        from . import compile as pipeline                 # the stages: imported when first needed
+        from . import compile as pipeline  # the stages: imported when first needed
         if self.prepared is None:
             self.prepared = pipeline.prepare(self.graph)
             self.prepared.request()

@@ -80,7 +80,8 @@ def _ref(*more: Any) -> Any:
     values: dict[Node, Any] = dict(zip(body.graph.inputs, arrays))
     for n in body.graph.order:
         if n not in values:
-            values[n] = np.asarray(n.data) if n.op == "const" else n.prim.ref(*[values[i.real or i] for i in n.inputs], *n.params)
+            args = [values[i.real or i] for i in n.inputs]
+            values[n] = np.asarray(n.data) if n.op == "const" else n.prim.ref(*args, *n.params)
     return values[body.graph.outputs[k]]
 
 

@@ -16,11 +16,10 @@ from .. import tree
 from ..eager.apply import apply
 from ..eager.evaluate import settle
 from ..eager.state import state
-from ..eager.storage import Storage, aval_of
+from ..eager.storage import aval_of
 from ..eager.template import Rule
 from ..eager.tensor import Tensor, new, of_array, of_buffer, value
 from ..errors import explain
-from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
 from .plan import Fixed, Plan, array_of, as_tensor, float_beside, gather, run_time
