@@ -61,8 +61,8 @@ class Maker:
 
     def grow(self, pool: list[Node]) -> Node:
         x = self.r.choice(pool[-6:])
-        kind = self.r.choice(["unary", "unary", "binary", "binary", "binary", "reduce", "reduce", "softmax", "where", "move", "move",
-                              "slice", "pad", "concat", "matmul", "take", "gather", "cast", "update", "keepdim"])
+        kind = self.r.choice(["unary", "unary", "binary", "binary", "binary", "reduce", "reduce", "softmax", "where", "move",
+                              "move", "slice", "pad", "concat", "matmul", "take", "gather", "cast", "update", "keepdim"])
         return getattr(self, "g_" + kind)(x, pool)
 
     def g_unary(self, x, pool):
