@@ -36,9 +36,9 @@ class LegendrePolynomial3(torch.autograd.Function):
 
 x = torch.linspace(-math.pi, math.pi, 200)
 y = torch.sin(x)
-a = torch.full((), 0.0, requires_grad=True)
+a = torch.full((), 0.2, requires_grad=True)
 b = torch.full((), -1.0, requires_grad=True)
-c = torch.full((), 0.0, requires_grad=True)
+c = torch.full((), 0.1, requires_grad=True)
 d = torch.full((), 0.3, requires_grad=True)
 for t in range(300):
     P3 = LegendrePolynomial3.apply
