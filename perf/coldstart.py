@@ -55,6 +55,10 @@ x = aj.tensor([1.0, 2.0, 3.0], requires_grad=True)
 f(x).backward()
 {SHOW % "x.grad"}
 """
+WAIT = """
+import os
+os.environ["AUTOJIT_TIER"] = "compile"
+"""
 JAX = f"""
 import jax, jax.numpy as jnp
 x = jnp.asarray([1.0, 2.0, 3.0])
@@ -92,6 +96,14 @@ CASES = [
         WARM_TARGET_SECONDS,
     ),
     Case("autojit traced, warm", TRACED, "autojit", "warm", WARM_TARGET_SECONDS),
+    Case(
+        "autojit traced, warm, compiled code",
+        WAIT + TRACED,
+        "autojit",
+        "warm",
+        WARM_TARGET_SECONDS,
+    ),
+    Case("autojit traced, empty, compiled code", WAIT + TRACED, "autojit", "empty"),
     Case("autojit eager, cache empty", EAGER.format(module="autojit"), "autojit", "empty"),
     Case("autojit traced, cache empty", TRACED, "autojit", "empty"),
     Case("torch", EAGER.format(module="torch"), "torch"),
