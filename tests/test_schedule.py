@@ -141,6 +141,23 @@ def rosenbrock(n: int) -> Graph:
     return graph_of(P.sum(P.add(P.mul(c(100, r), P.mul(r, r)), P.mul(q, q)), (0,)), ins, ins)
 
 
+def predator(steps: int) -> Graph:
+    """Euler steps of Lotka and Volterra's equations, driven by an input: one long program of numbers."""
+    p, u = ins = inputs((4,), (steps,))
+
+    def at(a: Node, k: int) -> Node:
+        return P.reshape(P.slice(a, (k,), (k + 1,), (1,)), ())
+
+    a, b, k, d = (at(p, j) for j in range(4))
+    x, y = P.exp(a), P.exp(b)
+    for t in range(steps):
+        xy = P.mul(x, y)
+        dx = P.add(P.sub(P.mul(a, x), P.mul(b, xy)), at(u, t))
+        dy = P.sub(P.mul(d, xy), P.mul(k, y))
+        x, y = P.add(x, P.mul(c(0.01, x), dx)), P.add(y, P.mul(c(0.01, y), dy))
+    return graph_of(P.add(P.mul(x, x), P.mul(y, y)), [p], ins)
+
+
 def draw(graph: Graph, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     return [rng.standard_normal(i.shape).astype(np.float32) if i.dtype is float32 else rng.integers(0, 5, i.shape)
@@ -247,6 +264,29 @@ def test_a_longer_loop_is_the_same_kernels():
         assert set(texts(schedule(recurrence(steps)))) == few
 
 
+def test_a_long_program_of_numbers_is_rolled_into_loops():
+    graph = predator(90)
+    arrays = draw(graph)
+    difference = agree(run_plain(graph, arrays), NumpyProgram(graph)(arrays), rtol=1e-4)
+    assert difference is None, difference
+    (text,) = texts(schedule(graph))
+    assert text.count("for ") >= 2 and text.count("\n") < 400
+    forget()
+    assert texts(schedule(predator(150))) == texts(schedule(predator(230)))
+
+
+def test_what_does_not_repeat_stays_straight():
+    (x,) = inputs((3,))
+    y = P.reshape(P.slice(x, (0,), (1,), (1,)), ())
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        name = ["sin", "tanh", "exp", "neg", "abs", "sigmoid"][rng.integers(6)]
+        y = P.mul(getattr(P, name)(y), c(0.7, y))
+    graph = graph_of(y, [x], [x])
+    arrays = draw(graph)
+    assert agree(run_plain(graph, arrays), NumpyProgram(graph)(arrays)) is None
+
+
 def test_numbers_are_slots():
     (x,) = inputs((40,))
     a, b = (texts(schedule(Graph([x], [P.mul(x, c(value, x))]))) for value in (3.25, 7.5))
@@ -285,6 +325,20 @@ def test_deep_graphs_and_many_pieces_take_linear_time():
             seconds.append(time.perf_counter() - start)
             forget()
         assert seconds[1] < 12 * seconds[0] + 0.2, (make, seconds)   # quadratic would be 16
+
+
+def test_deep_chains_of_arrays_go_in_kernels_of_one_text():
+    def deep(n: int) -> Graph:
+        (x,) = inputs((30,))
+        y = x
+        for _ in range(n):
+            y = P.add(P.mul(y, c(0.99, y)), P.sin(y))
+        return Graph([x], [y])
+
+    assert len(texts(schedule(deep(1200)))) <= 3
+    graph = deep(300)
+    arrays = draw(graph)
+    assert agree(run_plain(graph, arrays), NumpyProgram(graph)(arrays), rtol=1e-3) is None
 
 
 def test_results_do_not_depend_on_the_machine():

@@ -7,7 +7,7 @@ Never knows which backend will read it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..dtypes import DType
@@ -100,6 +100,24 @@ class Accumulate:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """name := value: a register that a loop carries from turn to turn; it may be read after the loop."""
+
+    name: str
+    dtype: DType
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The value of a carried register for the next turn; stands at the end of the loop's body."""
+
+    name: str
+    dtype: DType
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """Memory := value, or := op(memory, value)."""
 
@@ -133,6 +151,62 @@ class Kernel:
     body: tuple[Any, ...]
     parallel: Range | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+def names_read(s: Any) -> list[str]:
+    """The names that a statement reads, those in its body included."""
+    if isinstance(s, (Loop, Run)):
+        return [name for q in s.body for name in names_read(q)]
+    if isinstance(s, Init):
+        return []
+    if isinstance(s, Let):
+        words: list[Any] = list(s.args)
+        indices = _indices(s)
+    else:
+        words = [s.value]
+        indices = list(s.at.index) if isinstance(s, Store) else []
+    words += [t for ix in indices for t, _ in ix.terms]
+    return [w for w in words if isinstance(w, str)]
+
+
+def _indices(s: Let) -> list[Index]:
+    if s.op == "load":
+        return [*s.params[0].index, *[c.index for c in s.params[1]]]
+    if s.op == "inside":
+        return [c.index for c in s.params]
+    return [s.params[0]] if s.op == "index" or s.op.startswith("index_") else []
+
+
+def renamed(s: Any, names: dict[str, str]) -> Any:
+    """The statement with the names it reads replaced."""
+    def index(ix: Index) -> Index:
+        return Index(ix.const, tuple([(names.get(t, t) if isinstance(t, str) else t, c) for t, c in ix.terms]))
+
+    def at(a: At) -> At:
+        return replace(a, index=tuple([index(ix) for ix in a.index]))
+
+    def word(a: Operand) -> Operand:
+        return names.get(a, a) if isinstance(a, str) else a
+
+    def tests(cs: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        return tuple([Condition(index(c.index), c.step) for c in cs])
+
+    if isinstance(s, (Loop, Run)):
+        return replace(s, body=tuple([renamed(q, names) for q in s.body]))
+    if isinstance(s, Init):
+        return s
+    if isinstance(s, Store):
+        return replace(s, at=at(s.at), value=word(s.value))
+    if not isinstance(s, Let):
+        return replace(s, value=word(s.value))
+    params = s.params
+    if s.op == "load":
+        params = (at(params[0]), tests(params[1]))
+    elif s.op == "inside":
+        params = tests(params)
+    elif s.op == "index" or s.op.startswith("index_"):
+        params = (index(params[0]), *params[1:])
+    return replace(s, args=tuple([word(a) for a in s.args]), params=params)
 
 
 # ------------------------------------------------------------------------------------------------ steps

@@ -26,7 +26,11 @@ from .tasks import Memory
 from .unroll import loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
+DEEP = 240                         # operations one after the other on arrays in one kernel (240 divides by many periods)
 ROOM = 512                         # bytes between the areas of two chunks
+
+
+_COUNTED = (ELEMENTWISE, REDUCE)
 
 
 def schedule(graph: Graph, target: Target | None = None) -> Schedule:
@@ -128,17 +132,28 @@ class _Planner:
         return False
 
     def _levels(self) -> tuple[dict[Node, int], list[Node]]:
-        """How many cuts stand one after the other below each node, and the cuts in order."""
+        """How many cuts stand one after the other below each node, and the cuts in order.  A chain of operations on arrays is
+        cut where it gets too deep for one text; a chain of numbers is not, since its text is rolled into loops."""
         level: dict[Node, int] = {}
+        depth: dict[Node, int] = {}
         cuts: list[Node] = []
+        deep = False
         for n in self.order:
             if n in self.inputs or n in self.uniform:
-                level[n] = 0
+                level[n] = depth[n] = 0
                 continue
             cut = self._is_cut(n)
             if cut:
                 cuts.append(n)
-            level[n] = max([level[i] for i in operands(n)], default=0) + cut
+            l = max([level[i] for i in operands(n)], default=0) + cut
+            counts = n.prim.kind in _COUNTED and n.aval.size > 1
+            d = 0 if cut else max([depth[i] for i in operands(n) if level[i] == l], default=0) + counts
+            if d > DEEP:
+                l, d = l + 1, 1
+                deep = True
+            level[n], depth[n] = l, d
+        if deep:
+            self.notes.append(f"chains of more than {DEEP} operations go in several kernels")
         return level, cuts
 
     def _is_cut(self, n: Node) -> bool:

@@ -18,6 +18,7 @@ from .layout import Layout, choose
 from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store
 from .lower import Lowering
 from .nest import Nest
+from .roll import roll
 from .scalar import E
 from .sums import identity
 from .tasks import Memory, Task, mask_of
@@ -84,7 +85,7 @@ class Stager:
         nest = Nest(self.low, self.order, self.new)
         body: list[Any] = []
         nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in goals], 0, {}, body)
-        self.steps.append(KernelStep(Kernel(tuple(body)), 1, 1))
+        self.steps.append(KernelStep(Kernel(roll(body, self.new)), 1, 1))
 
     # ------------------------------------------------------------------ choice
     def _choose(self, goals: list[Goal]) -> Choice | None:

@@ -23,16 +23,21 @@ def unrolled(frame: Frame, nodes: Sequence[Node], moving: Sequence[Node]) -> set
     """Axes (as layouts name them) to write out."""
     layouts = {id(frame.layouts[n]): frame.layouts[n] for n in nodes if n in frame.layouts}
     if all([_all_small(a) for a in layouts.values()]) and \
-            sum([_copies(frame.layouts[n], None) for n in moving if n in frame.layouts]) <= TEXT:
+            sum([_copies(a, None) for a in _written(frame, moving)]) <= TEXT:
         return {axis for a in layouts.values() for axis in a.axes}
     wanted = _inner(list(layouts.values())) | _reduced(frame, moving)
     out: set[int] = set()
     for axis, _ in sorted(wanted, key=lambda w: (w[1], w[0])):
         more = out | {axis}
         if all([_copies(a, more) <= COPIES for a in layouts.values()]) and \
-                sum([_copies(frame.layouts[n], more) for n in moving if n in frame.layouts]) <= TEXT:
+                sum([_copies(a, more) for a in _written(frame, moving)]) <= TEXT:
             out = more
     return out
+
+
+def _written(frame: Frame, moving: Sequence[Node]) -> list[Layout]:
+    """The layouts of all values that have more than one element."""
+    return [frame.layouts[n] for n in moving if n in frame.layouts and frame.layouts[n].axes]
 
 
 def _tiny(n: int) -> bool:

@@ -17,6 +17,7 @@ from .index import Range
 from .loops import (
     Accumulate,
     At,
+    Begin,
     Condition,
     Const,
     GemmStep,
@@ -27,6 +28,7 @@ from .loops import (
     KernelStep,
     Let,
     Loop,
+    Next,
     Operand,
     Run,
     Schedule,
@@ -99,6 +101,12 @@ class _Kernel:
                 self._let(s, scope)
             elif isinstance(s, Init):
                 self._define(s, s.name, ANY, scope)
+            elif isinstance(s, Begin):
+                self._use(s, s.value, scope)
+                self._define(s, s.name, ANY, scope)
+            elif isinstance(s, Next):
+                self._use(s, s.value, scope)
+                self._use(s, s.name, scope)
             elif isinstance(s, Accumulate):
                 self._use(s, s.value, scope)
                 if s.name not in scope.bounds:

@@ -16,7 +16,24 @@ from ...dtypes import BOOL, FLOAT, DType, int64
 from ...ir.graph import SPECIAL
 from ...ir.primitive import REGISTRY
 from ...schedule.index import Range, Size, literal, provenance
-from ...schedule.loops import Accumulate, At, Buffer, Condition, Const, Index, Init, Kernel, Let, Loop, Operand, Run, Store
+from ...schedule.loops import (
+    Accumulate,
+    At,
+    Begin,
+    Buffer,
+    Condition,
+    Const,
+    Index,
+    Init,
+    Kernel,
+    Let,
+    Loop,
+    Next,
+    Operand,
+    Run,
+    Store,
+    names_read,
+)
 from ...schedule.sums import identity
 
 WIDTH = 96                         # a line is not made longer by writing a value where it is used
@@ -57,6 +74,9 @@ class _Emitter:
         self.slot_lines: list[tuple[str, str]] = []
         self.loops: dict[Range, str] = {}
         self.types: dict[str, DType] = {}
+        self.registers: set[str] = set()                   # names whose value changes
+        self.names = {"chunk": "chunk", "base": "base"}    # name in the kernel → in the text, counted by first use
+        self.counts: dict[str, int] = {}
 
     def emitted(self) -> Emitted:
         self._block(self.kernel.body, "    ")
@@ -74,6 +94,15 @@ class _Emitter:
             name = self.buffers[b.name] = f"x{len(self.views)}"
             self.views.append(b)
         return name
+
+    def _name(self, name: str) -> str:
+        """The name of a value in the text: numbered as they come, so that equal kernels have equal texts."""
+        found = self.names.get(name)
+        if found is None:
+            prefix = "acc" if name in self.registers else name[0]
+            k = self.counts[prefix] = self.counts.get(prefix, 0) + 1
+            found = self.names[name] = f"{prefix}{k}"
+        return found
 
     def _loop(self, r: Range) -> str:
         name = self.loops.get(r)
@@ -175,7 +204,7 @@ class _Emitter:
                 if isinstance(s, (Loop, Run)):
                     stack.append((s.body, 9))
                     continue
-                for name in _names(s):
+                for name in names_read(s):
                     uses[name] = uses.get(name, 0) + weight
         return uses
 
@@ -187,12 +216,20 @@ class _Emitter:
             elif isinstance(s, Init):
                 self._flush(block, indent)
                 self.types[s.name] = s.dtype
+                self.registers.add(s.name)
                 start = Const(s.dtype.np.type(identity(s.op, s.dtype)), s.dtype)
-                self.lines.append(f"{indent}{s.name} = {self._identity(start)}")
+                self.lines.append(f"{indent}{self._name(s.name)} = {self._identity(start)}")
+            elif isinstance(s, (Begin, Next)):
+                value = self._operand(s.value, block)
+                self._flush(block, indent, s.name)
+                self.types[s.name] = s.dtype
+                self.registers.add(s.name)
+                self.lines.append(f"{indent}{self._name(s.name)} = {_bare(value)}")
             elif isinstance(s, Accumulate):
                 value = self._operand(s.value, block)
                 self._flush(block, indent, s.name)
-                self.lines.append(f"{indent}{s.name} = {self._accumulate(s.op, s.dtype, s.name, value)}")
+                name = self._name(s.name)
+                self.lines.append(f"{indent}{name} = {self._accumulate(s.op, s.dtype, name, value)}")
             elif isinstance(s, Store):
                 self._store(s, block, indent)
             elif isinstance(s, Run):
@@ -211,20 +248,20 @@ class _Emitter:
         """Write waiting values out as names: all of them, or those that read a buffer or register about to change."""
         for name, (text, reads) in list(block.waiting.items()):
             if reading is None or reading in reads:
-                self.lines.append(f"{indent}{name} = {text}")
+                self.lines.append(f"{indent}{self._name(name)} = {text}")
                 del block.waiting[name]
 
     def _let(self, s: Let, block: _Block, indent: str) -> None:
         self.types[s.name] = s.dtype
-        reads = frozenset([n for a in _names(s) if a in block.waiting for n in block.waiting[a][1]])
+        reads = frozenset([n for a in names_read(s) if a in block.waiting for n in block.waiting[a][1]])
         if s.op == "load":
             reads |= {s.params[0].buffer.name}
-        reads |= {a for a in s.args if isinstance(a, str) and a.startswith("acc")}
+        reads |= {a for a in s.args if isinstance(a, str) and a in self.registers}
         text = self._expression(s, block)
         if block.uses.get(s.name, 0) == 1 and len(text) < WIDTH - 30:
             block.waiting[s.name] = (text, reads)
         else:
-            self.lines.append(f"{indent}{s.name} = {text}")
+            self.lines.append(f"{indent}{self._name(s.name)} = {text}")
 
     def _store(self, s: Store, block: _Block, indent: str) -> None:
         value = self._operand(s.value, block)
@@ -241,7 +278,7 @@ class _Emitter:
         if a in block.waiting:
             text, _ = block.waiting.pop(a)
             return text if _is_atom(text) else f"({text})"
-        return a
+        return self._name(a)
 
     def _identity(self, c: Const) -> str:
         """The start of an accumulator: always in the text."""
@@ -301,29 +338,6 @@ class _Emitter:
 
     def _one(self, d: DType) -> str:
         return f"{LITERALS[d.code]}(1.0)" if d.category == FLOAT else "1"
-
-
-_DERIVED = ("index_div", "index_mod", "index_clamp")
-
-
-def _names(s: Any) -> list[str]:
-    """The names that a statement reads."""
-    out: list[str] = []
-    if isinstance(s, Let):
-        out += [a for a in s.args if isinstance(a, str)]
-        if s.op == "load":
-            out += [t for ix in s.params[0].index for t, _ in ix.terms if isinstance(t, str)]
-            out += [t for c in s.params[1] for t, _ in c.index.terms if isinstance(t, str)]
-        elif s.op == "inside":
-            out += [t for c in s.params for t, _ in c.index.terms if isinstance(t, str)]
-        elif s.op in ("index", *_DERIVED):
-            out += [t for t, _ in s.params[0].terms if isinstance(t, str)]
-    elif isinstance(s, Accumulate):
-        out += [a for a in (s.value,) if isinstance(a, str)]
-    elif isinstance(s, Store):
-        out += [a for a in (s.value,) if isinstance(a, str)]
-        out += [t for ix in s.at.index for t, _ in ix.terms if isinstance(t, str)]
-    return out
 
 
 def _is_atom(text: str) -> bool:
