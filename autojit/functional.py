@@ -82,7 +82,7 @@ class ValueAndGrad:
             fast = self._fast[tuple([a.aval if a.fn is None and not a.req else None for a in args])]
         except (KeyError, AttributeError):
             fast = None
-        if fast is not None and not kwargs and state.trace is None and fast.plan.stale() is None:
+        if fast is not None and not kwargs and state.trace is None and (not fast.watched or fast.plan.stale() is None):
             return fast(args)
         if type(self.fn) is Traced and not kwargs and state.trace is None and not (state.grad and _differentiated(args)):
             return self._traced(args)
@@ -170,13 +170,15 @@ def _gradient_count(plan: Plan) -> int:
 class _Fast:
     """The short way for tensors alone: arrays out of the arguments, one native call, tensors around the results."""
 
-    __slots__ = ("owner", "traced", "plan", "program", "avals", "extra", "tuple_of")
+    __slots__ = ("owner", "traced", "plan", "program", "avals", "extra", "tuple_of", "watched", "native")
 
     def __init__(self, owner: ValueAndGrad, plan: Plan, args: Sequence[Any]) -> None:
         self.owner, self.plan, self.program = owner, plan, plan.program
         self.traced: Any = owner.fn
         self.avals = [r.aval for r in plan.results]
         self.extra = bool(plan.captured or plan.draws)
+        self.watched = bool(plan.captured or plan.watch.places)
+        self.native: Any = None
         plain = len(plan.needs) == 1 and plan.structure == tree.LEAF
         single = isinstance(owner.argnums, int)
         count = 1 if single else len(_numbers(owner.argnums, len(args)))
@@ -191,11 +193,17 @@ class _Fast:
             inputs.append(n.data if s.mem is None and n.prim is BUFFER and not a.chain else array_of(a))
         if self.extra:
             inputs += gather(self.plan)
-        native = self.program.native
-        arrays = self.plan.run(inputs) if native is None or self.plan.before else native(inputs)
+        native = self.native
+        if native is None:
+            arrays = self.plan.run(inputs)
+            if not self.plan.before:
+                self.native = self.program.native
+        else:
+            arrays = native(inputs)
         if self.tuple_of < 0:
             return self.owner._finish(self.plan, args, list(args), arrays)
-        outs = [of_buffer(x, a) for x, a in zip(arrays, self.avals)]
+        trace = state.trace
+        outs = [of_buffer(x, a, trace) for x, a in zip(arrays, self.avals)]
         return (outs[0], outs[1]) if self.tuple_of == 0 else (outs[0], tuple(outs[1:]))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..dtypes import BOOL, FLOAT, DType, as_dtype, bool_, default_float, float32, float64, int8, int16, int32, int64, uint8
 from ..errors import explain
+from ..ir.primitive import BUFFER
 from ..ops.declare import cast
 from .apply import apply
 from .evaluate import realise
@@ -46,6 +47,10 @@ def item(self: Tensor) -> Any:
     >>> tensor([2.5]).item()
     2.5
     """
+    s = self.storage
+    n = s.value
+    if n is not None and n.prim is BUFFER and s.mem is None and not self.chain and not n.aval.shape and state.trace is None:
+        return n.data.item()                              # computed already, and nobody writes to it
     if self.aval.size != 1:
         raise explain(RuntimeError(f"a Tensor with {self.aval.size} elements cannot be converted to Scalar"),
                       hint="use tolist() for several elements")

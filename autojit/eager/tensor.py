@@ -440,13 +440,12 @@ def of_array(array: Any) -> Tensor:
     return new(Storage(n), n.aval)
 
 
-def of_buffer(array: Any, a: Aval) -> Tensor:
+def of_buffer(array: Any, a: Aval, trace: Any = None) -> Tensor:
     """A tensor over an array that a program has just made (as `of_array`, without looking at it)."""
-    n = Node()
+    n = _new(Node)
     n.prim, n.op, n.inputs, n.params, n.aval, n.real, n.data, n.born = BUFFER, "buffer", (), (), a, None, array, NEVER
-    s = Storage.__new__(Storage)
-    s.version, s.last, s.strides = 0, None, None
-    s.value, s.mem, s.taped, s.trace = n, None, False, state.trace
+    s = _new(Storage)
+    s.version, s.last, s.strides, s.value, s.mem, s.taped, s.trace = 0, None, None, n, None, False, trace
     t = _new(Tensor)
     t.storage = t.cell = s
     t.aval, t.fn, t.chain, t.base, t.seen, t.req = a, None, (), None, 0, False

@@ -22,6 +22,7 @@ from .emit import Emitted
 from .runner import NativePlan, PlanBuilder, Slot
 from .runtime import runtime
 
+_empty = np.empty
 POOLED = 3                                                # arrays kept for each output
 
 
@@ -196,13 +197,14 @@ class HostCall:
 class NativeProgram:
     """A compiled graph.  Calls from several threads are safe: a plan that is busy runs on a clone."""
 
-    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "_lock", "_run")
+    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "_small", "_lock", "_run")
 
     def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]], outputs: Sequence[Aval]) -> None:
         builder = Builder(schedule, emitted)
         self.parts = builder.parts()
         self.nbytes = [sum(map(builder.memory.nbytes, builder.memory.touched(k, s))) for k, s in enumerate(schedule.steps)]
         self.pools = [OutputPool(a) for a in outputs]
+        self._small = [(p.shape, p.dtype) for p in self.pools] if all(p.small for p in self.pools) else None
         only = self.parts[0]
         self.plan = only if len(self.parts) == 1 and isinstance(only, NativePlan) else None
         self.address = self.plan.address if self.plan is not None else 0
@@ -210,7 +212,10 @@ class NativeProgram:
         self._run = runtime().run
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        outs = [p.take() for p in self.pools]
+        if self._small is not None:
+            outs = [_empty(shape, dtype) for shape, dtype in self._small]
+        else:
+            outs = [p.take() for p in self.pools]
         if self.plan is None:
             with self._lock:
                 self._pieces([*arrays, *outs])
