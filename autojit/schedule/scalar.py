@@ -29,9 +29,9 @@ _BLIND = {"exp", "sqrt", "log", "log1p", "expm1", "sigmoid", "exp2"} | _EVEN | _
 class E:
     """One scalar: load, const, index, inside, red, or an elementwise primitive.  `free`: the ranges it varies with;
     `own`, `cost`: operations of its own, and in all if its reductions are ready; `chain`: dependent reductions below it;
-    `turned`: it may have another form once the sign of zeros does not matter."""
+    `turned`: it may have another form once the sign of zeros does not matter; `uses`: scalars made of it so far."""
 
-    __slots__ = ("op", "args", "params", "dtype", "free", "own", "cost", "chain", "id", "turned")
+    __slots__ = ("op", "args", "params", "dtype", "free", "own", "cost", "chain", "id", "turned", "uses")
 
     op: str
     args: tuple[E, ...]
@@ -43,6 +43,7 @@ class E:
     chain: int
     id: int
     turned: bool
+    uses: int
 
     def __repr__(self) -> str:
         return f"<{self.op} {self.id} {self.dtype.code}>"
@@ -63,8 +64,9 @@ class Scalars:
         if e is None:
             e = self._table[key] = E()
             e.op, e.args, e.params, e.dtype, e.own, e.id = op, args, params, dtype, own, len(self._table)
-            cost, chain, turned = own, 0, op == "neg"
+            cost, chain, turned, e.uses = own, 0, op == "neg", 0
             for a in args:
+                a.uses += 1
                 free |= a.free
                 cost += a.cost
                 chain = max(chain, a.chain)
@@ -86,7 +88,7 @@ class Scalars:
         if e is None:
             e = self._table[key] = E()
             e.op, e.args, e.params, e.dtype, e.own, e.id = "const", (), (data,), dtype, 0, len(self._table)
-            e.free = e.cost = e.chain = 0
+            e.free = e.cost = e.chain = e.uses = 0
             e.turned = False
         return e
 

@@ -98,15 +98,12 @@ def _sum(s: Scalars, ranges: tuple[Range, ...], body: E, depth: int) -> E:
 
 
 def _sum_of_product(s: Scalars, ranges: tuple[Range, ...], mask: int, body: E, depth: int) -> E:
-    a, b = body.args
-    for x, y in ((a, b), (b, a)):
-        if not x.free & mask:
-            return s.mul(x, _sum(s, ranges, y, depth))
-    outer, inner = _factors(s, body, mask)
-    if outer and max([f.chain for f in outer]) > max([f.chain for f in inner]):
-        varying = _product(s, inner)
-        return s.mul(_product(s, outer), _sum(s, ranges, varying, depth))
+    outer, inner = _stripped(s, body, mask)
+    if outer:
+        assert inner is not None
+        return s.mul(_product(s, outer), _sum(s, ranges, inner, depth))
     if depth < DEEP:
+        a, b = body.args
         for x, y in ((a, b), (b, a)):                       # x * (v + c) with a late invariant c
             if y.op in ("add", "sub") and y.chain >= x.chain:
                 spread = s.apply(y.op, (s.mul(x, y.args[0]), s.mul(x, y.args[1])), (), body.dtype)
@@ -117,20 +114,22 @@ def _sum_of_product(s: Scalars, ranges: tuple[Range, ...], mask: int, body: E, d
     return _plain(s, "sum", ranges, body)
 
 
-def _factors(s: Scalars, body: E, mask: int) -> tuple[list[E], list[E]]:
-    """The factors of a product: those that do not vary, and the others."""
-    outer: list[E] = []
-    inner: list[E] = []
-    stack = [body]
-    while stack:
-        e = stack.pop()
-        if not e.free & mask:
-            outer.append(e)
-        elif e.op == "mul" and len(inner) + len(stack) < DEEP:
-            stack.extend(e.args)
-        else:
-            inner.append(e)
-    return outer, inner
+def _stripped(s: Scalars, e: E, mask: int, depth: int = 0) -> tuple[list[E], E | None]:
+    """The factors of a product that do not vary, and the product without them.  The varying ones stay associated as they
+    were, since (huge * 0) * huge is not huge * huge * 0, and what others use too stays whole."""
+    if not e.free & mask:
+        return [e], None
+    if depth and e.uses > 1:
+        return [], e
+    if depth < DEEP and e.op == "mul":
+        (p, a), (q, b) = (_stripped(s, x, mask, depth + 1) for x in e.args)
+        if not p and not q:
+            return [], e
+        return p + q, b if a is None else a if b is None else s.mul(a, b)
+    if e.op == "add" and e.args[0] is e.args[1]:
+        p, a = _stripped(s, e.args[0], mask, depth + 1)
+        return [*p, s.const(2, e.dtype)], a
+    return [], e
 
 
 def _product(s: Scalars, factors: list[E]) -> E:
