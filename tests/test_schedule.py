@@ -432,6 +432,28 @@ def test_the_checker_sees_a_scratch_read_before_it_is_filled():
         verify_schedule(Schedule([KernelStep(Kernel(body), 1, 1)], {b.name: b, out.name: out}, [], [out.name], []))
 
 
+def test_the_checker_sees_chunks_that_write_to_one_place():
+    plan = schedule(lnorm(60, 40), WIDE)
+    outputs = {plan.buffers[name].name for name in plan.outputs}
+
+    def fold(s):
+        if isinstance(s, Store) and s.at.buffer.name in outputs and len(s.at.index) == 2:
+            return dataclasses.replace(s, at=dataclasses.replace(s.at, index=(Index(0, ()), s.at.index[1])))
+        return s
+    with pytest.raises(VerifyError, match="same place"):
+        verify_schedule(changed(plan, fold))
+
+
+def test_places_that_are_data_are_never_split_among_chunks():
+    """Rows added at places that are data: parallel over the columns, or not at all."""
+    x, v = inputs((50, 40), (300, 40))
+    i = placeholder(aval((300,), int64))
+    plan = schedule(Graph([x, i, v], [P.index_add(x, i, v, 0)]), WIDE)
+    verify_schedule(plan)
+    adding = [s for s in plan.steps if isinstance(s, KernelStep) and "x" in emit_kernel(s.kernel).text][-1]
+    assert adding.chunks == 1 or int(adding.kernel.parallel.extent) == 40
+
+
 # ---------------------------------------------------------------- emission
 def test_text_is_readable_python():
     text = emit_kernel(kernels(schedule(lnorm(60, 40), WIDE))[0]).text

@@ -62,8 +62,8 @@ def pad_sums(order: Sequence[Node], uses: dict[Node, int], uniform: set[Node]) -
     return {n: PadSum(n, uses, uniform) for n, c in count.items() if c > PIECES and n not in joined}
 
 
-def grouped(pieces: Sequence[Node]) -> list[Sequence[Node]]:
-    return [pieces[k:k + GROUP] for k in range(0, len(pieces), GROUP)]
+def grouped(pieces: Sequence[Node], size: int = GROUP) -> list[Sequence[Node]]:
+    return [pieces[k:k + size] for k in range(0, len(pieces), size)]
 
 
 def concat_goals(low: Lowering, n: Node, out: Buffer, first: int, pieces: Sequence[Node]) -> list[Goal]:

@@ -18,7 +18,7 @@ from .gemm import Gemm, is_product
 from .index import Range, Size
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
-from .pieces import base_goals, concat_goals, grouped, pad_goals, pad_sums
+from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
 from .scalar import E
 from .scatter import is_cut_scatter, scatter_goals
 from .stages import Goal, Stager
@@ -300,7 +300,7 @@ class _Planner:
             for point in low.points(layout, range(len(layout.axes)), 0):
                 ranges = tuple([t for ix in point for t, _ in ix.terms])
                 goals.append(Goal(ranges, low.value(n, point), Memory(b, point, layout.extents)))
-        self.steps += Stager(low, order, self.buffer, self.target).run(goals)
+        self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
         self.memory.update(places)
 
     def _scatter(self, n: Node) -> None:
@@ -308,24 +308,25 @@ class _Planner:
         base, added = scatter_goals(low, n, self._place(n))
         for goals in (base, added):
             if goals:
-                self.steps += Stager(low, order, self.buffer, self.target).run(goals)
+                self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
 
     def _concat(self, n: Node) -> None:
         out, at = self._place(n), 0
         (axis,) = n.params
         for pieces in grouped(operands(n)):
             low, order = self._lowering([n, *pieces])
-            self.steps += Stager(low, order, self.buffer, self.target).run(concat_goals(low, n, out, at, pieces))
+            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(concat_goals(low, n, out, at, pieces))
             at += sum([x.shape[axis] for x in pieces])
 
     def _pad_sum(self, n: Node) -> None:
         tree = self.sums[n]
         out = self._place(n)
         low, order = self._lowering([n, *tree.others])
-        self.steps += Stager(low, order, self.buffer, self.target).run(base_goals(low, n, tree, out))
-        for pads in grouped(tree.pads):
+        self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(base_goals(low, n, tree, out))
+        size = 1 if n.aval.size >= self.target.serial else GROUP
+        for pads in grouped(tree.pads, size):
             low, order = self._lowering([n, *[operands(p)[0] for p in pads]])
-            self.steps += Stager(low, order, self.buffer, self.target).run(pad_goals(low, n, out, pads))
+            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(pad_goals(low, n, out, pads))
 
     def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:
         """A whole buffer of one value, or copied from another."""
@@ -346,4 +347,4 @@ class _Planner:
         goals = [self._flat(low, b, None, self.memory[o]) for o, b in zip(self.graph.outputs, outputs)
                  if o.aval.size and self.memory[o] is not b]
         if goals:
-            self.steps += Stager(low, order, self.buffer, self.target).run(goals)
+            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)

@@ -67,8 +67,9 @@ class Part:
 class Stager:
     """Schedules the goals of one group.  `new(kind, dtype, size)` makes a buffer."""
 
-    def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer], target: Target) -> None:
-        self.low, self.space, self.order, self.new, self.target = low, low.space, order, new, target
+    def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer], target: Target,
+                 notes: list[str]) -> None:
+        self.low, self.space, self.order, self.new, self.target, self.notes = low, low.space, order, new, target, notes
         self.steps: list[KernelStep] = []
 
     def run(self, goals: list[Goal]) -> list[KernelStep]:
@@ -78,6 +79,7 @@ class Stager:
             if best is None or best.cost >= total:
                 self._serial(goals)
                 break
+            self._refused(best)
             goals = self._parallel(best)
         return self.steps
 
@@ -87,8 +89,22 @@ class Stager:
         nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in goals], 0, {}, body)
         self.steps.append(KernelStep(Kernel(roll(body, self.new)), 1, 1))
 
+    def _refused(self, c: Choice) -> None:
+        """Why some goals wait for another kernel."""
+        n = c.parallel.hi + 1
+        other = [g.memory.buffer.name for g in c.later if c.parallel not in g.ranges and g.expr not in c.shared]
+        waiting = [g.memory.buffer.name for g in c.later if c.parallel in g.ranges]
+        if waiting:
+            self.notes.append(f"{', '.join(waiting)}: after the kernel over {n}, for they need its sums or may add where it adds")
+        if other:
+            self.notes.append(f"{', '.join(other)}: not in the kernel over {n}, whose range they do not loop over")
+
     # ------------------------------------------------------------------ choice
     def _choose(self, goals: list[Goal]) -> Choice | None:
+        added = [g.memory.buffer.name for g in goals if g.op is not None]
+        if len(set(added)) < len(added):
+            self.notes.append(f"{added[0]} gets several additions: one after the other, serially")
+            return None
         ranges: dict[Range, None] = {}
         seen: set[E] = set()
         stack = [g.expr for g in goals]
@@ -110,8 +126,8 @@ class Stager:
         shared: dict[E, None] = {}
         for g in goals:
             self._levels(g.expr, p, level, shared)
-        now = [g for g in goals if level[g.expr] == 0 and p in g.ranges]
-        later = [g for g in goals if not (level[g.expr] == 0 and p in g.ranges)]
+        now = [g for g in goals if level[g.expr] == 0 and self._apart(g, p)]
+        later = [g for g in goals if not (level[g.expr] == 0 and self._apart(g, p))]
         if not now and not shared:
             return None
         t = self.target
@@ -125,6 +141,10 @@ class Stager:
             rest = max(rest * 2 / t.threads, t.serial)
         cost = own / min(t.threads, max(1.0, rows / 4)) + rest + KERNEL * (1 + bool(later))
         return Choice(p, now, later, list(shared), own, cost)
+
+    def _apart(self, g: Goal, p: Range) -> bool:
+        """Does the goal loop over p, and do different p go to different places?"""
+        return p in g.ranges and any([t is p for ix in g.memory.index for t, _ in ix.terms])
 
     def _levels(self, root: E, p: Range, level: dict[E, int], shared: dict[E, None]) -> None:
         """For each scalar how many reductions over p stand one inside the other below it; `shared`: the innermost ones."""

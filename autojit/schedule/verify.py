@@ -51,8 +51,8 @@ def verify_schedule(schedule: Schedule) -> None:
         if isinstance(step, KernelStep):
             check = _Kernel(step.kernel, k)
             reads, writes = check.reads, check.writes
-            if step.chunks > 1 and step.kernel.parallel is None:
-                raise VerifyError(f"step {k}: {step.chunks} chunks of a kernel that has no parallel range")
+            if step.chunks > 1:
+                check.parallel()
         elif isinstance(step, GemmStep):
             if step.c in (step.a, step.b):
                 raise VerifyError(f"step {k}: a product onto its own operand {step.c}")
@@ -89,6 +89,7 @@ class _Kernel:
         self.reads: set[str] = set()
         self.writes: set[str] = set()
         self.names: set[str] = set()
+        self.stores: list[Store] = []
         self.derived: dict[Any, tuple[str, Index, int]] = {}
         self._block(kernel.body, _Scope({}))
 
@@ -117,10 +118,25 @@ class _Kernel:
                 if s.op is not None and s.at.buffer.name not in self.writes:
                     self.reads.add(s.at.buffer.name)
                 self.writes.add(s.at.buffer.name)
+                self.stores.append(s)
             elif isinstance(s, Run):
                 self._block(s.body, _Scope({**scope.bounds, s: (0, s.length - 1)}, scope.open, s))
             else:
                 self._loop(s, scope)
+
+    def parallel(self) -> None:
+        """Chunks write apart: what they share is written in places that move with the parallel range, and what is added to
+        in one place of the kernel only."""
+        p, added = self.kernel.parallel, set()
+        for s in self.stores:
+            if s.at.buffer.per_chunk:
+                continue
+            if p is None or not any([t is p for ix in s.at.index for t, _ in ix.terms]):
+                self._fail(s, "chunks write to the same place")
+            if s.op is not None or s.at.buffer.name in added:
+                if s.at.buffer.name in added:
+                    self._fail(s, "chunks may add to the same place")
+                added.add(s.at.buffer.name)
 
     def _loop(self, s: Loop, scope: _Scope) -> None:
         if s.range in scope.open:
