@@ -95,7 +95,7 @@ class Stager:
         other = [g.memory.buffer.name for g in c.later if c.parallel not in g.ranges and g.expr not in c.shared]
         waiting = [g.memory.buffer.name for g in c.later if c.parallel in g.ranges]
         if waiting:
-            self.notes.append(f"{', '.join(waiting)}: after the kernel over {n}, for they need its sums or may add where it adds")
+            self.notes.append(f"{', '.join(waiting)}: after the kernel over {n}, needing its sums, or adding where it adds")
         if other:
             self.notes.append(f"{', '.join(other)}: not in the kernel over {n}, whose range they do not loop over")
 
