@@ -140,6 +140,7 @@ def test_coldstart_is_judged_above_numpy_and_without_numba():
         "import autojit": False,
         "autojit eager, warm": True,
         "autojit traced, warm": False,
+        "autojit traced, warm, compiled code": True,
     }
 
 

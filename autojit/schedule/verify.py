@@ -193,6 +193,7 @@ class _Kernel:
             if guard and term in self.derived:
                 op, of, n = self.derived[term]
                 bounds = _derive(op, self._interval(s, of, scope, guard), n)
+            bounds = _guarded(term, bounds, guard)
             a, b = (float(int(c)) * x for x in bounds)
             lo, hi = lo + min(a, b), hi + max(a, b)
         for test in guard:
@@ -232,6 +233,19 @@ def _ratio(a: Index, b: Index) -> int:
     ratios = {int(c) / other[t] if t in other else 0.5 for t, c in a.terms}
     k = ratios.pop()
     return int(k) if not ratios and k == int(k) else 0
+
+
+def _guarded(term: Any, bounds: Interval, guard: Sequence[Condition]) -> Interval:
+    """What a term can be, given the conditions that speak of it alone."""
+    lo, hi = bounds
+    for test in guard:
+        if not test.step and len(test.index.terms) == 1 and test.index.terms[0][0] == term:
+            c, k = int(test.index.terms[0][1]), int(test.index.const)
+            if c > 0:
+                lo = max(lo, -(k // c))                   # c t + k >= 0
+            elif c < 0:
+                hi = min(hi, k // -c)
+    return lo, hi
 
 
 def _derive(op: str, bounds: Interval, n: int) -> Interval:
