@@ -214,6 +214,21 @@ def test_signs_of_zeros_are_kept():
     same(Graph([x, y], outs), [a, a.copy()])
 
 
+def test_a_sum_of_zeros_is_plus_zero():
+    """Also where the sign, or a negative factor, has left the sum."""
+    x, c = inputs(((3, 20), float32), ((3, 1), float32))
+    turned = P.sub(P.expand(c, (3, 20)), P.neg(P.mul(x, P.expand(c, (3, 20)))))
+    outs = [P.sum(P.neg(x), (1,)), P.sum(P.mul(x, full(-2, (3, 20), float32)), (1,)), P.sum(P.neg(x), (0, 1)),
+            P.sum(P.mul(x, P.expand(c, (3, 20))), (1,)), P.sum(turned, (1,))]
+    arrays = [np.zeros((3, 20), np.float32), np.array([[-1], [-0.0], [2]], np.float32)]
+    graph = Graph([x, c], outs)
+    want = NumpyProgram(graph)(arrays)
+    for target in (None, EAGER_TO_SPLIT):
+        for got, w in zip(run_plain(graph, arrays, target), want, strict=True):
+            np.testing.assert_array_equal(got, w)
+            np.testing.assert_array_equal(np.signbit(got), np.signbit(w))
+
+
 def test_split_sums_do_not_cancel():
     """Sums of small differences of big numbers keep their digits: no split into the difference of big sums."""
     (x,) = inputs(((4, 512), float32))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..dtypes import BOOL, FLOAT, DType, int64
 from .index import Range
-from .scalar import E, Scalars
+from .scalar import E, Scalars, at_least
 
 DEEP = 24                          # levels of additions that a split may follow
 
@@ -40,7 +40,7 @@ def reduce(s: Scalars, op: str, ranges: Sequence[Range], body: E) -> E:
             idle *= r.hi + 1
     if op == "sum" and body.dtype.category == FLOAT:
         turned, body = s.canonical(body)
-        e = _sum(s, inside, body, 0)
+        e = _sum(s, inside, body, 0) if inside else body
         e = s.neg(e) if turned else e
     elif op == "sum" and body.dtype.category != BOOL:
         e = _one_hot(s, inside, body, 0) or _plain(s, op, inside, body)
@@ -48,9 +48,29 @@ def reduce(s: Scalars, op: str, ranges: Sequence[Range], body: E) -> E:
         e = _plain(s, op, inside, body)
     if idle > 1 and op == "sum" and body.dtype.category != BOOL:
         e = s.mul(e, s.const(idle, e.dtype))
+    if op == "sum" and body.dtype.category == FLOAT and not _never_minus_zero(e, 8):
+        e = s.add(e, s.const(0, e.dtype))                   # a sum of zeros is +0, whatever stands before it
     elif idle > 1 and op == "prod" and body.dtype.category != BOOL:
         e = s.apply("powi", (e,), (idle,), e.dtype)
     return e
+
+
+def _never_minus_zero(e: E, depth: int) -> bool:
+    """Can e not be -0?  Sums as such begin with +0 and never are."""
+    if e.op == "red":
+        return e.params[0] == "sum"
+    if e.op == "const":
+        return not np.signbit(e.params[0])
+    if e.op in ("exp", "exp2", "abs", "sigmoid") or e.op == "mul" and e.args[0] is e.args[1]:
+        return True
+    if e.op == "where" and depth:
+        return all([_never_minus_zero(a, depth - 1) for a in e.args[1:]])
+    if depth == 0 or e.op not in ("add", "sub", "mul", "div"):
+        return False
+    a, b = e.args
+    if e.op in ("add", "sub"):
+        return _never_minus_zero(a, depth - 1) and (e.op == "sub" or _never_minus_zero(b, depth - 1))
+    return any([at_least(x) >= 0 and _never_minus_zero(y, depth - 1) for x, y in ((a, b), (b, a))])
 
 
 def combine(s: Scalars, op: str, a: E, b: E) -> E:
