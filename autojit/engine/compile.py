@@ -11,6 +11,7 @@ from typing import Any
 from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.runtime import runtime
+from ..collector import paused
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
 from ..rewrite.inline import inline
@@ -59,6 +60,11 @@ class Prepared:
 
 def prepare(graph: Graph) -> Prepared:
     """Every stage but the compiler."""
+    with paused():
+        return _stages(graph)
+
+
+def _stages(graph: Graph) -> Prepared:
     clock = _Clock()
     verify_graph(graph, "trace")
     flat = inline(graph)

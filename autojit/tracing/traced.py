@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import tree
+from ..collector import paused
 from ..eager.apply import apply
 from ..eager.evaluate import settle
 from ..eager.state import state
@@ -96,7 +97,8 @@ class Traced:
                 return plan
         with self._lock:
             self._warn_ints(leaves)
-            plan = Recorder(self._bare(), leaves, structure, wrt).record()
+            with paused():
+                plan = Recorder(self._bare(), leaves, structure, wrt).record()
             self.history.append(f"recorded ({why}): {len(plan.graph.order)} nodes for {_kind(leaves)}")
             self.plans[key] = [plan, *(found or [])[:3]]
         return plan
