@@ -307,8 +307,6 @@ class Frame:
         """`nodes`: all that take part, realised ones too; `moving`: those of them that are computed here."""
         self.axes = axes
         self.layouts: dict[Node, Layout] = {}
-        self.lead: set[int] = set()
-        self.order: dict[int, int] = {}
         self._by_dims: dict[int, Layout] = {}
         self._tuples: dict[Any, tuple[Any, ...]] = {}
         flats = {}

@@ -26,7 +26,6 @@ class Target:
     grain: int = 25_000            # weighted operations a chunk should have at least
     run: int = 128                 # rows in a run
     lanes: int = 32                # inner extents up to this make no good vector loop
-    blas: bool = True
 
 
 def stride(e: E, r: Range) -> int:

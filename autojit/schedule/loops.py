@@ -7,7 +7,7 @@ Never knows which backend will read it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..dtypes import DType
@@ -150,7 +150,6 @@ class Kernel:
 
     body: tuple[Any, ...]
     parallel: Range | None = None
-    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def names_read(s: Any) -> list[str]:
