@@ -77,7 +77,7 @@ class Scalars:
             e.cost = 1 if op == "red" else min(cost, 1 << 40)
         return e
 
-    def make_known(self, op: str, args: tuple[E, ...], params: tuple[Any, ...], dtype: DType) -> E | None:
+    def known(self, op: str, args: tuple[E, ...], params: tuple[Any, ...], dtype: DType) -> E | None:
         """The scalar if it is already there."""
         return self._table.get((op, args, params, dtype))
 
@@ -230,7 +230,7 @@ class Scalars:
             free = 0
             for r in e.params[1]:
                 free |= r.bit
-            return self._red_node(e.params[0], e.params[1], args[0])
+            return self.red_node(e.params[0], e.params[1], args[0])
         if e.op in ("load", "index", "inside"):
             return self._moved(e, None, None, dict(zip(e.args, args)))
         return self.apply(e.op, args, e.params, e.dtype)
@@ -296,7 +296,7 @@ class Scalars:
         return memo[root]
 
     # ------------------------------------------------------------------ reductions (the algebra of sums is in sums.py)
-    def _red_node(self, op: str, ranges: tuple[Range, ...], body: E) -> E:
+    def red_node(self, op: str, ranges: tuple[Range, ...], body: E) -> E:
         mask = 0
         for r in ranges:
             mask |= r.bit
@@ -436,7 +436,7 @@ def reciprocal(s: Scalars, a: E, b: E, dtype: DType) -> E | None:
         mantissa = np.frexp(b.params[0])[0]
         if abs(mantissa) == 0.5 and np.isfinite(b.params[0]) and 1e-30 < abs(float(b.params[0])) < 1e30:
             return s.mul(a, s.const(1 / b.params[0], dtype))
-    there = s.make_known("div", (one, b), (), dtype)
+    there = s.known("div", (one, b), (), dtype)
     if _is(a, 1) or there is None and (s.space.points(a.free & ~b.free) < LONG or b.free & ~a.free):
         return None
     if b.op == "const" and np.isfinite(b.params[0]) and 1e-30 < abs(float(b.params[0])) < 1e30 \

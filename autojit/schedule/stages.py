@@ -228,7 +228,7 @@ class Stager:
                     continue
                 zero.append(Task(part.order, scalars.const(identity(op, e.dtype), e.dtype), memory))
                 rest = tuple([r for r in ranges if r is not p])
-                inner = scalars._red_node(op, rest, e.args[0]) if rest else e.args[0]
+                inner = scalars.red_node(op, rest, e.args[0]) if rest else e.args[0]
                 tasks.append(Task(nest.room.sort(e.free | p.bit), inner, memory, op=op))
         body: list[Any] = []
         env: dict[E, Any] = {}
@@ -272,10 +272,10 @@ class Stager:
             return replace(t, opens=False)
         mask = mask_of(t.ranges)
         if t.op is not None and t.memory is not None:
-            over = nest.low.scalars._red_node(t.op, (layout.rows,), t.expr)
+            over = nest.low.scalars.red_node(t.op, (layout.rows,), t.expr)
             if t.expr.op == "red" and t.expr.params[0] == t.op:
                 ranges = tuple(sorted((*t.expr.params[1], layout.rows), key=lambda r: r.uid))
-                over = nest.low.scalars._red_node(t.op, ranges, t.expr.args[0])
+                over = nest.low.scalars.red_node(t.op, ranges, t.expr.args[0])
             return replace(t, ranges=nest.room.sort(mask & ~layout.rows.bit), expr=over, opens=False)
         return replace(t, ranges=nest.room.sort(mask), opens=False)
 

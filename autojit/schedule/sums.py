@@ -80,7 +80,7 @@ def combine(s: Scalars, op: str, a: E, b: E) -> E:
 
 
 def _plain(s: Scalars, op: str, ranges: tuple[Range, ...], body: E) -> E:
-    return s._red_node(op, ranges, body) if ranges else body
+    return s.red_node(op, ranges, body) if ranges else body
 
 
 def _mask(ranges: Sequence[Range]) -> int:
