@@ -22,6 +22,7 @@ from .eager.tensor import Tensor, of_buffer, wrap
 from .errors import explain
 from .ir.primitive import BUFFER
 from .ops.declare import full
+from .tracing import hot
 from .tracing.plan import Plan, array_of, as_tensor, gather, run_time
 from .tracing.traced import Traced
 
@@ -76,8 +77,17 @@ class ValueAndGrad:
         functools.update_wrapper(self, fn)
         self.fn, self.argnums, self.has_aux = fn, argnums, has_aux
         self._fast: dict[Any, _Fast] = {}
+        self._hot: Any = None                             # the short way of the signature used last, if one is written
+        self._arity = -1
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if len(args) == self._arity and not kwargs:
+            try:
+                found = self._hot(*args)
+            except AttributeError:                        # an argument is no tensor
+                found = None
+            if found is not None:
+                return found  # type: ignore[no-any-return]
         try:
             fast = self._fast[tuple([a.aval if a.fn is None and not a.req else None for a in args])]
         except (KeyError, AttributeError):
@@ -170,15 +180,16 @@ def _gradient_count(plan: Plan) -> int:
 class _Fast:
     """The short way for tensors alone: arrays out of the arguments, one native call, tensors around the results."""
 
-    __slots__ = ("owner", "traced", "plan", "program", "avals", "extra", "tuple_of", "watched", "native")
+    __slots__ = ("owner", "traced", "plan", "program", "avals", "extra", "tuple_of", "watched", "native", "uses")
 
     def __init__(self, owner: ValueAndGrad, plan: Plan, args: Sequence[Any]) -> None:
         self.owner, self.plan, self.program = owner, plan, plan.program
         self.traced: Any = owner.fn
         self.avals = [r.aval for r in plan.results]
         self.extra = bool(plan.captured or plan.draws)
-        self.watched = bool(plan.captured or plan.watch.places)
+        self.watched = bool(plan.captured or plan.watch.places or plan.watch.held)
         self.native: Any = None
+        self.uses = 0
         plain = len(plan.needs) == 1 and plan.structure == tree.LEAF
         single = isinstance(owner.argnums, int)
         count = 1 if single else len(_numbers(owner.argnums, len(args)))
@@ -200,6 +211,11 @@ class _Fast:
                 self.native = self.program.native
         else:
             arrays = native(inputs)
+            self.uses += 1
+            if self.uses == hot.USES and self.tuple_of >= 0 and hot.applies(self.plan, native):
+                given = [a.aval for a in args]
+                self.owner._hot = hot.write(self.traced, self.plan, native, given, self.avals, self.tuple_of > 0)
+                self.owner._arity = len(args)
         if self.tuple_of < 0:
             return self.owner._finish(self.plan, args, list(args), arrays)
         trace = state.trace

@@ -319,3 +319,101 @@ def test_arrays_made_inside_and_random_draws():
     a, b = draw(aj.ones(50)), draw(aj.ones(50))
     aj.manual_seed(3)
     assert a.tolist() != b.tolist() and aj.rand(50).tolist() == a.tolist()
+
+
+def test_the_short_way_gives_way(compiled):
+    """The function written for a signature answers for it alone; everything else goes the general way, with equal results."""
+    scale = 2.0
+    f = aj.trace(lambda x, y: ((x * y) ** 2).sum() * scale)
+    for argnums in (0, (0, 1)):
+        g = aj.value_and_grad(f, argnums=argnums)
+        x, y = aj.tensor([1.0, 2.0]), aj.tensor([3.0, 4.0])
+        want = g(x, y)
+        for _ in range(12):
+            got = g(x, y)
+        assert g._hot is not None and f.last.program.native is not None
+        assert got[0].item() == want[0].item() == 146.0
+        grads = [got[1]] if argnums == 0 else list(got[1])
+        assert [t.tolist() for t in grads] == ([[36.0, 128.0]] if argnums == 0 else [[36.0, 128.0], [12.0, 64.0]])
+        kept = got[0]
+        x.add_(1)                                             # other memory
+        assert g(x, y)[0].item() == 2 * (36 + 144) and kept.item() == 146
+        assert g(aj.tensor([[1.0, 1.0], [2.0, 2.0]])[0], y)[0].item() == 50   # a view
+        assert g(aj.ones(3), aj.ones(3))[0].item() == 6        # another shape
+        assert g(np.ones(2), np.ones(2))[0].item() == 4        # arrays
+        assert g(aj.ones(2, dtype=aj.float64), aj.ones(2, dtype=aj.float64))[0].dtype is aj.float64
+        wants = aj.ones(2, requires_grad=True)                 # an outer derivative
+        assert g(wants, y)[0].requires_grad
+        with pytest.raises((TypeError, ValueError)):
+            g(x)
+    scale = 3.0
+    assert g(aj.ones(2), aj.ones(2))[0].item() == 6
+
+
+HELPER_SCALE = 2.0
+
+
+def helper(x, power=2):
+    return x ** power * HELPER_SCALE
+
+
+def test_values_behind_the_function_are_watched_too():
+    global HELPER_SCALE
+    f = aj.trace(lambda x: helper(x).sum())
+    assert f(aj.ones(2)).item() == 4
+    HELPER_SCALE = 5.0
+    assert f(aj.ones(2)).item() == 10
+    helper.__defaults__ = (3,)
+    assert f(aj.ones(2) * 2).item() == 80
+    helper.__defaults__, HELPER_SCALE = (2,), 2.0
+
+    box, table, array = [2.0], {"k": 3.0}, np.ones(2, np.float32)
+    g = aj.trace(lambda x: (x * box[0] + table["k"]) * array[0])
+    assert g(aj.ones(1)).item() == 5
+    box[0] = 4.0
+    assert g(aj.ones(1)).item() == 7
+    table["k"] = 0.0
+    assert g(aj.ones(1)).item() == 4
+    array[0] = 10
+    assert g(aj.ones(1)).item() == 40
+
+
+def test_methods_follow_their_object():
+    class M:
+        def __init__(self):
+            self.w, self.k = aj.ones(2), 1.0
+
+        @aj.trace
+        def f(self, x):
+            return x * self.w * self.k
+    m = M()
+    assert m.f(aj.ones(2)).tolist() == [1, 1]
+    m.w = aj.ones(2) * 5
+    assert m.f(aj.ones(2)).tolist() == [5, 5]
+    m.k = 2.0
+    assert m.f(aj.ones(2)).tolist() == [10, 10]
+
+
+def test_what_cannot_be_traced_says_so():
+    def numbers(x):
+        yield x
+    for bad in (5, numbers):
+        with pytest.raises(TypeError):
+            aj.trace(bad)
+
+
+def test_zero_dimensions_stay_zero():
+    y = aj.trace(lambda x: (x * 2).sum())(aj.ones(()))
+    assert y.shape == y.numpy().shape == () and y.tolist() == 2.0
+
+
+def test_constant_programs_run_twice(compiled):
+    for tier in ("auto", "compile", "numpy"):
+        aj.config.tier = tier
+        for _ in range(3):
+            w = aj.ones(3, requires_grad=True)
+            (w * w).sum().backward()
+            c = aj.ones(3) * 2 + 1
+            assert w.grad.tolist() == [2, 2, 2] and (aj.ones(2, 3) @ aj.ones(3, 2)).tolist() == [[3, 3], [3, 3]]
+            assert (aj.tensor([1.0, 2.0, 3.0]) + c).tolist() == [4, 5, 6] and c.tolist() == [3, 3, 3]
+            aj.wait_compiled()

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..engine import programs
 from ..errors import TraceError, explain
-from ..ir.graph import Graph, Node, buffer, clock, forget, linearise, placeholder, structure, substitute
+from ..ir.graph import Graph, Node, buffer, clock, forget, linearise, placeholder, private, structure, substitute
 from ..ir.primitive import BUFFER, CONST, LEAF, PLACEHOLDER
 from .state import state
 
@@ -116,7 +116,7 @@ def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict
         def graph() -> Graph:
             outputs = [*base[:len(wanted)], *(build() if build is not None else ()), *extra]
             inputs = [placeholder(n.aval) for n in leaves]
-            return Graph(inputs, substitute(outputs, dict(zip(leaves, inputs))))
+            return Graph(inputs, substitute(outputs, dict(zip(leaves, inputs)), private()))
 
         program = programs.find(key, graph)
         arrays = program([_data(n) for n in leaves])

@@ -141,21 +141,23 @@ def linearise(roots: Iterable[Node], stop: Any = ()) -> list[Node]:
     """Nodes in evaluation order, each after its inputs; inputs of nodes in `stop` are not visited."""
     order: list[Node] = []
     done: set[Node] = set()
-    stack = [r.real or r for r in roots]
+    stack: list[Any] = [r.real or r for r in roots]
     stack.reverse()
     while stack:
-        n = stack[-1]
-        if n in done:
-            stack.pop()
-            continue
-        todo = [] if n in stop else [m for m in [i.real or i for i in n.inputs] if m not in done]
-        if todo:
-            todo.reverse()
-            stack.extend(todo)
-        else:
+        n = stack.pop()
+        if n is None:                                     # the inputs of the node below are done
+            order.append(stack.pop())
+        elif n not in done:
             done.add(n)
-            order.append(n)
-            stack.pop()
+            inputs = n.inputs
+            if not inputs or n in stop:
+                order.append(n)
+            else:
+                stack += (n, None)
+                for i in inputs[::-1]:
+                    m = i.real or i
+                    if m not in done:
+                        stack.append(m)
     return order
 
 
@@ -168,6 +170,20 @@ def structure(order: Sequence[Node], number: dict[Node, int]) -> tuple[Any, ...]
         else:
             rows.append((n.op, n.params, tuple([number[i.real or i] for i in n.inputs])))
     return tuple(rows)
+
+
+def private() -> Callable[[Primitive, tuple[Node, ...], tuple[Any, ...]], Node]:
+    """A builder with a table of its own: for graphs that outlive the moment.  Nodes that are shared with the user's tensors
+    are settled when somebody looks at them (also constant expressions, which no placeholder keeps apart); these never are."""
+    table: dict[Any, Node] = {}
+
+    def build(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...]) -> Node:
+        key = (prim, inputs, params)
+        n = table.get(key)
+        if n is None:
+            n = table[key] = _new(prim, inputs, params, prim.infer(*[i.aval for i in inputs], *params), None, NEVER)
+        return n
+    return build
 
 
 class Graph:

@@ -5,7 +5,6 @@ In: what the recorder found.  Out: `Plan`, and the arrays of its inputs at each 
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,50 +17,7 @@ from ..engine import programs
 from ..ir.graph import Graph, Node
 from ..ir.primitive import BUFFER
 from ..ops.control import SubGraph
-
-
-class Watch:
-    """Python values that the function names: globals, closure cells, one level of attributes.  Compared by identity, numbers
-    by value: a function that reads a changed one is recorded anew."""
-
-    __slots__ = ("places",)
-
-    def __init__(self, fn: Any) -> None:
-        self.places: list[tuple[Any, Any, Any]] = []
-        code = getattr(fn, "__code__", None)
-        if code is None:
-            return
-        owners: list[Any] = []
-        for name in code.co_names:
-            if name in fn.__globals__:
-                self._add(fn.__globals__, name, owners)
-        for cell in fn.__closure__ or ():
-            try:
-                found = cell.cell_contents
-            except ValueError:                            # not yet filled
-                continue
-            self.places.append((cell, None, found))
-            owners.append(found)
-        for owner in owners:
-            names = getattr(owner, "__dict__", None)
-            if type(names) is dict and not isinstance(owner, (types.ModuleType, types.FunctionType, type, Tensor)):
-                for name in code.co_names:
-                    if name in names:
-                        self._add(names, name, [])
-
-    def _add(self, names: dict[str, Any], name: str, owners: list[Any]) -> None:
-        found = names[name]
-        if not isinstance(found, (types.ModuleType, types.BuiltinFunctionType)):
-            self.places.append((names, name, found))
-            owners.append(found)
-
-    def changed(self) -> str | None:
-        """The first name whose value is another, or None."""
-        for owner, name, old in self.places:
-            now = owner.get(name) if name is not None else owner.cell_contents
-            if now is not old and not (type(now) is type(old) and type(now) in (int, float, bool, str) and now == old):
-                return name or "a variable of the enclosing function"
-        return None
+from .watch import Watch
 
 
 class Plan:
@@ -125,6 +81,11 @@ class Fixed:
         self.array = n.data
 
 
+def contiguous(array: Any) -> Any:
+    """In row-major order; NumPy's own function would give a 0-d array a dimension."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
 def array_of(t: Any) -> Any:
     """The array of an argument or captured tensor, contiguous."""
     if isinstance(t, Tensor):
@@ -135,8 +96,8 @@ def array_of(t: Any) -> Any:
             if n.prim is BUFFER:
                 return n.data
         if t.chain:
-            return np.ascontiguousarray(realise(value(t)))
-    return np.ascontiguousarray(t.storage.array(t))
+            return contiguous(realise(value(t)))
+    return contiguous(t.storage.array(t))
 
 
 def run_time(x: Any) -> bool:

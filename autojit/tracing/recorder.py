@@ -17,12 +17,13 @@ from ..eager.storage import Storage
 from ..eager.tensor import Tensor, new, value
 from ..engine import programs
 from ..errors import TraceError, explain
-from ..ir.graph import Graph, Node, const, forget, linearise, node, placeholder, substitute
+from ..ir.graph import Graph, Node, const, forget, linearise, placeholder, private, substitute
 from ..ir.primitive import BUFFER, PLACEHOLDER, SCALAR
 from ..ops.control import SubGraph
 from ..ops.declare import P, full
-from .plan import Fixed, Plan, Watch, look_of, run_time
+from .plan import Fixed, Plan, look_of, run_time
 from .trace import Trace, source
+from .watch import Watch
 
 
 class Recorder:
@@ -35,7 +36,7 @@ class Recorder:
 
     def record(self) -> Plan:
         plan = Plan()
-        plan.watch, plan.rule = Watch(self.fn), None
+        plan.watch, plan.rule = Watch(self.fn, [x for x in self.leaves if not run_time(x)]), None
         trace = self.trace
         before, state.trace = state.trace, trace
         try:
@@ -55,6 +56,7 @@ class Recorder:
             state.trace = before
             trace.restore()
             forget()
+        plan.watch.settle()
         plan.states = [look_of(t) for t in plan.captured]
         return plan
 
@@ -194,6 +196,7 @@ def within(inputs: Sequence[Node]) -> Callable[[Any, tuple[Node, ...], tuple[Any
     """A builder that keeps computed places inside their axis: what is out of range is reported after the run, and must not
     be read before.  Places that are inputs are checked before the run."""
     known = set(inputs)
+    make = private()
 
     def build(prim: Any, ins: tuple[Node, ...], params: tuple[Any, ...]) -> Node:
         if prim.name in _INDEXED:
@@ -202,5 +205,5 @@ def within(inputs: Sequence[Node]) -> Callable[[Any, tuple[Node, ...], tuple[Any
                 end = ins[0].shape[params[0]]
                 i = P.maximum(P.minimum(i, full(max(end - 1, 0), i.shape, i.dtype)), full(0, i.shape, i.dtype))
                 ins = (ins[0], i, *ins[2:])
-        return node(prim, ins, params)
+        return make(prim, ins, params)
     return build

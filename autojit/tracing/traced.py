@@ -26,6 +26,7 @@ from ..ops.declare import P
 from .plan import Fixed, Plan, array_of, as_tensor, float_beside, gather, run_time
 from .recorder import Recorder
 
+CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 MANY = 3                                                  # this many values of one int argument are worth a warning
 
 
@@ -242,9 +243,21 @@ def trace(fn: Any = None, *, static_argnums: Sequence[int] = ()) -> Any:
 
     Tensors, arrays and floats among the arguments are data; ints, strings, bools and None are part of the program, as are
     arguments named by `static_argnums`.  Nests (tuples, lists, dictionaries) are looked into.
+
+    Python inside the function runs only while it is recorded.  Values that it reads by name (globals, closure variables,
+    attributes of `self` and of other objects, what lists, dictionaries and small arrays hold, also in functions it calls) are
+    watched, and a change records anew; what comes from properties, `getattr` with a computed name or calls such as
+    `random.random()` is not seen and stays as it was.  Use `aj.rand` for random numbers, and arguments for data.
     """
     if isinstance(fn, Tensor):
         return fn.trace()
     if fn is None:
         return lambda f: Traced(f, static_argnums)
-    return fn if isinstance(fn, Traced) else Traced(fn, static_argnums)
+    if isinstance(fn, Traced):
+        return fn
+    if not callable(fn):
+        raise explain(TypeError(f"trace() takes a function (or a matrix, to sum its diagonal), not {type(fn).__name__}"))
+    if getattr(getattr(fn, "__code__", None), "co_flags", 0) & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR):
+        raise explain(TypeError(f"{fn.__name__} is a generator or coroutine, which cannot be recorded"),
+                      hint="trace a function that returns tensors, and loop over its calls")
+    return Traced(fn, static_argnums)

@@ -197,7 +197,7 @@ class HostCall:
 class NativeProgram:
     """A compiled graph.  Calls from several threads are safe: a plan that is busy runs on a clone."""
 
-    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "_small", "_lock", "_run")
+    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "run", "_small", "_lock")
 
     def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]], outputs: Sequence[Aval]) -> None:
         builder = Builder(schedule, emitted)
@@ -209,7 +209,7 @@ class NativeProgram:
         self.plan = only if len(self.parts) == 1 and isinstance(only, NativePlan) else None
         self.address = self.plan.address if self.plan is not None else 0
         self._lock = threading.Lock()
-        self._run = runtime().run
+        self.run = runtime().run                          # run(address, *arrays) -> status
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._small is not None:
@@ -220,7 +220,7 @@ class NativeProgram:
             with self._lock:
                 self._pieces([*arrays, *outs])
             return outs
-        status = self._run(self.address, *arrays, *outs)
+        status = self.run(self.address, *arrays, *outs)
         if status:
             if status != 1:
                 raise CompileError(f"a kernel ended with status {status}")

@@ -1,0 +1,152 @@
+"""The Python values that a traced function reads, watched: a recording made with other ones is not used.
+
+In: a function and the objects among its arguments.  Out: `Watch.changed()`, asked at each call.  Sees globals, closure cells
+and defaults, of the function and of the user's functions that it names; one level of attributes of objects, modules and
+`self` by the names in the code; what lists, dictionaries, sets and arrays hold.  Does not see properties, `getattr` with a
+computed name, or values behind calls (`random.random()`): such Python runs only while recording.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..eager.tensor import Tensor
+from ..errors import internal
+
+DEPTH = 3                                                 # functions that call functions that call functions
+ELEMENTS = 1024                                           # of a container or array that are looked at
+_PLAIN = (int, float, bool, str, complex, type(None), bytes)
+_SKIP = (types.ModuleType, types.BuiltinFunctionType, type)
+_HELD = (list, tuple, dict, set, frozenset)
+
+
+def _same(now: Any, old: Any) -> bool:
+    """One object, or equal numbers or words of one type."""
+    return now is old or type(now) is type(old) and type(now) in _PLAIN and (now == old or now != now and old != old)
+
+
+def _contents(v: Any) -> Any:
+    """What a container or array holds, as something that stays; None for anything else, and for large ones."""
+    if isinstance(v, np.ndarray):
+        return v.tobytes() if v.size <= ELEMENTS and v.dtype != object else None
+    if type(v) not in _HELD or len(v) > ELEMENTS:
+        return None
+    return tuple(v.items()) if type(v) is dict else tuple(v)
+
+
+def _unchanged(now: Any, old: Any) -> bool:
+    if type(old) is bytes or type(now) is bytes:
+        return bool(now == old)
+    if now is None or len(now) != len(old):
+        return False
+    return all([_same(a, b) if type(b) is not tuple else type(a) is tuple and _unchanged(a, b) for a, b in zip(now, old)])
+
+
+class Watch:
+    """Places and what stood in them when the function was recorded."""
+
+    __slots__ = ("places", "held", "_seen")
+
+    def __init__(self, fn: Any, objects: Sequence[Any] = ()) -> None:
+        self.places: list[tuple[Any, Any, Any]] = []      # (dictionary or cell, name or None, value)
+        self.held: list[tuple[Any, str, Any]] = []        # (container or array, its name, contents)
+        self._seen: set[int] = set()
+        self._function(fn, DEPTH)
+        code = getattr(fn, "__code__", None)
+        for x in objects:
+            if code is not None and not isinstance(x, _PLAIN):
+                self._attributes(x, code.co_names)
+
+    def settle(self) -> None:
+        """After recording: what the function itself filled (a log, a counter) is its affair, and not watched."""
+        self.held = [(v, name, old) for v, name, old in self.held if _unchanged(_contents(v), old)]
+
+    def _hold(self, v: Any, name: str) -> None:
+        old = _contents(v)
+        if old is not None:
+            self.held.append((v, name, old))
+
+    def _function(self, fn: Any, depth: int) -> None:
+        code = getattr(fn, "__code__", None)
+        if code is None or id(fn) in self._seen or depth == 0 or internal(code.co_filename):
+            return
+        self._seen.add(id(fn))
+        names = list(code.co_names)
+        for inner in code.co_consts:                      # functions and comprehensions written inside
+            if isinstance(inner, types.CodeType):
+                names += inner.co_names
+        for name in names:
+            if name in fn.__globals__:
+                self._place(fn.__globals__, name, fn.__globals__[name], names, depth)
+        for cell, name in zip(fn.__closure__ or (), code.co_freevars):
+            try:
+                found = cell.cell_contents
+            except ValueError:                            # not yet filled
+                continue
+            self.places.append((cell, None, found))
+            self._look(found, name, names, depth)
+        for v in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
+            self._look(v, "a default", names, depth)
+
+    def _place(self, owner: dict[str, Any], name: str, found: Any, names: Sequence[str], depth: int) -> None:
+        if not isinstance(found, _SKIP):
+            self.places.append((owner, name, found))
+        self._look(found, name, names, depth)
+
+    def _look(self, found: Any, name: str, names: Sequence[str], depth: int) -> None:
+        """Into a value: a function's own values, attributes, contents."""
+        inner = getattr(found, "fn", found) if type(found).__name__ == "Traced" else found
+        if isinstance(inner, (types.FunctionType, types.MethodType)):
+            inner = getattr(inner, "__func__", inner)
+            if not internal(inner.__code__.co_filename):
+                self.places.append((_Attributes(inner), "__defaults__", inner.__defaults__))
+            self._function(inner, depth - 1)
+        elif isinstance(found, (np.ndarray, *_HELD)):
+            self._hold(found, name)
+        elif not isinstance(found, (*_PLAIN, Tensor)):
+            self._attributes(found, names)
+
+    def _attributes(self, owner: Any, names: Sequence[str]) -> None:
+        """One level of attributes that the code names.  Of modules only plain values and data."""
+        space = getattr(owner, "__dict__", None)
+        if type(space) is not dict or id(owner) in self._seen:
+            return
+        module = isinstance(owner, types.ModuleType)
+        if module and internal(getattr(owner, "__file__", None) or ""):
+            return
+        self._seen.add(id(owner))
+        for name in dict.fromkeys(names):
+            v = space.get(name, self)
+            if v is self or isinstance(v, _SKIP):
+                continue
+            if not module or isinstance(v, (*_PLAIN, *_HELD, Tensor, np.ndarray)):
+                self.places.append((space, name, v))
+                if isinstance(v, (np.ndarray, *_HELD)):
+                    self._hold(v, name)
+
+    def changed(self) -> str | None:
+        """The first name whose value is another, or None."""
+        for owner, name, old in self.places:
+            now = owner.get(name) if name is not None else owner.cell_contents
+            if now is not old and not _same(now, old):
+                return name or "a variable of the enclosing function"
+        for v, name, old in self.held:
+            if not _unchanged(_contents(v), old):
+                return f"what {name} holds"
+        return None
+
+
+class _Attributes:
+    """An object's attributes, read like a dictionary."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    def get(self, name: str) -> Any:
+        return getattr(self.owner, name)
