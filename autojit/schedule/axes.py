@@ -34,7 +34,10 @@ class Axis:
 
 
 def operands(n: Node) -> tuple[Node, ...]:
-    return tuple([i.real or i for i in n.inputs])
+    for i in n.inputs:
+        if i.real is not None:
+            return tuple([i.real or i for i in n.inputs])
+    return n.inputs
 
 
 class Axes:

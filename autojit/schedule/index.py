@@ -21,6 +21,7 @@ class Size(int):
     """
 
     how: tuple[Any, ...]
+    known: Poly | None = None                             # its provenance, once that was asked for
 
     def __new__(cls, value: int, how: tuple[Any, ...]) -> Size:
         self = int.__new__(cls, value)
@@ -78,12 +79,15 @@ def provenance(s: int) -> Poly:
     """The polynomial that a size is: equal for sizes that are equal whatever the extents."""
     if type(s) is not Size:
         return (((), int(s)),)
-    return tuple(sorted([(m, c) for m, c in _poly(s).items() if c], key=repr))
+    found = s.known
+    if found is None:
+        found = s.known = tuple(sorted([(m, c) for m, c in _poly(s).items() if c], key=repr))
+    return found
 
 
 def literal(s: int) -> bool:
     """Is it a constant of the text (no extent or parameter in it)?"""
-    return type(s) is not Size or all(m == () for m, _ in provenance(s))
+    return type(s) is not Size or all([m == () for m, _ in provenance(s)])
 
 
 def quotient(a: int, b: int) -> int:

@@ -7,6 +7,7 @@ Never knows which backend will read it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,8 @@ class Buffer:
 
 
 # ------------------------------------------------------------------------------------------------ statements
-@dataclass(frozen=True, slots=True)
+# A statement is never changed once it is made.  (The frozen records of `dataclasses` take thrice as long to make.)
+@dataclass(slots=True, unsafe_hash=True)
 class Const:
     """A literal operand, or a slot of the table if it is no special number."""
 
@@ -39,7 +41,7 @@ class Const:
 Operand = str | Const
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Index:
     """const + sum of coefficient * (loop variable or named integer)."""
 
@@ -47,7 +49,7 @@ class Index:
     terms: tuple[tuple[Range | str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class At:
     """A place in a buffer, by dimension: row-major over `shape`, in this chunk's area of a per_chunk buffer unless `whole`.
     `run`: a range of `index` counts from the run's first row."""
@@ -59,7 +61,7 @@ class At:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Condition:
     """index >= 0, or, with a step, index divisible by it."""
 
@@ -67,7 +69,7 @@ class Condition:
     step: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Let:
     """name := op(args).  Ops beside the elementwise primitives: load (params: At, conditions; 0 where they fail), index
     (params: Index), inside (params: conditions), index_div /
@@ -80,7 +82,7 @@ class Let:
     params: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Init:
     """name := the identity of a reduction: an accumulator in a register."""
 
@@ -89,7 +91,7 @@ class Init:
     dtype: DType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Accumulate:
     """name := op(name, value); the order of terms is free."""
 
@@ -99,7 +101,7 @@ class Accumulate:
     value: Operand
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Begin:
     """name := value: a register that a loop carries from turn to turn; it may be read after the loop."""
 
@@ -108,7 +110,7 @@ class Begin:
     value: Operand
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Next:
     """The value of a carried register for the next turn; stands at the end of the loop's body."""
 
@@ -117,7 +119,7 @@ class Next:
     value: Operand
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Store:
     """Memory := value, or := op(memory, value)."""
 
@@ -126,7 +128,7 @@ class Store:
     op: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Loop:
     """A loop over a range.  span: all (0 to its extent), chunk (the kernel's lo to hi), run (the rows of the current run)."""
 
@@ -135,7 +137,7 @@ class Loop:
     span: str = "all"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Run:
     """The chunk's rows in runs of `length`: the body's loops of span run go over one run."""
 
@@ -154,23 +156,31 @@ class Kernel:
 
 def names_read(s: Any) -> list[str]:
     """The names that a statement reads, those in its body included."""
-    if isinstance(s, (Loop, Run)):
+    kind = type(s)
+    if kind is Let:
+        out = [a for a in s.args if a.__class__ is str]
+        indices: Any = _indices(s) if s.op in _INDEXED else ()
+    elif kind is Loop or kind is Run:
         return [name for q in s.body for name in names_read(q)]
-    if isinstance(s, Init):
+    elif kind is Init:
         return []
-    if isinstance(s, Let):
-        words: list[Any] = list(s.args)
-        indices = _indices(s)
     else:
-        words = [s.value]
-        indices = list(s.at.index) if isinstance(s, Store) else []
-    words += [t for ix in indices for t, _ in ix.terms]
-    return [w for w in words if isinstance(w, str)]
+        out = [s.value] if s.value.__class__ is str else []
+        indices = s.at.index if kind is Store else ()
+    for ix in indices:
+        for t, _ in ix.terms:
+            if t.__class__ is str:
+                out.append(t)
+    return out
 
 
-def _indices(s: Let) -> list[Index]:
+_INDEXED = ("load", "index", "inside", "index_div", "index_mod", "index_clamp")
+
+
+def _indices(s: Let) -> Sequence[Index]:
     if s.op == "load":
-        return [*s.params[0].index, *[c.index for c in s.params[1]]]
+        at, guard = s.params
+        return [*at.index, *[c.index for c in guard]] if guard else at.index  # type: ignore[no-any-return]
     if s.op == "inside":
         return [c.index for c in s.params]
     return [s.params[0]] if s.op == "index" or s.op.startswith("index_") else []

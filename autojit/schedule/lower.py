@@ -34,6 +34,7 @@ class Lowering:
         self._memo: dict[Key, E] = {}
         self._maps: dict[Any, list[int]] = {}
         self._uniform: dict[Node, E] = {}
+        self._forms: dict[Node, tuple[list[tuple[Node, bool]], Callable[[list[E]], E]]] = {}
         self._starts: dict[tuple[Node, int, int], int] = {}
 
     # ------------------------------------------------------------------ the driver
@@ -49,11 +50,11 @@ class Lowering:
                     stack.pop()
                     continue
                 frame[1], frame[2] = self._rule(*frame[0])
-            missing = [k for k in frame[1] if k not in memo]
-            if missing:
-                stack.extend([[k, None, None] for k in reversed(missing)])
+            known = [memo.get(k) for k in frame[1]]
+            if None in known:
+                stack += [[k, None, None] for k, e in zip(frame[1][::-1], known[::-1]) if e is None]
                 continue
-            result = frame[2]([memo[k] for k in frame[1]])
+            result = frame[2](known)
             if type(result) is tuple:                      # the rule needs more
                 frame[1], frame[2] = result
                 continue
@@ -71,16 +72,22 @@ class Lowering:
             return (), lambda _: e
         kind = n.prim.kind
         if kind == ELEMENTWISE:
-            keys = [(x, self.same(n, x, ix), guard) for x in operands(n)]
-            op, params, dtype, s = n.op, n.params, n.dtype, self.scalars
-            if op == "cast":
-                params = ()
-            return keys, lambda values: s.apply(op, values, params, dtype)
+            form = self._forms.get(n) or self._form(n)
+            keys = [(x, ix if like else self.same(n, x, ix), guard) for x, like in form[0]]
+            return keys, form[1]
         if kind == REDUCE:
             return self._reduce(n, ix, guard)
         if kind == CONTRACT:
             return self._product(n, ix, guard)
         return getattr(self, "_" + n.op)(n, ix, guard)  # type: ignore[no-any-return]
+
+    def _form(self, n: Node) -> tuple[list[tuple[Node, bool]], Callable[[list[E]], E]]:
+        """What all elements of an elementwise node share: its operands, whether each has the node's own axes, what is done."""
+        layouts, uniform, op, dtype, s = self.frame.layouts, self.frame.axes.uniform, n.op, n.dtype, self.scalars
+        params = () if op == "cast" else n.params
+        like = [(x, x not in uniform and layouts[x].axes is layouts[n].axes) for x in operands(n)]
+        form = self._forms[n] = like, lambda values: s.apply(op, values, params, dtype)
+        return form
 
     def uniform(self, n: Node) -> E:
         """The value of a node that is a constant everywhere."""

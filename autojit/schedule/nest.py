@@ -9,7 +9,6 @@ own; tasks are ordered in passes by what they wait for, and those of one pass th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ..dtypes import int64
@@ -50,7 +49,7 @@ class Nest:
             if t.red is not None and t.opens:
                 out.append(Init(t.name, t.red.params[0], t.red.dtype))
         body: list[Any] = []
-        inner = [replace(t, ranges=t.ranges[1:], opens=False, own=False) for t in p.tasks]
+        inner = [t.inside() for t in p.tasks]
         self.level(inner, bound | r.bit, dict(env), body)
         out.append(Loop(r, tuple(body), self.spans.get(r, "all")))
         for t in p.tasks:

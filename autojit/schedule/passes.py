@@ -194,7 +194,7 @@ class Decider:
                 if todo:
                     stack.extend(todo)
                     continue
-                d, t = max([depth[a] for a in e.args], default=(0, 0))
+                d, t = depth[e.args[0]] if len(e.args) == 1 else max([depth[a] for a in e.args], default=(0, 0))
                 if e in regs:
                     d, t = d + 1, 0
                 elif e in arrays:

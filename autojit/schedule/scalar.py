@@ -69,7 +69,8 @@ class Scalars:
                 a.uses += 1
                 free |= a.free
                 cost += a.cost
-                chain = max(chain, a.chain)
+                if a.chain > chain:
+                    chain = a.chain
                 turned = turned or a.turned
             if op == "sub" and not turned:
                 turned = ("sub", (args[1], args[0]), params, dtype) in self._table
@@ -122,8 +123,12 @@ class Scalars:
     # ------------------------------------------------------------------ elementwise
     def apply(self, op: str, args: Sequence[E], params: tuple[Any, ...], dtype: DType) -> E:
         """op(args), simplified where the result is the same number."""
-        if all([a.op == "const" for a in args]) and op != "where":
-            return self._fold(op, args, params, dtype)
+        for a in args:
+            if a.op != "const":
+                break
+        else:
+            if op != "where":
+                return self._fold(op, args, params, dtype)
         rule = _RULES.get(op)
         if rule is not None:
             e = rule(self, args, params, dtype)

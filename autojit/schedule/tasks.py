@@ -15,7 +15,7 @@ from .loops import Buffer
 from .scalar import E
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Memory:
     """A place in memory, as scalars are indexed: a value that was kept there, or the target of a store."""
 
@@ -25,7 +25,7 @@ class Memory:
     run: Range | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Task:
     """Loop over `ranges`, compute `expr`, then store it (`memory`, with `op` into what is there), or add it to the register
     `name`, which becomes the value of the reduction `red`, or leave it in a register (neither, no ranges).  `opens`: the
@@ -39,6 +39,10 @@ class Task:
     red: E | None = None
     opens: bool = True
     own: bool = False
+
+    def inside(self) -> Task:
+        """The task in the loop over its first range."""
+        return Task(self.ranges[1:], self.expr, self.memory, self.op, self.name, self.red, False)
 
 
 class Room:

@@ -98,7 +98,7 @@ class _Kernel:
 
     def _block(self, body: Sequence[Any], scope: _Scope) -> None:
         for s in body:
-            if isinstance(s, Let):
+            if type(s) is Let:
                 self._let(s, scope)
             elif isinstance(s, Init):
                 self._define(s, s.name, ANY, scope)

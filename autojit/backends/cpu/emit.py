@@ -8,6 +8,7 @@ are slots, one for each origin, never one for each value.  Never decides anythin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from ...schedule.loops import (
 )
 from ...schedule.sums import identity
 
+KEPT = 8192                        # texts of values that are remembered: other extents have the same ones
 WIDTH = 96                         # a line is not made longer by writing a value where it is used
 LITERALS = {"f32": "f4", "f64": "f8"}
 BINARY = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
@@ -77,6 +79,7 @@ class _Emitter:
         self.registers: set[str] = set()                   # names whose value changes
         self.names = {"chunk": "chunk", "base": "base"}    # name in the kernel → in the text, counted by first use
         self.counts: dict[str, int] = {}
+        self.read: dict[int, list[str]] = {}               # id of a statement → the names that it reads
 
     def emitted(self) -> Emitted:
         self._block(self.kernel.body, "    ")
@@ -140,11 +143,14 @@ class _Emitter:
     # ------------------------------------------------------------------ indices
     def _affine(self, parts: dict[Any, int], const: int, block: _Block) -> str:
         words = []
-        for term, c in sorted(parts.items(), key=lambda tc: -abs(int(tc[1]))):
-            if not literal(c) or int(c):
+        items: Any = parts.items()
+        if len(parts) > 1:
+            items = sorted(items, key=lambda tc: -abs(int(tc[1])))
+        for term, c in items:
+            if type(c) is Size and not literal(c) or int(c):
                 name = self._loop(term) if type(term) is Range else self._operand(term, block, atom=True)
-                words.append(self._product(name, c))
-        if not literal(const) or int(const) or not words:
+                words.append(name if type(c) is int and c == 1 else self._product(name, c))
+        if type(const) is Size and not literal(const) or int(const) or not words:
             words.append(self._signed(const))
         text = words[0]
         for w in words[1:]:
@@ -197,21 +203,25 @@ class _Emitter:
     def _uses(self, body: tuple[Any, ...]) -> dict[str, int]:
         """How often each name is used in a block; a use inside a loop counts as many."""
         uses: dict[str, int] = {}
+        reads = self.read
         stack = [(body, 1)]
         while stack:
             statements, weight = stack.pop()
             for s in statements:
-                if isinstance(s, (Loop, Run)):
+                if type(s) is Loop or type(s) is Run:
                     stack.append((s.body, 9))
                     continue
-                for name in names_read(s):
+                read = reads.get(id(s))
+                if read is None:
+                    read = reads[id(s)] = names_read(s)
+                for name in read:
                     uses[name] = uses.get(name, 0) + weight
         return uses
 
     def _block(self, body: tuple[Any, ...], indent: str) -> None:
         block = _Block(self._uses(body))
         for s in body:
-            if isinstance(s, Let):
+            if type(s) is Let:
                 self._let(s, block, indent)
             elif isinstance(s, Init):
                 self._flush(block, indent)
@@ -253,10 +263,12 @@ class _Emitter:
 
     def _let(self, s: Let, block: _Block, indent: str) -> None:
         self.types[s.name] = s.dtype
-        reads = frozenset([n for a in names_read(s) if a in block.waiting for n in block.waiting[a][1]])
+        waiting, registers = block.waiting, self.registers
+        found = [n for a in self.read[id(s)] if a in waiting for n in waiting[a][1]]
         if s.op == "load":
-            reads |= {s.params[0].buffer.name}
-        reads |= {a for a in s.args if isinstance(a, str) and a in self.registers}
+            found.append(s.params[0].buffer.name)
+        found += [a for a in s.args if a.__class__ is str and a in registers]
+        reads = frozenset(found)
         text = self._expression(s, block)
         if block.uses.get(s.name, 0) == 1 and len(text) < WIDTH - 30:
             block.waiting[s.name] = (text, reads)
@@ -269,16 +281,16 @@ class _Emitter:
         self._flush(block, indent, s.at.buffer.name)
         if s.op is not None:
             d = s.at.buffer.dtype
-            value = self._apply(BINARY[s.op], d, d, [at, value], ())
+            value = _apply(BINARY[s.op], d, d, [at, value], ())
         self.lines.append(f"{indent}{at} = {_bare(value)}")
 
     def _operand(self, a: Operand, block: _Block, atom: bool = False) -> str:
-        if isinstance(a, Const):
-            return self._const(a)
+        if a.__class__ is Const:
+            return self._const(a)  # type: ignore[arg-type]
         if a in block.waiting:
-            text, _ = block.waiting.pop(a)
+            text, _ = block.waiting.pop(a)  # type: ignore[arg-type]
             return text if _is_atom(text) else f"({text})"
-        return self._name(a)
+        return self.names.get(a) or self._name(a)  # type: ignore[arg-type]
 
     def _identity(self, c: Const) -> str:
         """The start of an accumulator: always in the text."""
@@ -289,7 +301,7 @@ class _Emitter:
     def _accumulate(self, op: str, d: DType, name: str, value: str) -> str:
         if d.category == FLOAT:
             return f"{BINARY[op]}_{d.code}({name}, {_bare(value)})"
-        return self._apply(BINARY[op], d, d, [name, value], ())
+        return _apply(BINARY[op], d, d, [name, value], ())
 
     # ------------------------------------------------------------------ expressions
     def _expression(self, s: Let, block: _Block) -> str:
@@ -310,36 +322,38 @@ class _Emitter:
             return f"maximum_i64({self._index(s.params[0], block)}, 0)"
         of = s.args[1] if s.op == "where" else s.args[0]
         d = of.dtype if isinstance(of, Const) else self.types[of]
-        return self._apply(s.op, d, s.dtype, [self._operand(a, block) for a in s.args], s.params)
-
-    def _apply(self, op: str, d: DType, out: DType, args: list[str], params: tuple[Any, ...]) -> str:
-        """The text of an elementwise op over operands of dtype d."""
-        if op == "where":
-            return f"select({', '.join(map(_bare, args))})"
-        if op == "cast":
-            return _cast(d, out, args[0])
-        if d.category == BOOL:
-            special = _BOOLS.get(op)
-        elif d.category == FLOAT:
-            special = _FLOATS.get(op)
-        else:
-            special = _INTS.get(op)
-        template = special or REGISTRY[op].emit
-        if _is_atom(template.replace("{", "").replace("}", "")):
-            args = [_bare(a) for a in args]                 # arguments of one call
-        text = template.format(*args, t=d.code if d.category == FLOAT else "i64", o=out.code, z=self._zero(d), u=self._one(d),
-                               **{f"p{k}": p for k, p in enumerate(params)})
-        if d.category not in (BOOL, FLOAT) and d is not int64 and out is d and op in _WRAPPING:
-            text = f"to_{d.code}({text})"
-        return text
-
-    def _zero(self, d: DType) -> str:
-        return f"{LITERALS[d.code]}(0.0)" if d.category == FLOAT else "0"
-
-    def _one(self, d: DType) -> str:
-        return f"{LITERALS[d.code]}(1.0)" if d.category == FLOAT else "1"
+        return _apply(s.op, d, s.dtype, [self._operand(a, block) for a in s.args], s.params)
 
 
+def _apply(op: str, d: DType, out: DType, args: list[str], params: tuple[Any, ...]) -> str:
+    """The text of an elementwise op over operands of dtype d."""
+    if op == "where":
+        return f"select({', '.join(map(_bare, args))})"
+    if op == "cast":
+        return _cast(d, out, args[0])
+    template, call, words = _template(op, d, out)
+    if call:
+        args = [_bare(a) for a in args]
+    if params:
+        words = {**words, **{f"p{k}": p for k, p in enumerate(params)}}
+    text = template.format(*args, **words)
+    if d.category not in (BOOL, FLOAT) and d is not int64 and out is d and op in _WRAPPING:
+        text = f"to_{d.code}({text})"
+    return text
+
+
+@lru_cache(maxsize=KEPT)
+def _template(op: str, d: DType, out: DType) -> tuple[str, bool, dict[str, str]]:
+    """The text of an op with places for its operands; are these arguments of one call?; the words that dtypes put in."""
+    special = (_BOOLS if d.category == BOOL else _FLOATS if d.category == FLOAT else _INTS).get(op)
+    template = special or REGISTRY[op].emit
+    floating = d.category == FLOAT
+    words = {"t": d.code if floating else "i64", "o": out.code, "z": f"{LITERALS[d.code]}(0.0)" if floating else "0",
+             "u": f"{LITERALS[d.code]}(1.0)" if floating else "1"}
+    return template, _is_atom(template.replace("{", "").replace("}", "")), words
+
+
+@lru_cache(maxsize=KEPT)
 def _is_atom(text: str) -> bool:
     """A name, a literal, or one call or subscript: needs no parentheses."""
     if text[0] == "(":
@@ -352,6 +366,7 @@ def _is_atom(text: str) -> bool:
     return k > 0 and text[k] in "([" and _closes(text[k:]) == len(text) - k - 1
 
 
+@lru_cache(maxsize=KEPT)
 def _bare(text: str) -> str:
     """Without the parentheses around all of it."""
     return text[1:-1] if text[0] == "(" and _closes(text) == len(text) - 1 else text
