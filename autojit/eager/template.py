@@ -136,6 +136,7 @@ class Template:
         given = [p for k, p in enumerate(self.placeholders) if p is not None and k in reads]
         self.taken = (*given, *[outs[~k] for k in results])
         self.results = [*self.results, *outs]             # values, then what rules see in their place
+        self._pulls[tuple([None if c is None else False for c in cts])] = self._recipe(cts, [None] * len(cts), grads)
 
     def _grads(self, cts: list[Cotangent | None], known: list[Node]) -> list[Cotangent | None]:
         outs = self.results[:len(self.outs)]
@@ -172,7 +173,10 @@ class Template:
         known = self.results[len(self.outs):]
         cts = [None if w is None else placeholder(a) for w, a in zip(pattern, self.outs)]
         masks = [placeholder(aval(a.shape, bool_, a.device)) if w else None for w, a in zip(pattern, self.outs)]
-        grads = self._grads([None if c is None else (c, m) for c, m in zip(cts, masks)], known)
+        return self._recipe(cts, masks, self._grads([None if c is None else (c, m) for c, m in zip(cts, masks)], known))
+
+    def _recipe(self, cts: Sequence[Node | None], masks: Sequence[Node | None], grads: Sequence[Cotangent | None]) -> Pull:
+        """`grads` as a function of the cotangents and masks that come, and of what the rule reads."""
         flat: list[Node] = []
         places: list[tuple[int, int | None] | None] = []
         for g in grads:

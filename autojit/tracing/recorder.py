@@ -32,7 +32,8 @@ class Recorder:
     def __init__(self, fn: Callable[..., Any], leaves: Sequence[Any], structure: Any, wrt: Sequence[int] | None) -> None:
         self.fn, self.leaves, self.structure, self.wrt = fn, leaves, structure, wrt
         self.trace = Trace()
-        self.inner: list[Tensor] = []
+        self.kept: list[Tensor] = []                      # the run-time arguments as the function sees them
+        self.placeholders: list[Node] = []
 
     def record(self) -> Plan:
         plan = Plan()
@@ -41,9 +42,8 @@ class Recorder:
         before, state.trace = state.trace, trace
         try:
             self._arguments()
-            args, kwargs = tree.unflatten(self.structure, [
-                self.inner.pop(0) if run_time(x) else x for x in self.leaves])
-            self.inner = self.kept
+            inner = iter(self.kept)
+            args, kwargs = tree.unflatten(self.structure, [next(inner) if run_time(x) else x for x in self.leaves])
             if self.wrt is not None:
                 grad, state.grad = state.grad, True
             try:
@@ -69,9 +69,8 @@ class Recorder:
             t.req = x.requires_grad if self.wrt is None else k in self.wrt or x.requires_grad
             if self.wrt is not None and k not in self.wrt:
                 t.req = False
-            self.inner.append(t)
+            self.kept.append(t)
             k += 1
-        self.kept = list(self.inner)
         self.placeholders = [t.storage.value for t in self.kept]
 
     # ------------------------------------------------------------ what the function did
@@ -83,6 +82,7 @@ class Recorder:
         plan.needs = [t.requires_grad for t in tensors]
         trace = self.trace
         grads = self._gradients(tensors)
+        plan.gradients = len(grads)
         plan.writes, plan.grads = [], []
         extra: list[Node] = []
         number = {t: k for k, t in enumerate(self.kept)}
@@ -131,7 +131,8 @@ class Recorder:
         env: dict[Node, Node] = {}
         fixed: list[Node] = []
         roots = [*outputs, *[n for p in pulls for n in p.grads]]
-        for n in linearise(roots):
+        order = linearise(roots)
+        for n in order:
             if n.prim is SCALAR:
                 env[n] = const(n.data, n.dtype)
             elif n.prim is BUFFER:
@@ -144,7 +145,7 @@ class Recorder:
         cut = len(inputs) - len(plan.draws)
         plan.inputs = [*inputs[:cut], *[env[n] for n in fixed], *inputs[cut:]]
         known = {*plan.inputs, *[p.ct for p in pulls]}
-        if any(n.prim is PLACEHOLDER and n not in known for n in linearise(roots)):
+        if any(n.prim is PLACEHOLDER and n not in known for n in order):
             raise explain(TraceError("a tensor of another traced function is used in this one"))
         plan.graph = Graph(plan.inputs, [next(new) for _ in outputs])
         plan.results = list(plan.graph.outputs)
