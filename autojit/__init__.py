@@ -80,7 +80,7 @@ newaxis = None
 globals().update(_eager.creation.typed())
 globals().update({name: f for name, f in _eager.functions().items() if name not in globals()})
 
-_LAZY = {"autograd": "autograd", "nn": "nn", "optim": "optim", "testing": "testing", "export": "export"}
+_LAZY = {"autograd": "autograd", "nn": "nn", "optim": "optim", "testing": "testing"}
 
 
 def __getattr__(name: str) -> Any:

@@ -48,7 +48,10 @@ def not_floating(t: Tensor) -> RuntimeError:
 
 def _leaf(x: Any) -> Tensor:
     """An argument to differentiate by: an alias with a place of its own in the tape."""
-    t = as_tensor(x, np.dtype(np.float32)) if not isinstance(x, float) else as_tensor(np.float64(x), _default())
+    if not run_time(x):
+        raise explain(TypeError(f"only floating numbers, tensors and arrays can be differentiated by, not {type(x).__name__}"),
+                      hint="pass 3.0 instead of 3" if isinstance(x, (int, np.integer)) else None)
+    t = as_tensor(x, _default())
     if t.aval.dtype.category < FLOAT:
         raise not_floating(t)
     if t.requires_grad and state.grad:
@@ -125,17 +128,13 @@ class ValueAndGrad:
         return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan)))
 
     def _finish(self, plan: Plan, args: Sequence[Any], tensors: list[Any], arrays: list[Any]) -> tuple[Any, Any]:
-        n, count = len(plan.needs), _gradient_count(plan)
+        n, count = len(plan.needs), plan.gradients
         outs = [of_buffer(a, r.aval) for a, r in zip(arrays[:n], plan.results)]
         grads = [of_buffer(a, r.aval) for a, r in zip(arrays[n:n + count], plan.results[n:n + count])]
         if not plan.pure:
             fn: Any = self.fn
             fn.write_back(plan, tensors, arrays)
-        return self._nest(plan, outs), self._structured(args, grads)
-
-    def _nest(self, plan: Plan, outs: list[Tensor]) -> Any:
-        it = iter(outs)
-        return tree.unflatten(plan.structure, [next(it) if s is None else s for s in plan.static])
+        return plan.nest(outs), self._structured(args, grads)
 
     def _structured(self, args: Sequence[Any], grads: Sequence[Any]) -> Any:
         it = iter(grads)
@@ -170,11 +169,6 @@ class ValueAndGrad:
         if not nested:
             out = tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, out)
         return out, self._structured(args, grads)
-
-
-def _gradient_count(plan: Plan) -> int:
-    extra = len(plan.writes) + sum(1 for _, at in plan.grads if at is not None) + 2 * len(plan.after)
-    return len(plan.results) - len(plan.needs) - extra
 
 
 class _Fast:

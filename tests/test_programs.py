@@ -37,12 +37,12 @@ def test_random_graphs_compiled_equal_the_oracle(block):
 
 
 def test_auto_answers_at_once_and_changes_over():
-    f = aj.trace(lambda x: (x.sin() * 3.25).sum())
+    f = aj.trace(lambda x: ((x.sin() * 3.25).cosh() + x.atan()).sum())
     x = aj.tensor(np.linspace(0, 1, 50))
     config.tier = "auto"
     try:
         first = f(x)
-        assert f.last.program.tier in ("numpy", "compiled")
+        assert f.last.program.tier == "numpy"             # the compiler cannot have been ready: its kernel is new
         aj.wait_compiled()
         second = f(x)
         assert f.last.program.native is not None

@@ -233,6 +233,9 @@ def test_grad_refuses_what_has_none():
         aj.grad(lambda x: x.sum())(aj.tensor([1, 2]))
     with pytest.raises(RuntimeError, match="one floating number"):
         aj.grad(aj.trace(lambda x: x * 2))(aj.ones(3))
+    for bad in (3, "a", True):
+        with pytest.raises(TypeError, match="only floating numbers"):
+            aj.grad(lambda x: x ** 2)(bad)
     with pytest.raises(ValueError, match="argnums"):
         aj.grad(lambda x: x.sum(), argnums=2)(aj.ones(3))
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends.numpy.run import NumpyProgram
 from ..config import config
-from ..errors import CompileError
 from ..ir.graph import Graph
 from ..rewrite.inline import inline
 from . import events
@@ -39,7 +38,7 @@ class Program:
         self.tier = "numpy"
         self.native: Callable[[Arrays], list[Any]] | None = None
         self.prepared: Prepared | None = None
-        self.failed: CompileError | None = None
+        self.failed: Exception | None = None              # why it stays on the NumPy tier
         self._numpy: NumpyProgram | None = None
         self._lock = threading.Lock()
         self.checked = 0.0
@@ -73,12 +72,11 @@ class Program:
         try:
             if self.native is None:
                 self._compile(wait)
-        except CompileError as e:
-            self.failed = e
+        except Exception as e:
             if wait:
+                self.failed = e
                 raise
-            warnings.warn(f"autojit runs this program on NumPy, since a kernel did not compile: {e}", RuntimeWarning,
-                          stacklevel=4)
+            self._stay(e)
         finally:
             self._lock.release()
 
@@ -94,10 +92,19 @@ class Program:
             events.log(1, "compiled", self.prepared.summary)
 
     def wait(self) -> None:
-        """Compile now, whatever the tier."""
+        """Compile now, whatever the tier; if that fails, say so and stay on the NumPy tier."""
         with self._lock:
-            if self.native is None:
-                self._compile(True)
+            if self.native is None and self.failed is None:
+                try:
+                    self._compile(True)
+                except Exception as e:
+                    self._stay(e)
+
+    def _stay(self, e: Exception) -> None:
+        """No compiled code for this program: once, a warning; from now on the NumPy tier, without another try."""
+        self.failed = e
+        warnings.warn(f"autojit runs this program on NumPy, since it could not be compiled: {type(e).__name__}: {e}",
+                      RuntimeWarning, stacklevel=5)
 
 
 def profiled(native: Any) -> Callable[[Arrays], list[Any]]:
@@ -133,10 +140,7 @@ def wait_compiled() -> None:
     """Return when every program that was asked for has its compiled code (or has failed)."""
     for p in list(_PROGRAMS.values()):
         if p.native is None and p.failed is None and p.prepared is not None:
-            try:
-                p.wait()
-            except CompileError as e:
-                p.failed = e
+            p.wait()
 
 
 def clear() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dtypes import FLOAT
 from ..ir.graph import Graph, Node, const, is_const, node, substitute
-from ..ir.primitive import ELEMENTWISE, Primitive
+from ..ir.primitive import ELEMENTWISE, REGISTRY, Primitive
 from ..ops.declare import P, spread
 from ..ops.movement import stretched
 
@@ -142,7 +142,7 @@ def _mul(ins: Inputs, params: Params) -> Node | None:
         if _is(b, 1):
             return a
         if _is(b, -1) and a.dtype.category >= FLOAT:
-            return build(P_NEG(), (a,), ())
+            return build(REGISTRY["neg"], (a,), ())
     return None
 
 
@@ -188,7 +188,7 @@ def _where(ins: Inputs, params: Params) -> Node | None:
     return None
 
 
-@rule("sum", "max", "min", "prod")
+@rule("max", "min", "prod")
 def _reduce(ins: Inputs, params: Params) -> Node | None:
     x, (axes,) = ins[0], params
     if all(x.shape[a] == 1 for a in axes):
@@ -207,18 +207,24 @@ def _sum(ins: Inputs, params: Params) -> Node | None:
         count *= x.shape[a]
     if c is not None and x.dtype.category >= FLOAT:
         with np.errstate(all="ignore"):
-            return spread(const(c.data * c.dtype.np.type(count), c.dtype), shape)
+            return spread(const(c.data * c.dtype.np.type(count) + c.dtype.np.type(0), c.dtype), shape)   # a sum is never -0
     if x.op == "expand":
         copied = [a for a in stretched(x.inputs[0].shape, x.shape) if a in axes]
         if copied and len(copied) == len(axes) and x.dtype.category >= FLOAT and count:
             inner = P.reshape(x.inputs[0], tuple([n for i, n in enumerate(x.inputs[0].shape) if i not in axes]))
             return P.mul(spread(inner, shape), spread(const(count, x.dtype), shape))  # type: ignore[no-any-return]
-    return _reduce(ins, params)
+    if x.dtype.category < FLOAT or _plus_zero(x):
+        return _reduce(ins, params)
+    if all(x.shape[a] == 1 for a in axes):
+        return P.add(P.reshape(x, shape), spread(const(0, x.dtype), shape))   # of one -0 the sum is 0
+    return None
 
 
-def P_NEG() -> Primitive:
-    from ..ir.primitive import REGISTRY
-    return REGISTRY["neg"]
+def _plus_zero(x: Node) -> bool:
+    """Is x never -0?  Sums and exponentials are not; what only moves them neither."""
+    while x.op in ("reshape", "permute", "expand", "slice"):
+        x = x.inputs[0]
+    return x.op in ("sum", "exp", "sigmoid", "abs")
 
 
 def _fold(prim: Primitive, ins: Inputs, params: Params) -> Node | None:

@@ -27,7 +27,7 @@ def explain_traced(traced: Any) -> str:
     prepared = _prepared(traced)
     program = traced._last().program
     lines = [f"{traced.__name__}: {sum(map(len, traced.plans.values()))} recordings"]
-    lines += [f"  {h}" for h in traced.history[-10:]]
+    lines += [f"  {h}" for h in list(traced.history)[-10:]]
     lines.append(f"last program: {prepared.summary}")
     lines.append(f"  answered last by the {program.tier} tier, {program.runs} runs" + (
         f"; not compiled: {program.failed}" if program.failed else ""))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import tree
 from ..dtypes import FLOAT, default_float
 from ..eager.evaluate import realise
 from ..eager.tensor import Tensor, of_array, value
@@ -24,7 +25,7 @@ class Plan:
     """One recording: graph inputs in order (arguments, captured tensors, draws), results, and what is written back."""
 
     __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
-                 "before", "after", "bumps", "body", "rule", "needs", "program", "pure", "graph")
+                 "before", "after", "bumps", "body", "rule", "needs", "gradients", "program", "pure", "graph")
 
     watch: Watch
     captured: list[Any]                                   # tensors from outside, or what stands for them
@@ -42,6 +43,7 @@ class Plan:
     body: SubGraph
     rule: Any                                             # the op that stands for it in the tape; made when first needed
     needs: list[bool]                                     # which results want a gradient
+    gradients: int                                        # how many outputs after the results are gradients
     program: programs.Program
     pure: bool
     graph: Graph
@@ -55,6 +57,11 @@ class Plan:
             if look_of(t) != old:
                 return "a captured tensor has another shape, dtype, requires_grad or state of .grad"
         return None
+
+    def nest(self, outs: Sequence[Tensor]) -> Any:
+        """Results in the structure that the function returned."""
+        it = iter(outs)
+        return tree.unflatten(self.structure, [next(it) if s is None else s for s in self.static])
 
     def run(self, inputs: list[Any]) -> list[Any]:
         """The program on arrays, with the checks that only values can answer."""

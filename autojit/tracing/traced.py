@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from .plan import Fixed, Plan, array_of, as_tensor, float_beside, gather, run_ti
 from .recorder import Recorder
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
+KEPT = 512                                                # recordings of one function that are remembered
 MANY = 3                                                  # this many values of one int argument are worth a warning
 
 
@@ -47,8 +49,8 @@ class Traced:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.static_argnums = frozenset(static_argnums)
-        self.plans: dict[Any, list[Plan]] = {}
-        self.history: list[str] = []
+        self.plans: OrderedDict[Any, list[Plan]] = OrderedDict()
+        self.history: deque[str] = deque(maxlen=20)
         self.last: Plan | None = None
         self._ints: dict[Any, set[Any]] = {}
         self._lock = threading.RLock()
@@ -61,9 +63,9 @@ class Traced:
         self.last = plan
         wanted = any(plan.needs) and state.grad
         if plan.pure and wanted:
-            return self._nest(plan, self._pending(plan, tensors))
+            return plan.nest(self._pending(plan, tensors))
         outs = self._pending(plan, tensors) if wanted else None
-        return self._nest(plan, self._at_once(plan, tensors, outs))
+        return plan.nest(self._at_once(plan, tensors, outs))
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
@@ -91,7 +93,7 @@ class Traced:
             bad = next(x for x in leaves if not isinstance(x, Tensor) and not _hashable(x))
             raise explain(TypeError(f"an argument of a traced function is neither data nor hashable: {type(bad).__name__}"),
                           hint="pass tensors, arrays, numbers, strings, or nests of them") from None
-        why: str | None = "no call like this before"
+        why: str | None = "no call with these shapes, dtypes and static values before"
         for plan in found or ():
             why = plan.stale()
             if why is None:
@@ -100,8 +102,11 @@ class Traced:
             self._warn_ints(leaves)
             with paused():
                 plan = Recorder(self._bare(), leaves, structure, wrt).record()
-            self.history.append(f"recorded ({why}): {len(plan.graph.order)} nodes for {_kind(leaves)}")
+            self.history.append(f"recorded{' with its gradient' * (wrt is not None)} ({why}): "
+                                f"{len(plan.graph.order)} nodes for {_kind(leaves)}")
             self.plans[key] = [plan, *(found or [])[:3]]
+            while len(self.plans) > KEPT:
+                self.plans.popitem(last=False)
         return plan
 
     def _bare(self) -> Callable[..., Any]:
@@ -153,11 +158,6 @@ class Traced:
             t._grad = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
         for cell, k in plan.bumps:
             (tensors[cell].cell if isinstance(cell, int) else cell).version += k
-
-    def _nest(self, plan: Plan, outs: list[Tensor]) -> Any:
-        it = iter(outs)
-        flat = plan.static
-        return tree.unflatten(plan.structure, [next(it) if s is None else s for s in flat])
 
     # ------------------------------------------------------------ looking inside
     def explain(self) -> str:

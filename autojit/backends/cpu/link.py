@@ -20,10 +20,21 @@ from ...schedule.loops import GemmStep, HostStep, KernelStep, Loop, Run, Schedul
 from ...schedule.memory import place
 from .emit import Emitted
 from .runner import NativePlan, PlanBuilder, Slot
-from .runtime import runtime
+from .runtime import BUSY, OK, runtime
 
 _empty = np.empty
 POOLED = 3                                                # arrays kept for each output
+
+
+def _alone() -> int:
+    """The reference count of what only a list holds, as the loop of `OutputPool.take` sees it: Python versions differ."""
+    found = 0
+    for a in [np.empty(0)]:
+        found = sys.getrefcount(a)
+    return found
+
+
+_ALONE = _alone()
 
 
 class OutputPool:
@@ -40,7 +51,7 @@ class OutputPool:
         if self.small:
             return np.empty(self.shape, self.dtype)
         for a in self.kept:
-            if sys.getrefcount(a) == 3:                   # the list, this name, the argument
+            if sys.getrefcount(a) == _ALONE:
                 return a
         a = np.empty(self.shape, self.dtype)
         if len(self.kept) < POOLED:
@@ -221,10 +232,10 @@ class NativeProgram:
                 self._pieces([*arrays, *outs])
             return outs
         status = self.run(self.address, *arrays, *outs)
-        if status:
-            if status != 1:
-                raise CompileError(f"a kernel ended with status {status}")
-            self.plan.run(*arrays, *outs)
+        if status == BUSY:
+            status = self.plan.run(*arrays, *outs)
+        if status != OK:
+            raise CompileError(f"a kernel ended with status {status}")
         return outs
 
     def profile(self, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[tuple[str, float, int]]]:
@@ -246,7 +257,7 @@ class NativeProgram:
         for part in self.parts:
             if isinstance(part, NativePlan):
                 status = part.run(*arrays)
-                if status:
+                if status != OK:
                     raise CompileError(f"a kernel ended with status {status}")
             else:
                 part(arrays)
