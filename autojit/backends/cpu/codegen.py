@@ -9,6 +9,7 @@ second to fill.  Never executes what it compiles, and never touches the contexts
 
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 from typing import Any
@@ -38,6 +39,7 @@ from autojit.backends.cpu.objects import Compiled, symbol_of
 from autojit.errors import CompileError
 
 _STORE_RESULT = 'store i8* null, i8** %"retptr"'  # a kernel returns nothing: callers may pass null
+_INLINED = re.compile(r"\balwaysinline\b")
 _LOOPS = ("getiter", "iternext", "pair_first", "pair_second")
 SIGNATURE = (library.TABLE, types.int64, types.int64, types.int64)
 
@@ -139,13 +141,20 @@ def _front(text: str, name: str) -> str:
     return text_of_llvm.replace(_STORE_RESULT, "")
 
 
+def _not_inlined(module: Any) -> Any:
+    """The module with functions that stay functions."""
+    return llvm.parse_assembly(_INLINED.sub("noinline", str(module)))
+
+
 def lower(text: str) -> Any:
     """The kernel as an optimised LLVM module."""
     name = symbol_of(text)
     module = llvm.parse_assembly(_front(text, name))
     module.verify()
+    apart = mathcode.called_apart(text)
     for word in mathcode.words_in(text):
-        module.link_in(llvm.parse_bitcode(mathcode.bitcode(word)))
+        code = llvm.parse_bitcode(mathcode.bitcode(word))
+        module.link_in(_not_inlined(code) if apart else code)
     for inner in (*module.functions, *module.global_variables):
         if not (inner.is_declaration or inner.name == name or inner.name.startswith("llvm.")):
             inner.linkage = "internal"

@@ -23,11 +23,17 @@ from ...config import config
 from ...errors import CompileError
 from . import fingerprint
 from .objects import Compiled, Loader
-from .workers import Died, NoProcess, Worker
+from .workers import Died, NoProcess, Overdue, Worker
 
 IDLE_SECONDS = 60.0  # after which a process without work is let go
 PROGRESS_AFTER = 2.0
 ATTEMPTS = 2  # a process can be killed for reasons that are not its kernel's
+# A kernel at one of these limits takes 10 to 20 s and 0.3 GB; time and memory grow faster than the text
+MOST_LINES = 6000
+MOST_BYTES = 300_000
+MOST_INLINED = 2000  # calls of mathematical functions that are inlined, each some fifty instructions
+ADVICE = ('split the function into smaller ones that are traced by themselves, or set aj.config.tier = "auto" '
+          "(AUTOJIT_TIER=auto), where NumPy runs what does not compile")
 
 
 class Store(Protocol):
@@ -38,6 +44,20 @@ class Store(Protocol):
     def put(self, kind: str, key: str, data: bytes) -> None: ...
 
     def forget(self, kind: str, key: str) -> None: ...
+
+
+def refusal(text: str) -> CompileError | None:
+    """The error of a kernel too long to compile in seconds and a few hundred megabytes; None for all others."""
+    from . import mathcode
+
+    if len(text) <= 8 * MOST_INLINED:  # too few characters to pass any limit
+        return None
+    calls = 0 if mathcode.called_apart(text) else mathcode.calls_in(text)
+    for size, most, what in ((text.count("\n"), MOST_LINES, "lines"), (len(text), MOST_BYTES, "bytes"),
+                             (calls, MOST_INLINED, "calls of mathematical functions")):
+        if size > most:
+            return CompileError(f"a kernel of {size:,} {what} is too long to compile (at most {most:,}): {ADVICE}")
+    return None
 
 
 class Ticket:
@@ -88,6 +108,10 @@ class Compiler:
         tickets = [Ticket(text) for text in texts]
         with self._cond:
             for ticket in tickets:
+                ticket.error = refusal(ticket.text)
+                if ticket.error is not None:
+                    ticket.done = True
+                    continue
                 self._pending.add(ticket)
                 self._push(ticket, urgent)
             if self._closed:
@@ -176,7 +200,8 @@ class Compiler:
         """The process died under this ticket: once may be an accident, twice is the kernel."""
         ticket.attempts += 1
         if ticket.attempts >= ATTEMPTS:
-            self._finish(ticket, error=CompileError(f"the compile process died ({why}) on a kernel:\n{ticket.text}"))
+            self._finish(ticket, error=CompileError(
+                f"the compile process died ({why}) on a kernel; {ADVICE}:\n{ticket.text}"))
             return
         with self._cond:
             ticket.taken = False
@@ -262,6 +287,12 @@ class _Driver(threading.Thread):
                 self.worker.end()
             self.worker = None
             compiler._again(ticket, e)
+        except Overdue as e:  # trying again would take as long
+            if self.worker is not None:
+                self.worker.end()
+            self.worker = None
+            compiler._finish(ticket, error=CompileError(
+                f"a kernel took too long to compile ({e}); {ADVICE}:\n{ticket.text}"))
         except CompileError as e:
             compiler._finish(ticket, error=e)
         except Exception as e:  # the thread must live on, and whoever waits must hear of it

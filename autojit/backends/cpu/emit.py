@@ -36,6 +36,7 @@ from ...schedule.loops import (
     names_read,
 )
 from ...schedule.sums import identity
+from .known import KNOWN, Look, remember
 
 KEPT = 8192                        # texts of values that are remembered: other extents have the same ones
 WIDTH = 96                         # a line is not made longer by writing a value where it is used
@@ -53,7 +54,14 @@ class Emitted:
 
 def emit_kernel(kernel: Kernel) -> Emitted:
     """The text of a kernel and its table."""
-    return _Emitter(kernel).emitted()
+    look = Look(kernel)
+    known = KNOWN.get(look.key)
+    if known is not None:
+        return Emitted(known.text, known.table(look))
+    emitter = _Emitter(kernel)
+    out = emitter.emitted()
+    remember(look, out.text, emitter.rows())
+    return out
 
 
 @dataclass(slots=True)
@@ -73,6 +81,7 @@ class _Emitter:
         self.sizes: dict[Any, str] = {}                    # provenance → name
         self.consts: dict[Any, str] = {}
         self.slots: list[tuple[Any, ...]] = []
+        self.origins: list[Any] = []                       # what each slot is, whatever its number
         self.slot_lines: list[tuple[str, str]] = []
         self.loops: dict[Range, str] = {}
         self.types: dict[str, DType] = {}
@@ -89,6 +98,10 @@ class _Emitter:
         head += [f"    {name} = {word}(args, {n + k})" for k, (name, word) in enumerate(self.slot_lines)]
         table = [("buffer", b.name) for b in self.views] + self.slots
         return Emitted("\n".join(head + self.lines) + "\n", tuple(table))
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The table with origins in the place of numbers."""
+        return [("buffer", b.name) for b in self.views] + self.origins
 
     # ------------------------------------------------------------------ names and numbers
     def _buffer(self, b: Buffer) -> str:
@@ -119,6 +132,7 @@ class _Emitter:
         if name is None:
             name = names[key] = f"{prefix}{len(names)}"
             self.slots.append(entry)
+            self.origins.append((entry[0], key))
             self.slot_lines.append((name, word))
         return name
 

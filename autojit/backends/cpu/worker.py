@@ -1,9 +1,10 @@
-"""A compile process: ``python -m autojit.backends.cpu.worker``.
+"""A compile process: ``python -m autojit.backends.cpu.worker [pid of the process it serves]``.
 
 In: requests on standard input, one JSON line each: ``{"text": ..., "math": {word: bitcode}}``.  Out: on what was
 standard output, one JSON line each: first ``{"ready": pid}``, then ``{"symbol", "code", "needs", "seconds",
-"math"}`` or ``{"error": message}``; bytes travel in base64.  Ends at the end of its input.  Never touches the disk
-cache, never runs a kernel; what anything prints goes to standard error.
+"math"}`` or ``{"error": message}``; bytes travel in base64.  Ends at the end of its input, and at once when the process
+it serves is gone, whatever it is compiling.  Never touches the disk cache, never runs a kernel; what anything prints
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -11,8 +12,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
+import signal
 import sys
+import threading
+import time
 from typing import Any
+
+MOST_MEMORY = 4 << 30  # bytes of private data; kernels take 0.1 to 0.5 GB
+_PR_SET_PDEATHSIG = 1
 
 
 def encode(codes: dict[str, bytes]) -> dict[str, str]:
@@ -44,9 +52,69 @@ def _send(fd: int, message: dict[str, Any]) -> None:
         data = data[os.write(fd, data):]
 
 
-def main() -> None:
+def _die_with_parent() -> bool:
+    """Have Linux kill this process when the thread that started it is gone.
+
+    That thread lives as long as it wants this process: `compiler._Driver` ends its process before it returns.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    try:
+        return ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0  # type: ignore[no-any-return]
+    except (OSError, AttributeError):  # no such C library
+        return False
+
+
+def _gone(served: int) -> bool:
+    """Is the process we serve gone already?  Both signs: a launcher may stand between us, and input may just end."""
+    if os.getppid() == served or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(0, select.POLLHUP)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+
+def _watch() -> None:
+    """End this process once its parent is another (POSIX: orphans are adopted).
+
+    A thread is enough: the long parts are LLVM's, which ctypes runs without the GIL, and Python's, which share it.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _serve_only(served: int) -> None:
+    """Never outlive the process `served`."""
+    if not _die_with_parent():
+        threading.Thread(target=_watch, name="autojit-watch", daemon=True).start()
+    if _gone(served):  # before we asked
+        os._exit(1)
+
+
+def _limit_memory() -> None:
+    """A kernel that needs too much fails here, and not the machine."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or soft > MOST_MEMORY:
+        try:
+            resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, hard))
+        except (OSError, ValueError) as e:
+            print(f"autojit: no bound on the memory of a compile process: {e}", file=sys.stderr)
+
+
+def main(served: int | None = None) -> None:
     replies = os.dup(1)
     os.dup2(2, 1)  # prints must not mix with the protocol
+    if served is not None:
+        _serve_only(served)
+    _limit_memory()
     if hasattr(os, "nice"):
         os.nice(10)  # the user's own work goes first
     # Numba looks for SciPy's BLAS when it fills its full contexts (0.2 s); kernels never call it
@@ -63,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -12,6 +12,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from typing import Any
 
 from ...errors import CompileError
@@ -19,6 +20,7 @@ from .objects import Compiled
 from .worker import decode, encode
 
 READY_WITHIN = 30.0  # seconds; a process that is not ours (an embedding program) never gets ready
+COMPILE_WITHIN = 180.0  # for one kernel; the longest that `compiler.refusal` lets pass take a tenth of it
 
 
 # `python -m autojit.backends.cpu.worker`, less the user's face of autojit: the package without its __init__
@@ -27,7 +29,7 @@ import sys, types
 package = sys.modules["autojit"] = types.ModuleType("autojit")
 package.__path__ = [sys.argv[1]]
 from autojit.backends.cpu.worker import main
-main()
+main(int(sys.argv[2]))
 """
 
 
@@ -39,13 +41,17 @@ class Died(Exception):
     """The process ended in the middle of a request; the message says how."""
 
 
+class Overdue(Exception):
+    """The process did not answer in time, and still works on it."""
+
+
 def _command() -> list[str]:
     name = os.path.basename(sys.executable or "").lower()
     if getattr(sys, "frozen", False) or not ("python" in name or "pypy" in name):
         raise NoProcess(f"{sys.executable!r} is not a Python interpreter")
     package = os.path.dirname(os.path.abspath(sys.modules["autojit"].__file__ or ""))
     # -P: a file of the user's directory must not hide a module
-    return [sys.executable, "-P", "-c", _BOOT, package]
+    return [sys.executable, "-P", "-c", _BOOT, package, str(os.getpid())]
 
 
 def _environment() -> dict[str, str]:
@@ -62,7 +68,7 @@ def _readable(fd: int, seconds: float) -> bool:
 
 
 class Worker:
-    """One process, spoken to by one thread."""
+    """One process, spoken to by one thread, which must outlive it: on Linux the process dies with its thread."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -79,7 +85,7 @@ class Worker:
         try:
             if "ready" in self._receive(READY_WITHIN):
                 return
-        except (Died, ValueError):
+        except (Died, Overdue, ValueError):
             pass  # said below, for all reasons alike
         self.end()
         raise NoProcess(f"{sys.executable} did not become a compile process")
@@ -87,12 +93,13 @@ class Worker:
     def compile(self, text: str, math: dict[str, bytes]) -> tuple[Compiled, dict[str, bytes]]:
         """Compile a kernel, given code of mathematical words; the kernel, and code of the words made on the way.
 
-        Raises CompileError for a text that does not compile, Died when the process ends instead of answering.
+        Raises CompileError for a text that does not compile, Died when the process ends instead of answering, Overdue when
+        it does neither: then it must be ended.
         """
         new = {word: code for word, code in math.items() if word not in self._known}
         self._send({"text": text, "math": encode(new)})
         self._known |= new.keys()
-        reply = self._receive(None)
+        reply = self._receive(COMPILE_WITHIN)
         if "error" in reply:
             raise CompileError(reply["error"])
         made = decode(reply["math"])
@@ -109,12 +116,12 @@ class Worker:
         except OSError:
             raise Died(self._how()) from None
 
-    def _receive(self, seconds: float | None) -> dict[str, Any]:
+    def _receive(self, seconds: float) -> dict[str, Any]:
         assert self.process.stdout is not None
-        fd = self.process.stdout.fileno()
+        fd, deadline = self.process.stdout.fileno(), time.monotonic() + seconds
         while b"\n" not in self._buffer:
-            if seconds is not None and not _readable(fd, seconds):
-                raise Died("it said nothing")
+            if not _readable(fd, max(0.0, deadline - time.monotonic())):
+                raise Overdue(f"no answer within {seconds:g} s")
             try:
                 data = os.read(fd, 1 << 16)
             except OSError:
