@@ -38,3 +38,8 @@ def test_examples_in_docstrings_run(name):
     for test in finder.find(module, name, globs={**names, **vars(module)}):
         runner.run(test)
     assert runner.failures == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder()
+    assert sum(len(t.examples) for name in MODULES for t in finder.find(importlib.import_module(name))) > 50
