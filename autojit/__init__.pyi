@@ -1486,7 +1486,7 @@ def equal(input: Any, other: Any) -> Any:
     """Same shape and elements?"""
 def eye(n: Any, m: Any = None, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """Ones on the diagonal of an n by m matrix."""
-def finfo(dtype: Any) -> Any: ...
+finfo: Any
 float: dtype
 float32: dtype
 float64: dtype
@@ -1509,7 +1509,7 @@ def grad(fn: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
     """A function that returns the gradient of `fn` (with `has_aux`: gradient and the rest); see `value_and_grad`."""
 def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
     """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
-def iinfo(dtype: Any) -> Any: ...
+iinfo: Any
 def index_put(self: Any, indices: Any, values: Any, accumulate: Any = False) -> Any:
     """A copy with the places that index tensors name overwritten (or added to)."""
 inf: _float

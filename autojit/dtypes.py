@@ -49,7 +49,7 @@ float64 = DType("float64", "f64", FLOAT, 8)
 ALL = (bool_, uint8, int8, int16, int32, int64, float32, float64)
 _BY_NP = {d.np: d for d in ALL}
 _BY_NAME = {d.name: d for d in ALL}
-_BY_PYTHON = {bool: bool_, int: int64, float: float32}
+_BY_PYTHON = {bool: bool_, int: int64, float: float64}
 
 _default = [float32]
 
@@ -74,8 +74,6 @@ def as_dtype(x: Any) -> DType:
     """A DType from a DType, a NumPy dtype, a name, or bool/int/float.  TypeError says which dtypes exist."""
     if type(x) is DType:
         return x
-    if x is float:
-        return default_float()
     if isinstance(x, type) and x in _BY_PYTHON:
         return _BY_PYTHON[x]
     try:
@@ -119,9 +117,74 @@ def result_type(dims: DType | None, zerod: DType | None, weak: DType | None) -> 
     return out
 
 
-def finfo(dtype: Any) -> Any:
-    return np.finfo(as_dtype(dtype).np)
+def wrapped(v: int, d: DType) -> int:
+    """An integer as it is left in memory of an integer dtype: its low bits, read with the dtype's sign."""
+    bits = 8 * d.itemsize
+    v &= (1 << bits) - 1
+    return v if d is uint8 or v < 1 << (bits - 1) else v - (1 << bits)
 
 
-def iinfo(dtype: Any) -> Any:
-    return np.iinfo(as_dtype(dtype).np)
+_LIMITS = {d: (int(np.iinfo(d.np).min) if d is not uint8 else -255, int(np.iinfo(d.np).max)) for d in ALL if d.category == INT}
+_LARGEST = float(np.finfo(np.float32).max)
+_C = {"float32": "float", "float64": "double"}
+
+
+def fits(v: Any, d: DType) -> bool:
+    """Can a dtype hold a Python number (torch lets -255 to -1 pass as uint8: they wrap)?"""
+    if d.category == BOOL:
+        return True
+    if d.category == INT:
+        low, high = _LIMITS[d]
+        return bool(low <= v <= high)                     # False for NaN
+    return d is float64 or isinstance(v, int) or not _LARGEST < abs(v) < np.inf
+
+
+def converted(v: Any, d: DType) -> Any:
+    """A Python number as one that a dtype holds.  RuntimeError in torch's words if there is none."""
+    if isinstance(v, complex) or not fits(v, d):
+        name = _C.get(d.name, d.name + "_t")
+        raise RuntimeError(f"value cannot be converted to type {name} without overflow")
+    if d.category == BOOL:
+        return bool(v)
+    return wrapped(int(v), d) if d.category == INT else v
+
+
+class Info:
+    """The limits of a dtype: `finfo(float32).eps`, `iinfo(int8).max`, as Python numbers."""
+
+    def __init__(self, dtype: DType, **limits: Any) -> None:
+        self.dtype, self.bits = dtype.name, 8 * dtype.itemsize
+        self.__dict__.update(limits)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class finfo(Info):
+    """Limits of a floating dtype (the default one if none is given): bits eps max min tiny smallest_normal resolution."""
+
+    def __init__(self, dtype: Any = None) -> None:
+        d = default_float() if dtype is None else as_dtype(dtype)
+        if d.category != FLOAT:
+            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{type(self).__name__}'")
+        f = np.finfo(d.np)
+        super().__init__(d, **{k: float(getattr(f, k))
+                               for k in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")})
+
+    def __repr__(self) -> str:
+        words = [f"{k}={getattr(self, k):.6g}" for k in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")]
+        return f"finfo({', '.join(words)}, dtype={self.dtype})"
+
+
+class iinfo(Info):
+    """Limits of an integer dtype: bits max min."""
+
+    def __init__(self, dtype: Any) -> None:
+        d = as_dtype(dtype)
+        if d.category != INT:
+            raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{type(self).__name__}'")
+        f = np.iinfo(d.np)
+        super().__init__(d, min=int(f.min), max=int(f.max))
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

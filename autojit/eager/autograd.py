@@ -31,7 +31,7 @@ def check_seeds(outputs: Sequence[Tensor], given: Sequence[Any], batched: bool =
         elif (ct.aval.shape[1:] if batched else ct.aval.shape) != out.aval.shape:
             raise explain(RuntimeError(f"Mismatch in shape: grad_output[{k}] has a shape of {ct.shape} and output[{k}] has a "
                                        f"shape of {out.shape}."))
-    return list(given)
+    return [ct if ct is None or ct.aval.dtype is out.aval.dtype else ct.to(out.aval.dtype) for out, ct in zip(outputs, given)]
 
 
 def backward_method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
@@ -80,6 +80,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     elif materialize_grads and not allow_unused:
         raise explain(ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
                                  "allow_unused=False."))
+    if not ins:
+        raise explain(RuntimeError("`inputs` argument to `grad()` cannot be empty."))
     retain = create_graph if retain_graph is None else retain_graph
     seeds = check_seeds(outs, (None,) * len(outs) if grad_outputs is None else _tuple(grad_outputs), is_grads_batched)
     if is_grads_batched:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, as_dtype, of_number, promote, result_type
+from ..dtypes import INT, DType, as_dtype, converted, fits, int64, of_number, promote, result_type, wrapped
 from ..errors import explain
 from ..ir.graph import Node, scalar
 from ..ops.declare import OPS, Op
@@ -25,6 +25,8 @@ SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input"
             "dims": "dim", "shape": "size", "repeats": "size", "a": "input", "mat": "input", "tensor": "input"}
 NUMBERS = (int, float, bool)
 _DIVIDES = {"floor_divide", "remainder", "fmod"}
+_EXACT = {"clamp", "clamp_min", "clamp_max", "masked_fill"}    # numbers must fit the tensor's dtype
+_FLOATS = {"div", "true_divide", "atan2", "copysign", "xlogy"}  # integers become floats
 
 
 def is_number(v: Any) -> bool:
@@ -53,8 +55,9 @@ def static(v: Any, name: str) -> Any:
     return v
 
 
-def number(v: Any, others: Sequence[Any]) -> Node:
-    """A Python number as a 0-d node, of the dtype that it weakly asks for beside these tensors."""
+def number(v: Any, others: Sequence[Any], op: str = "") -> Node:
+    """A Python number as a 0-d node, of the dtype that it weakly asks for beside these tensors.  An integer that the dtype
+    cannot hold wraps, as in torch; OverflowError beyond 64 bits."""
     if isinstance(v, np.generic):
         v = v.item()
     dims = zerod = None
@@ -66,10 +69,17 @@ def number(v: Any, others: Sequence[Any]) -> Node:
             else:
                 zerod = d if zerod is None else promote(zerod, d)
     own = of_number(v)
-    if dims is None and zerod is None:
-        return scalar(v, own)
-    d = result_type(dims, zerod, None)
-    return scalar(v, d if own.category <= d.category else own)
+    d = own if dims is None and zerod is None else result_type(dims, zerod, None)
+    if own.category > d.category:
+        d = own
+    if op in _EXACT:
+        return scalar(converted(v, d), d)
+    if d.category == INT and not fits(v, d):
+        if not -1 << 63 <= v < 1 << 64:
+            raise explain(OverflowError("int too big to convert" if v > 0 else "can't convert negative int to unsigned"))
+        if op in _FLOATS:
+            d = int64                                     # its value is looked at before it would wrap
+    return scalar(wrapped(v, d) if d.category == INT else v, d)
 
 
 # ---------------------------------------------------------------- sorting arguments
@@ -135,6 +145,9 @@ def sort(op: Op, given: dict[str, Any], method: bool = False) -> tuple[list[Any]
         elif op.sequence and not tensors:
             tensors.extend(_sequence(op, name, v))
         else:
+            if v is None and op.defaults.get(name, v is not None) is not None:
+                raise explain(TypeError(f"{op.name}(): argument '{name}' (position {op.params.index(name) + (not method)}) must "
+                                        "be Tensor, not NoneType"))
             tensors.append(v)
     if op.sequence:
         return tensors, tuple(fixed), False
@@ -165,7 +178,7 @@ def _lift(op: Op, k: int, v: Any, tensors: Sequence[Any], method: bool) -> Node:
             hint = "convert it: torch.from_numpy(a) shares its memory, torch.tensor(a) copies"
         raise explain(TypeError(f"{op.name}(): argument '{name}' (position {k + (not method)}) must be Tensor, not "
                                 f"{_kind(v)}"), hint=hint)
-    return number(v, tensors)
+    return number(v, tensors, op.name)
 
 
 def _kind(v: Any) -> str:
@@ -290,7 +303,7 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
         if by_number is not None and type(other) in NUMBERS:
             return apply(by_number, (self,), (other,))
         if plain:
-            n = number(other, (self,))
+            n = number(other, (self,), op.name)
             return apply(op, (n, b) if swap else (a, n), fixed, True)
         return call(op, (a, b), {})
     return f

@@ -10,8 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import BOOL, FLOAT, DType, as_dtype, bool_, default_float, float32, float64, int8, int16, int32, int64, uint8
+from ..dtypes import (
+    BOOL,
+    FLOAT,
+    DType,
+    as_dtype,
+    bool_,
+    converted,
+    default_float,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from ..errors import explain
+from ..ir.graph import scalar
 from ..ir.primitive import BUFFER
 from ..ops.declare import cast
 from .apply import apply
@@ -104,7 +120,7 @@ def _iter(self: Tensor) -> Any:
 def numpy(self: Tensor, *, force: bool = False) -> Any:
     """The memory itself as a NumPy array: writes on either side are seen on the other.  Refused for tensors that require
     grad, unless `force`: then it is detached."""
-    if self.requires_grad:
+    if self.requires_grad and (state.grad or force):
         if not force:
             raise explain(RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."))
         return self.detach().numpy()
@@ -198,11 +214,15 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 
 # ---------------------------------------------------------------- writes
 def _source(self: Tensor, v: Any) -> Any:
-    from .binding import is_number, number
     if isinstance(v, Tensor):
         return v
-    if is_number(v):
-        return number(v, (self,))
+    if isinstance(v, np.generic):
+        v = v.item()
+    if isinstance(v, (int, float, complex)):
+        try:
+            return scalar(converted(v, self.aval.dtype), self.aval.dtype)
+        except RuntimeError as e:
+            raise explain(e) from None
     raise explain(TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(v).__name__}"))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import ALL, FLOAT, DType, as_dtype, default_float, int64, of_number
+from ..dtypes import ALL, BOOL, FLOAT, DType, as_dtype, converted, default_float, fits, int64, of_number, promote, wrapped
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node, scalar
@@ -70,6 +70,7 @@ def array_from(data: Any, dtype: DType | None) -> Any:
     if isinstance(data, Tensor):
         return np.array(array_of(data), (dtype or data.aval.dtype).np, order="C", copy=True)
     if isinstance(data, (np.ndarray, np.generic)):
+        no_mask(data)
         return np.array(data, known(np.asarray(data), dtype).np, order="C", copy=True)
     if isinstance(data, (list, tuple)):
         return _from_sequence(data, dtype)
@@ -90,54 +91,122 @@ def known(array: Any, dtype: DType | None) -> DType:
     return dtype or as_dtype(array.dtype)
 
 
-def _cast(values: Any, d: DType) -> Any:
+def no_mask(array: Any) -> None:
+    """Refuse masked arrays: no tensor has a mask."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise explain(TypeError("a masked array cannot become a tensor: its mask would be lost"),
+                      hint="fill the gaps first: array.filled(0)")
+
+
+def _cast(v: Any, d: DType) -> Any:
+    """A Python number as a 0-d array."""
+    if d.category < FLOAT:
+        if d.category > BOOL and isinstance(v, int) and not -1 << 63 <= v < 1 << 63:
+            raise explain(ValueError("Overflow when unpacking long long"))
+        if not fits(v, d):
+            raise explain(_overflow(d))
+        return np.array(v if d.category == BOOL else wrapped(int(v), d), d.np)
     try:
         with np.errstate(all="ignore"):
-            if d.category < FLOAT and not isinstance(values, bool):
-                return np.array(values).astype(d.np)
-            return np.array(values, d.np)
+            return np.array(v, d.np)
     except OverflowError:
         raise explain(ValueError("Overflow when unpacking long long")) from None
+
+
+def _overflow(d: DType) -> RuntimeError:
+    return RuntimeError(f"value cannot be converted to type {d.name} without overflow")
 
 
 def _from_sequence(data: Sequence[Any], dtype: DType | None) -> Any:
     first = _first(data)
     if isinstance(first, (Tensor, np.ndarray)):
-        data = _plain(data)
+        data = _plain(data, 0)
     try:
         array = np.array(data) if len(data) else np.zeros(0)
     except ValueError:
         array = None
-    if array is None or array.dtype.kind not in "bif":
+    if array is None or array.dtype.kind not in "bifu" or array.dtype == np.uint64:
         _refuse(data, _shape(data), 0)
         if array is None or array.dtype.kind not in "biufO":
             raise explain(RuntimeError(f"Could not infer dtype of {type(first).__name__}"))
         raise explain(ValueError("Overflow when unpacking long long"))
     if dtype is None:
-        if isinstance(first, (Tensor, np.ndarray, np.generic)):
-            dtype = first.aval.dtype if isinstance(first, Tensor) else known(array, None)
-        else:
-            dtype = default_float() if array.dtype.kind == "f" else as_dtype(array.dtype)
+        dtype = _dtype_of(data) if array.size else default_float()
     if dtype.np == array.dtype:
         return np.ascontiguousarray(array) if array.ndim else array
+    if BOOL < dtype.category < FLOAT and array.size and not all([fits(v.item(), dtype) for v in (array.min(), array.max())]):
+        raise explain(_overflow(dtype))
     with np.errstate(all="ignore"):
         return array.astype(dtype.np, order="C")
 
 
+_DEEPEST = 64                                             # NumPy's limit on dimensions
+
+
 def _first(data: Any) -> Any:
+    depth = 0
     while isinstance(data, (list, tuple)) and len(data):
         data = data[0]
+        depth += 1
+        _not_deeper(depth)
     return data
 
 
-def _plain(data: Any) -> Any:
+def _not_deeper(depth: int) -> None:
+    if depth > _DEEPEST:                                  # perhaps a list that holds itself
+        raise explain(ValueError("too many dimensions 'list'"))
+
+
+def _dtype_of(data: Any) -> DType:
+    """What nested lists ask for: Python numbers weakly as always, NumPy's numbers and tensors by their own dtypes."""
+    kinds: set[Any] = set()
+    _gather_kinds(data, kinds)
+    found: DType | None = None
+    for kind in kinds:
+        d = _dtype_by(kind)
+        found = d if found is None else promote(found, d)
+    assert found is not None
+    return found
+
+
+def _dtype_by(kind: Any) -> DType:
+    if type(kind) is DType:
+        return kind
+    if issubclass(kind, np.generic):
+        return as_dtype(np.dtype(kind))
+    return of_number(issubclass(kind, bool) or (1 if issubclass(kind, int) else 1.0))
+
+
+def _gather_kinds(data: Any, kinds: set[Any]) -> None:
+    """The types of the numbers in nested lists; for tensors and arrays their dtypes."""
+    here = set(map(type, data))
+    if here <= _PLAIN:
+        kinds |= here
+        return
+    for d in data:
+        if isinstance(d, (list, tuple)):
+            _gather_kinds(d, kinds)
+        elif isinstance(d, Tensor):
+            kinds.add(d.aval.dtype)
+        elif isinstance(d, np.ndarray):
+            no_mask(d)
+            kinds.add(known(d, None))
+        else:
+            kinds.add(type(d))
+
+
+_PLAIN = {bool, int, float}
+
+
+def _plain(data: Any, depth: int) -> Any:
     """Nested lists with tensors and arrays as lists of NumPy values."""
+    _not_deeper(depth)
     if isinstance(data, Tensor):
         if data.aval.size != 1:
             raise explain(ValueError("only one element tensors can be converted to Python scalars"),
                           hint="torch.stack(list) makes one tensor of several")
         return array_of(data).reshape(())[()]
-    return [_plain(d) for d in data] if isinstance(data, (list, tuple)) else data
+    return [_plain(d, depth + 1) for d in data] if isinstance(data, (list, tuple)) else data
 
 
 def _shape(data: Any) -> Shape:
@@ -189,6 +258,7 @@ def from_numpy(array: Any) -> Tensor:
     """
     if not isinstance(array, np.ndarray):
         raise explain(TypeError(f"expected np.ndarray (got {type(array).__name__})"))
+    no_mask(array)
     known(array, None)
     if any(s < 0 for s in array.strides):
         raise explain(ValueError(
@@ -271,13 +341,18 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
         check_device(device)
     if isinstance(fill_value, (Tensor, np.generic)):
         fill_value = fill_value.item()
+    if not isinstance(fill_value, (int, float, complex)):
+        raise explain(TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}"))
     d = of_number(fill_value) if dtype is None else as_dtype(dtype)
     shape = shape_of("full", (size,) if isinstance(size, (tuple, list)) else ((size,),))
-    return lazily(spread(scalar(_fit(fill_value, d), d), shape), requires_grad)
+    return lazily(spread(scalar(_converted(fill_value, d), d), shape), requires_grad)
 
 
-def _fit(v: Any, d: DType) -> Any:
-    return int(v) if d.category < FLOAT and isinstance(v, float) else v
+def _converted(v: Any, d: DType) -> Any:
+    try:
+        return converted(v, d)
+    except RuntimeError as e:
+        raise explain(e) from None
 
 
 def _like(name: str, v: Any) -> Any:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dtypes import BOOL, FLOAT, default_float, finfo, float64, int64
+from ..dtypes import BOOL, FLOAT, INT, converted, default_float, finfo, float64, int64
 from ..errors import explain
 from ..ir.graph import Node
 from .checks import c_type, floating, no_bool, same_dtype, scalar_type
-from .declare import P, arith, broadcast, broadcast_shapes, cast, common_dtype, inexact, op, spread, zeros_like
-from .elementwise import like
+from .declare import P, arith, broadcast, broadcast_shapes, cast, common_dtype, inexact, op, spread, unspread, zeros_like
+from .elementwise import like, on, side
 
 POWI_LIMIT = 8                     # beyond it repeated squaring loses more than pow does
 
@@ -25,7 +25,7 @@ def _alpha(alpha: Any, b: Node) -> Node:
     if isinstance(alpha, float) and b.dtype.category < FLOAT:
         raise explain(RuntimeError("For integral input tensors, argument alpha must not be a "
                                    "floating point number."))
-    return P.mul(b, like(alpha, b))
+    return P.mul(b, like(converted(alpha, b.dtype), b))
 
 
 @op(inplace=True)
@@ -126,9 +126,12 @@ def pow_(input: Node, exponent: Node) -> Node:
 
 def power(a: Node, n: float) -> Node:
     """A float node to a number: the cheapest primitive that is exact at 0, -0, Inf and NaN."""
-    if n == int(n) and abs(n) <= POWI_LIMIT:
+    if abs(n) <= POWI_LIMIT and n == int(n):              # False for NaN
         return P.powi(a, int(n))
-    return P.sqrt(a) if n == 0.5 else P.pow(a, like(n, a))
+    if abs(n) == 0.5:
+        root = P.sqrt(a)
+        return root if n > 0 else P.reciprocal(root)
+    return P.pow(a, like(n, a))
 
 
 def _vjp_pow_number(ct: Node, out: Node, input: Node, exponent: float) -> tuple[Node | None]:
@@ -147,6 +150,8 @@ def pow_number(input: Node, exponent: float) -> Node:
         if exponent < 0:
             raise explain(RuntimeError("Integers to negative integer powers are not allowed."),
                           hint="use a float exponent or convert the tensor: x.float()")
+        if input.dtype.category == INT:
+            converted(exponent, input.dtype)
         return P.powi(cast(input, int64) if input.dtype.category == BOOL else input, exponent)
     return power(input, exponent)
 
@@ -207,7 +212,7 @@ def abs_(input: Node) -> Node:
 
 def _sign(n: Node) -> Node:
     if n.dtype.category == FLOAT:
-        return P.where(P.isnan(n), zeros_like(n), P.sign(n))
+        return side(n)
     return n if n.dtype.category == BOOL else P.sign(n)
 
 
@@ -279,7 +284,24 @@ def _clamp_parts(input: Node, bounds: list[Node | None]) -> tuple[Node, list[Nod
     return spread(cast(input, d), shape), [None if b is None else cast(b, d) for b in bounds]
 
 
-@op(inplace=True, grad_number="ClampBackward1", aliases=("clip",))
+def _vjp_clamp(ct: Node, out: Node, input: Node, min: Node | None = None, max: Node | None = None) -> tuple[Node | None, ...]:
+    """Nothing passes where the input is NaN, as in torch."""
+    n, (lo, hi) = _clamp_parts(input, [min, max])
+    lo, hi = [None if b is None else spread(b, n.shape) for b in (lo, hi)]
+    inside = [P.ge(n, lo)] if lo is not None else []
+    if hi is not None:
+        inside.append(P.le(n, hi))
+    below = above = None
+    if lo is not None:
+        below = P.lt(n, lo) if hi is None else P.bitwise_and(P.lt(n, lo), P.lt(lo, hi))
+    if hi is not None:
+        above = P.gt(n, hi) if lo is None else P.bitwise_or(P.gt(n, hi), P.lt(hi, lo))
+    both = inside[0] if len(inside) == 1 else P.bitwise_and(*inside)
+    return tuple([None if t is None or m is None or t.dtype.category < FLOAT else unspread(on(m, ct), t)
+                  for t, m in ((input, both), (min, below), (max, above))])
+
+
+@op(inplace=True, grad_number="ClampBackward1", aliases=("clip",), vjp=_vjp_clamp)
 def clamp(input: Node, min: Node | None = None, max: Node | None = None) -> Node:
     """input held between min and max; the gradient passes at the bounds; NaN stays."""
     if min is None and max is None:
@@ -290,13 +312,21 @@ def clamp(input: Node, min: Node | None = None, max: Node | None = None) -> Node
     return n if hi is None else _bounded(n, hi, False)
 
 
-@op(inplace=True, grad="ClampMinBackward1", grad_number="ClampMinBackward0")
+def _vjp_clamp_min(ct: Node, out: Node, input: Node, min: Node) -> tuple[Node | None, ...]:
+    return _vjp_clamp(ct, out, input, min)[:2]
+
+
+def _vjp_clamp_max(ct: Node, out: Node, input: Node, max: Node) -> tuple[Node | None, ...]:
+    return _vjp_clamp(ct, out, input, None, max)[::2]
+
+
+@op(inplace=True, grad="ClampMinBackward1", grad_number="ClampMinBackward0", vjp=_vjp_clamp_min)
 def clamp_min(input: Node, min: Node) -> Node:
     """input, at least min."""
     return clamp(input, min)
 
 
-@op(inplace=True, grad="ClampMaxBackward1", grad_number="ClampMaxBackward0")
+@op(inplace=True, grad="ClampMaxBackward1", grad_number="ClampMaxBackward0", vjp=_vjp_clamp_max)
 def clamp_max(input: Node, max: Node) -> Node:
     """input, at most max."""
     return clamp(input, None, max)

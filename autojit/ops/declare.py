@@ -205,7 +205,8 @@ def dims_of(dim: Any, ndim: int) -> tuple[int, ...]:
     if dim is None or dim == ():
         return tuple(range(ndim))
     if isinstance(dim, int):
-        return (dim_of(dim, ndim),) if ndim else ()
+        axis = dim_of(dim, ndim)
+        return (axis,) if ndim else ()
     out = sorted([dim_of(int(d), ndim) for d in dim])
     for a, b in zip(out, out[1:]):
         if a == b:

@@ -78,15 +78,16 @@ def _int_pow(a: Any, b: Any) -> Any:
 primitive("int_pow", HOST, same_aval, quiet(_int_pow), None, doc="Power of integers.")
 
 
-def _ties(ct: Node, a: Node, b: Node, wins: Node) -> Node:
-    return P.where(P.eq(a, b), P.mul(ct, like(0.5, ct)), on(wins, ct))
+def _ties(ct: Node, a: Node, b: Node, loses: Node) -> Node:
+    """Equal ones share; beside a NaN nobody loses, and both get all, as in torch."""
+    return P.where(P.eq(a, b), P.mul(ct, like(0.5, ct)), on(P.bitwise_not(loses), ct))
 
 
 elementwise("maximum", ref=np.maximum, emit="maximum_{t}({0}, {1})", dtype="same", commutative=True,
-            vjp=lambda ct, out, a, b: (_ties(ct, a, b, P.gt(a, b)), _ties(ct, a, b, P.gt(b, a))),
+            vjp=lambda ct, out, a, b: (_ties(ct, a, b, P.lt(a, b)), _ties(ct, a, b, P.lt(b, a))),
             doc="The larger of two values; NaN if either is.")
 elementwise("minimum", ref=np.minimum, emit="minimum_{t}({0}, {1})", dtype="same", commutative=True,
-            vjp=lambda ct, out, a, b: (_ties(ct, a, b, P.lt(a, b)), _ties(ct, a, b, P.lt(b, a))),
+            vjp=lambda ct, out, a, b: (_ties(ct, a, b, P.gt(a, b)), _ties(ct, a, b, P.gt(b, a))),
             doc="The smaller of two values; NaN if either is.")
 
 
@@ -161,8 +162,13 @@ elementwise("stop", ref=lambda a: a, emit="{0}", dtype="same", vjp=None, cost=0,
             doc="The value itself, through which no derivative flows: how detach() and no_grad stand in a traced graph.")
 
 # ---------------------------------------------------------------- signs and rounding
+def side(n: Node) -> Node:
+    """-1, 0 or 1; 0 for NaN: torch's derivative of the magnitude."""
+    return P.where(P.isnan(n), zeros_like(n), P.sign(n))
+
+
 elementwise("abs", ref=np.abs, emit="abs_{t}({0})", dtype="same",
-            vjp=lambda ct, out, a: (P.mul(ct, P.sign(a)),), doc="Magnitude.")
+            vjp=lambda ct, out, a: (P.mul(ct, side(a)),), doc="Magnitude.")
 elementwise("sign", ref=np.sign, emit="sign_{t}({0})", dtype="same", vjp=None, doc="-1, 0 or 1 (NaN for NaN).")
 for _name in ("floor", "ceil", "trunc", "rint"):
     elementwise(_name, ref=getattr(np, _name), emit=_name + "_{t}({0})", vjp=None, doc=f"NumPy's {_name}.")
@@ -234,7 +240,9 @@ elementwise("atanh", ref=np.arctanh, emit="atanh_{t}({0})", cost=24, domain=(-0.
 
 
 def _vjp_atan2(ct: Node, out: Node, a: Node, b: Node) -> tuple[Node, Node]:
-    scale = P.div(ct, P.add(P.mul(a, a), P.mul(b, b)))
+    square = P.add(P.mul(a, a), P.mul(b, b))
+    there = P.ne(square, zeros_like(square))              # 0 at the origin, as in torch
+    scale = on(there, P.div(ct, P.where(there, square, ones_like(square))))
     return P.mul(scale, b), P.neg(P.mul(scale, a))
 
 

@@ -51,8 +51,8 @@ def _bent(d: Node, edge: float, inner: float, offset: float, slope: float) -> No
     """inner * d**2 inside the edge, slope * (|d| - offset) outside."""
     a = P.abs(d)
     line = P.sub(a, like(offset, a))
-    return P.where(P.lt(a, like(edge, a)), P.mul(like(inner, d), P.mul(d, d)),
-                   line if slope == 1 else P.mul(like(slope, a), line))
+    return P.where(P.ge(a, like(edge, a)), line if slope == 1 else P.mul(like(slope, a), line),
+                   P.mul(like(inner, d), P.mul(d, d)))     # a NaN takes this side, and stays one in the derivative
 
 
 @op(method=False, function=False, functional=True, grad="SmoothL1LossBackward0")

@@ -13,18 +13,18 @@ from ..errors import explain
 from ..ir.graph import Node
 from .checks import floating, same_dtype
 from .declare import P, arith, full, inexact, op, unspread, zeros_like
-from .elementwise import like
+from .elementwise import like, on
 
 
 def _unary(name: str, doc: str, *aliases: str, grad: str | None = None,
-           build: Callable[[Node], Node] | None = None) -> None:
+           build: Callable[[Node], Node] | None = None, vjp: Callable[..., tuple[Node]] | None = None) -> None:
     """An in-place-able function of one float operand; by default the primitive of its name."""
     def fn(input: Node) -> Node:
         x, = inexact(input)
         return getattr(P, name)(x) if build is None else build(x)
 
     fn.__doc__ = doc
-    op(name, inplace=True, aliases=aliases, grad=grad, functional=name in ("sigmoid", "tanh"))(fn)
+    op(name, inplace=True, aliases=aliases, grad=grad, functional=name in ("sigmoid", "tanh"), vjp=vjp)(fn)
 
 
 _unary("sqrt", "Square root; NaN below 0.")
@@ -66,7 +66,16 @@ def _sinc(x: Node) -> Node:
     return P.where(zero, like(1, x), P.div(P.sin(p), p))
 
 
-_unary("sinc", "sin(pi x) / (pi x), and 1 at 0.", build=_sinc)
+def _vjp_sinc(ct: Node, out: Node, input: Node) -> tuple[Node]:
+    """(cos(pi x) - sinc(x)) / x, as torch writes it; 0 where x * x vanishes."""
+    p = P.mul(like(math.pi, input), input)
+    square = P.mul(p, input)
+    there = P.ne(square, zeros_like(square))
+    slope = P.div(P.sub(P.mul(p, P.cos(p)), P.sin(p)), P.where(there, square, like(1, square)))
+    return (on(there, P.mul(ct, slope)),)
+
+
+_unary("sinc", "sin(pi x) / (pi x), and 1 at 0.", build=_sinc, vjp=_vjp_sinc)
 
 
 @op(function=False, inplace=True)
@@ -224,7 +233,15 @@ def atan2(input: Node, other: Node) -> Node:
     return P.atan2(*inexact(input, other))
 
 
-@op(inplace=True)
+def _vjp_hypot(ct: Node, out: Node, input: Node, other: Node) -> tuple[Node, Node]:
+    """input / out: no power of a tiny or large number; 0 at the origin."""
+    there = P.ne(out, zeros_like(out))
+    g = P.where(there, out, like(1, out))
+    a, b = arith(input, other)
+    return (unspread(on(there, P.mul(ct, P.div(a, g))), input), unspread(on(there, P.mul(ct, P.div(b, g))), other))
+
+
+@op(inplace=True, vjp=_vjp_hypot)
 def hypot(input: Node, other: Node) -> Node:
     """sqrt(input**2 + other**2), without overflow on the way."""
     x, y = arith(input, other)

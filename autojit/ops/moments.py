@@ -6,13 +6,15 @@ In: float nodes.  Out: nodes; the derivative of a deviation or norm at 0 is 0.  
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..dtypes import FLOAT, DType, int64
 from ..errors import explain
 from ..ir.graph import Node
+from ..ir.primitive import REGISTRY
 from .checks import scalar_type
 from .declare import P, back, cast, dim_of, dims_of, full, op, unspread, zeros_like
-from .elementwise import like, on
+from .elementwise import like, on, side
 from .movement import slice_axis
 from .reductions import Dim, at_index, count, finish
 
@@ -156,13 +158,13 @@ def _vjp_norm(ct: Node, out: Node, input: Node, p: float | str | None = "fro", d
     y, g = back(out, axes, x.shape), back(ct, axes, x.shape)
     there = P.ne(y, zeros_like(y))
     if order == 1:
-        return (unspread(P.mul(g, P.sign(x)), input),)
+        return (unspread(P.mul(g, side(x)), input),)
     if order == 2:
         return (unspread(on(there, P.mul(x, P.div(g, y))), input),)
     if abs(order) == math.inf:
         hit = P.bitwise_or(P.eq(P.abs(x), y), P.isnan(x))
         share = P.div(g, back(P.sum(cast(hit, x.dtype), axes), axes, x.shape))
-        return (unspread(P.mul(P.sign(x), on(hit, share)), input),)
+        return (unspread(P.mul(side(x), on(hit, share)), input),)
     away = P.bitwise_and(there, P.ne(x, zeros_like(x)))
     ratio = P.div(P.abs(x), P.where(there, y, like(1, y)))
     ratio = P.where(away, ratio, like(1, ratio))
@@ -213,7 +215,14 @@ def _median(input: Node, ignore_nan: bool) -> Node:
     return at_index(flat, _middle(flat, 0, ignore_nan), 0)
 
 
-@op(variants={"dim": "median_dim"})
+def _vjp_median(ct: Node, out: Node, input: Node) -> tuple[Node]:
+    """Elements equal to the median share, as in torch."""
+    rule: Any = REGISTRY["max"].vjp
+    found: tuple[Node] = rule(ct, out, input, tuple(range(input.ndim)))
+    return found
+
+
+@op(variants={"dim": "median_dim"}, vjp=_vjp_median)
 def median(input: Node) -> Node:
     """The middle element, the lower of two; NaN if any is."""
     return _median(input, False)
@@ -225,7 +234,7 @@ def median_dim(input: Node, dim: int, keepdim: bool = False) -> tuple[Node, Node
     return _median_dim(input, dim, keepdim, False)
 
 
-@op(variants={"dim": "nanmedian_dim"})
+@op(variants={"dim": "nanmedian_dim"}, vjp=_vjp_median)
 def nanmedian(input: Node) -> Node:
     """The middle of what is not NaN."""
     return _median(input, True)
