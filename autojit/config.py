@@ -6,6 +6,7 @@ Never grows a flag that a better default would make needless.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,19 @@ def _tier(text: str) -> str:
     if text not in ("auto", "compile", "numpy"):
         raise ValueError(f"AUTOJIT_TIER must be auto, compile or numpy, not {text!r}")
     return text
+
+
+def _whole(variable: str, least: int) -> Callable[[Any], int]:
+    """A parser of whole numbers from `least` up; for the environment's text and for assigned values."""
+    def parse(value: Any) -> int:
+        try:
+            number = int(value) if isinstance(value, str) else operator.index(value)
+        except (TypeError, ValueError):
+            number = least - 1
+        if number < least:
+            raise ValueError(f"{variable} must be a whole number, {least} or more, not {value!r}")
+        return number
+    return parse
 
 
 def _default_cache() -> str:
@@ -28,18 +42,23 @@ def _default_threads() -> int:
 
 # name: (environment variable, parser, default, what it does)
 FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
-    "debug": ("AUTOJIT_DEBUG", int, lambda: 0,
+    "debug": ("AUTOJIT_DEBUG", _whole("AUTOJIT_DEBUG", 0), lambda: 0,
               "1 events, 2 kernels with times, 3 graphs, 4 kernel source, 5 rewrites"),
     "cache_dir": ("AUTOJIT_CACHE_DIR", str, _default_cache, "where compiled kernels are kept"),
     "tier": ("AUTOJIT_TIER", _tier, lambda: "auto",
              "auto: NumPy at once, compiled code when ready; compile: wait for it; numpy: never compile"),
-    "num_threads": ("AUTOJIT_NUM_THREADS", int, _default_threads, "threads that run kernels"),
-    "workers": ("AUTOJIT_WORKERS", int, _default_threads, "compile processes at most; 0 compiles in this process"),
+    "num_threads": ("AUTOJIT_NUM_THREADS", _whole("AUTOJIT_NUM_THREADS", 1), _default_threads,
+                    "threads that run kernels"),
+    "workers": ("AUTOJIT_WORKERS", _whole("AUTOJIT_WORKERS", 0), _default_threads,
+                "compile processes at most; 0 compiles in this process"),
 }
 
 
 class Config:
-    """The flags as attributes; ``reset()`` reads the environment again."""
+    """The flags as attributes; ``reset()`` reads the environment again.
+
+    ValueError, which names the variable and what it may be, for a value that a flag cannot have.
+    """
 
     debug: int
     cache_dir: str
@@ -53,13 +72,7 @@ class Config:
     def reset(self) -> None:
         for name, (variable, parse, default, _) in FLAGS.items():
             text = os.environ.get(variable)
-            if not text:
-                object.__setattr__(self, name, default())
-                continue
-            try:
-                object.__setattr__(self, name, parse(text))
-            except ValueError as e:
-                raise ValueError(f"environment variable {variable}={text!r}: {e}") from None
+            object.__setattr__(self, name, parse(text) if text else default())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in FLAGS:

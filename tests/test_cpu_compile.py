@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 
 import numpy as np
 import pytest
 
-from autojit.backends.cpu import codegen, interpret, mathcode, target, vecmath
+import autojit as aj
+from autojit.backends.cpu import codegen, interpret, mathcode, target, vecmath, workers
+from autojit.backends.cpu import compiler as compiler_module
+from autojit.backends.cpu.compiler import Compiler
 from autojit.backends.cpu.objects import Loader
+from autojit.config import config
+from autojit.engine import programs
 from autojit.errors import CompileError
 
 LOADER = Loader()
@@ -377,3 +388,183 @@ def kernel(args, lo, hi, chunk):
     assert set(made.needs) <= {"fmodf"}
     assert made.symbol.startswith("autojit_") and made.seconds > 0
     assert codegen.compile_text(text).code == made.code
+
+
+# ----------------------------------------------------------------------------------------- too long
+def straight(lines: int, line: str = "sqrt_f32(t{0}) * t0 + t{0}") -> str:
+    """A kernel of numbers; every line reads the one before."""
+    return "\n".join(["def kernel(args, lo, hi, chunk):", "    x = f32(args, 0, 2)", "    y = f32(args, 1, 2)",
+                      "    t0 = x[0]", *(f"    t{k + 1} = {line.format(k)}" for k in range(lines)),
+                      f"    y[0] = t{lines}", ""])
+
+
+def test_words_of_long_straight_kernels_are_called():
+    """Many inlined functions take LLVM minutes; what comes out is the same."""
+    lines = mathcode.MOST_INLINED // 2 + 1
+    text = straight(lines, "sin_f32(t{0}) + cos_f32(t{0} * t0)")
+    assert mathcode.called_apart(text)
+    assert not mathcode.called_apart(text.replace("    y[0]", "    for i in range(lo, hi):\n        y[0]"))
+    asm = codegen.assembly(text)
+    assert len(re.findall(r"^\s+call", asm, re.M)) >= 2 * lines
+    made = codegen.compile_text(text)
+    assert set(made.needs) <= mathcode.OUTSIDE
+    x = np.float32([1.25])
+    (_, got), (_, want) = both(text, [x, np.zeros(1, "f4")], 0, 1)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    once = straight(1, "sin_f32(t{0}) + cos_f32(t{0} * x[1])")
+    assert not mathcode.called_apart(once)
+    inlined, value, y = compiled(once), np.float32([x[0], x[0]]), np.zeros(1, "f4")
+    for _ in range(lines):
+        assert inlined(None, None, table(value, y).ctypes.data, 0, 1, 0) == 0
+        value[0] = y[0]
+    np.testing.assert_allclose(got, y, rtol=1e-5)
+
+
+TOO_LONG = {
+    "lines": (straight(compiler_module.MOST_LINES), r"6,0\d\d lines .*at most 6,000"),
+    "bytes": (straight(3000, "t{0}" + " + t0 * t{0}" * 12), r"bytes .*at most 300,000"),
+    "calls": (straight(1, "t0").replace("y[0] = t1", "for i in range(lo, hi):\n" + "        y[i] = sin_f32(x[i])\n" * 2001),
+              r"2,001 calls of mathematical functions .*at most 2,000"),
+}
+
+
+@pytest.mark.parametrize("what", TOO_LONG)
+def test_too_long_is_refused_at_once_with_a_way_out(what):
+    text, words = TOO_LONG[what]
+    compiler = Compiler()
+    ticket, = compiler.submit([text])
+    assert ticket.done and not compiler._drivers, "no process starts for it"
+    compiler.wait([ticket])
+    with pytest.raises(CompileError, match=words) as caught:
+        ticket.get()
+    assert 'config.tier = "auto"' in str(caught.value) and "split the function" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_what_is_just_short_enough_is_not_refused():
+    assert compiler_module.refusal(straight(compiler_module.MOST_LINES - 5)) is None
+    assert compiler_module.refusal(straight(3000, "sin_f32(sin_f32(t{0}))")) is None
+
+
+def test_numpy_answers_for_a_graph_that_is_too_long(monkeypatch, tmp_path):
+    """Tier auto warns once and goes on; tier compile says what to do."""
+    monkeypatch.setattr(compiler_module, "refusal", lambda text: CompileError(f"too long: {compiler_module.ADVICE}"))
+    x = aj.tensor([0.5, 1.5])
+
+    def make():
+        return aj.trace(lambda v: (v * 1.2345).sin() - v.cos() * 0.777)
+
+    want = np.sin(np.float32([0.5, 1.5]) * np.float32(1.2345)) - np.cos(np.float32([0.5, 1.5])) * np.float32(0.777)
+    programs.clear()
+    monkeypatch.setattr(config, "cache_dir", str(tmp_path))  # failed kernels stay failed in their store
+    try:
+        config.tier = "auto"
+        traced = make()
+        with pytest.warns(RuntimeWarning, match="runs this program on NumPy.*too long") as seen:
+            for _ in range(4):
+                np.testing.assert_allclose(traced(x).numpy(), want, rtol=1e-6)
+        assert len([w for w in seen if "too long" in str(w.message)]) == 1
+        programs.clear()
+        config.tier = "compile"
+        with pytest.raises(CompileError, match="split the function"):
+            make()(x).numpy()
+    finally:
+        config.reset()
+        programs.clear()
+
+
+# --------------------------------------------------------------------------- compile processes' limits
+posix = pytest.mark.skipif(os.name != "posix", reason="needs poll")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@posix
+def test_a_compile_that_takes_too_long_is_ended(monkeypatch):
+    fake = textwrap.dedent("""
+        import base64, json, os, sys, time
+        print(json.dumps({"ready": os.getpid()}), flush=True)
+        for line in sys.stdin:
+            if "slow" in line: time.sleep(60)
+            print(json.dumps({"symbol": "s", "code": "", "needs": [], "seconds": 0, "math": {}}), flush=True)
+    """)
+    monkeypatch.setattr(workers, "_command", lambda: [sys.executable, "-c", fake])
+    monkeypatch.setattr(workers, "COMPILE_WITHIN", 0.5)
+    config.workers = 1
+    compiler = Compiler()
+    try:
+        start = time.monotonic()
+        slow, = compiler.submit(["slow"])
+        compiler.wait([slow])
+        assert time.monotonic() - start < 15
+        with pytest.raises(CompileError, match=r"(?s)too long to compile \(no answer within 0.5 s\).*tier = \"auto\".*slow"):
+            slow.get()
+        monkeypatch.setattr(workers, "COMPILE_WITHIN", 30.0)
+        quick, = compiler.submit(["quick"])
+        compiler.wait([quick])
+        assert quick.get().symbol == "s", "the next kernel gets a new process"
+    finally:
+        compiler.close()
+        config.reset()
+
+
+PARENT = r"""
+import sys, time
+from autojit.backends.cpu import workers
+from autojit.backends.cpu.compiler import Compiler
+if "watch" in sys.argv:
+    workers._BOOT = workers._BOOT.replace("import main\n",
+        "import main\nimport autojit.backends.cpu.worker as w\nw._die_with_parent = lambda: False\n")
+compiler = Compiler()
+ticket, = compiler.submit([sys.stdin.read()])
+while not ticket.taken:
+    time.sleep(0.01)
+time.sleep(0.5)
+print(compiler._drivers[0].worker.process.pid, flush=True)
+compiler.wait([ticket])
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@linux
+@pytest.mark.parametrize("how, number", [("", signal.SIGKILL), ("", signal.SIGTERM), ("watch", signal.SIGKILL)])
+def test_a_compile_process_does_not_outlive_its_parent(how, number):
+    """Killed in the middle of a compile that would go on for ten seconds."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True, env={**os.environ, "AUTOJIT_WORKERS": "1"})
+    parent.stdin.write(straight(5900))
+    parent.stdin.close()
+    worker = int(parent.stdout.readline())
+    assert running(worker)
+    start = time.monotonic()
+    parent.send_signal(number)
+    parent.wait(10)
+    while running(worker) and time.monotonic() - start < 5:
+        time.sleep(0.02)
+    alive = running(worker)
+    parent.stdout.close()
+    if alive:
+        os.kill(worker, signal.SIGKILL)
+    assert not alive
+
+
+@linux
+def test_a_compile_process_whose_parent_is_gone_before_it_asks_ends():
+    command = [*workers._command()[:-1], str(os.getpid() + 1)]  # another parent, and no input
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60)
+    assert done.returncode == 1 and done.stdout == b""
+
+
+@linux
+def test_memory_of_compile_processes_is_bounded():
+    code = ("from autojit.backends.cpu import worker\nworker._limit_memory()\n"
+            "try: bytearray(worker.MOST_MEMORY + (64 << 20))\nexcept MemoryError: print('refused')\n"
+            "print(len(bytearray(1 << 20)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["refused", "1048576"], done.stderr
