@@ -50,25 +50,36 @@ class Lowering:
                     stack.pop()
                     continue
                 frame[1], frame[2] = self._rule(*frame[0])
-            known = [memo.get(k) for k in frame[1]]
-            if None in known:
-                stack += [[k, None, None] for k, e in zip(frame[1][::-1], known[::-1]) if e is None]
+            values: list[E] = []
+            for k in frame[1]:
+                e = memo.get(k)
+                if e is None:
+                    e = self._ready(*k)
+                    if e is None:
+                        break
+                    memo[k] = e
+                values.append(e)
+            else:
+                result = frame[2](values)
+                if type(result) is tuple:                  # the rule needs more
+                    frame[1], frame[2] = result
+                    continue
+                memo[frame[0]] = result
+                stack.pop()
                 continue
-            result = frame[2](known)
-            if type(result) is tuple:                      # the rule needs more
-                frame[1], frame[2] = result
-                continue
-            memo[frame[0]] = result
-            stack.pop()
+            stack += [[k, None, None] for k in frame[1][:len(values) - len(frame[1]) - 1:-1] if k not in memo]
         return memo[root]
 
-    def _rule(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
+    def _ready(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> E | None:
+        """The value of a node that is a constant or in memory."""
         if n in self.frame.axes.uniform:
-            e = self.uniform(n)
-            return (), lambda _: e
+            return self.uniform(n)
         buffer = self.memory.get(n)
-        if buffer is not None:
-            e = self.scalars.load(buffer, ix, self.frame.layouts[n].extents, guard)
+        return None if buffer is None else self.scalars.load(buffer, ix, self.frame.layouts[n].extents, guard)
+
+    def _rule(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
+        e = self._ready(n, ix, guard)
+        if e is not None:
             return (), lambda _: e
         kind = n.prim.kind
         if kind == ELEMENTWISE:

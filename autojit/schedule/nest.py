@@ -96,12 +96,14 @@ class Nest:
                 env[e] = name
                 stack.pop()
                 continue
-            todo = [a for a in e.args if a.op != "const" and type(env.get(a)) is not str]
-            if todo:
-                stack.extend(reversed(todo))
-                continue
-            env[e] = self._statement(e, env, out)
-            stack.pop()
+            args = e.args
+            for a in args:
+                if a.op != "const" and type(env.get(a)) is not str:
+                    stack += [a for a in args[::-1] if a.op != "const" and type(env.get(a)) is not str]
+                    break
+            else:
+                env[e] = self._statement(e, env, out)
+                stack.pop()
         return env[root]  # type: ignore[no-any-return]
 
     def _statement(self, e: E, env: Env, out: list[Any]) -> str:

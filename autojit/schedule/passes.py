@@ -86,12 +86,18 @@ class Decider:
             if not t.expr.free & ~bound and t.expr.chain == 0:
                 continue
             visited = seen.setdefault(t.ranges, set())
+            first = t.ranges[0].bit if t.ranges and (self.layout is None or bound) else 0
             stack = list(t.expr.args) if t.own else [t.expr]
             while stack:
                 e = stack.pop()
                 if e in visited or e.op == "const" or e in env or e in plan.arrays:
                     continue
                 visited.add(e)
+                inside = e.free & ~bound
+                if e.op != "red" and (inside & first or not inside):     # nothing to decide: most values
+                    if inside or e.chain:
+                        stack.extend(e.args)
+                    continue
                 more = self._visit(e, t, plan)
                 if more is None:
                     stack.extend(e.args)
@@ -103,8 +109,6 @@ class Decider:
         """New tasks if `e` is to be ready before the loop of `t` opens (its arguments are then their business)."""
         inside = e.free & ~plan.bound
         if not inside:
-            if e.op != "red":
-                return None if e.chain else []
             return self._register(e, plan)
         if not t.ranges:
             raise AssertionError(f"{e!r} varies with ranges that no loop opens")
@@ -190,10 +194,16 @@ class Decider:
                 if e.op == "const" or e in env or not arrays and e.chain == 0:
                     depth[e] = (0, 0)
                     continue
-                todo = [a for a in e.args if a not in depth]
-                if todo:
-                    stack.extend(todo)
-                    continue
+                args = e.args
+                if len(args) == 1:
+                    if args[0] not in depth:
+                        stack.append(args[0])
+                        continue
+                else:
+                    todo = [a for a in args if a not in depth]
+                    if todo:
+                        stack.extend(todo)
+                        continue
                 d, t = depth[e.args[0]] if len(e.args) == 1 else max([depth[a] for a in e.args], default=(0, 0))
                 if e in regs:
                     d, t = d + 1, 0
