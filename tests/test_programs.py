@@ -169,3 +169,16 @@ def test_host_steps_stand_between_kernels(compiled):
     want = f.last.program.interpret([x.numpy()])
     assert agree([value.numpy(), grad.numpy()], want) is None
     assert "host step" in f.last.program.prepared.summary
+
+
+def test_the_number_of_threads_is_followed(compiled):
+    from autojit.backends.cpu.runtime import runtime
+    old = config.num_threads
+    try:
+        for n in (1, 2):
+            config.num_threads = n
+            f = aj.trace(lambda x: x * (n + 0.375))
+            assert f(aj.ones(3)).tolist() == [n + 0.375] * 3
+            assert runtime().pool.num_threads == n
+    finally:
+        config.num_threads = old

@@ -12,6 +12,7 @@ from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.runtime import runtime
 from ..collector import paused
+from ..config import config
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
 from ..rewrite.inline import inline
@@ -41,7 +42,9 @@ class Prepared:
     def link(self) -> NativeProgram:
         """The native program; waits for its kernels.  CompileError if one cannot be compiled."""
         start = time.perf_counter()
-        runtime(kernels.disk())                           # its own machine code is kept there too
+        pool = runtime(kernels.disk()).pool               # its own machine code is kept there too
+        if pool.num_threads != config.num_threads:
+            pool.set_num_threads(config.num_threads)
         address = dict(zip(self.texts, kernels.store().require(self.texts)))
         native = NativeProgram(self.schedule, {k: (e, address[e.text]) for k, e in self.emitted.items()},
                                [o.aval for o in self.graph.outputs])
