@@ -147,8 +147,9 @@ def run(plan: Plan, say: Say = print) -> dict[str, Any]:
 def _workers(systems: Iterable[str]) -> Any:
     sources = [name for name in REFERENCES if SYSTEMS[name].missing() is None]
     if not sources:
-        raise RuntimeError(
-            f"results are checked against float64 of {' or '.join(REFERENCES)}: install one"
+        raise SystemExit(
+            f"results are checked against float64 of {' or '.join(REFERENCES)}: install one, "
+            "for instance by pip install -e '.[perf,peers]'"
         )
     workers = {name: WorkerProcess(SYSTEMS[name]) for name in systems}
     reference = WorkerProcess(SYSTEMS[sources[0]])
