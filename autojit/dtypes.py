@@ -166,10 +166,10 @@ class finfo(Info):
     def __init__(self, dtype: Any = None) -> None:
         d = default_float() if dtype is None else as_dtype(dtype)
         if d.category != FLOAT:
-            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{type(self).__name__}'")
+            raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'")
         f = np.finfo(d.np)
-        super().__init__(d, **{k: float(getattr(f, k))
-                               for k in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")})
+        super().__init__(d, resolution=float(f"1e-{f.precision}"),
+                         **{k: float(getattr(f, k)) for k in ("min", "max", "eps", "smallest_normal", "tiny")})
 
     def __repr__(self) -> str:
         words = [f"{k}={getattr(self, k):.6g}" for k in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")]
@@ -182,7 +182,7 @@ class iinfo(Info):
     def __init__(self, dtype: Any) -> None:
         d = as_dtype(dtype)
         if d.category != INT:
-            raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{type(self).__name__}'")
+            raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to handle 'torch.iinfo'")
         f = np.iinfo(d.np)
         super().__init__(d, min=int(f.min), max=int(f.max))
 

@@ -19,6 +19,9 @@ def _tuple(x: Any) -> tuple[Any, ...]:
 
 def check_seeds(outputs: Sequence[Tensor], given: Sequence[Any], batched: bool = False) -> list[Tensor | None]:
     """Cotangents of outputs: None only for one element, else the same shape.  RuntimeError in torch's words."""
+    for ct in given:
+        if ct is not None and not isinstance(ct, Tensor):
+            raise explain(TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}"))
     if len(given) != len(outputs):
         raise explain(RuntimeError(f"got {len(outputs)} tensors and {len(given)} gradients"))
     for k, (out, ct) in enumerate(zip(outputs, given)):
@@ -26,8 +29,6 @@ def check_seeds(outputs: Sequence[Tensor], given: Sequence[Any], batched: bool =
             if out.requires_grad and out.aval.size != 1:
                 raise explain(RuntimeError("grad can be implicitly created only for scalar outputs"),
                               hint="reduce it first (.sum(), .mean()), or pass gradient=, a tensor of the output's shape")
-        elif not isinstance(ct, Tensor):
-            raise explain(TypeError(f"gradients can be either Tensors or None, but got {type(ct).__name__}"))
         elif (ct.aval.shape[1:] if batched else ct.aval.shape) != out.aval.shape:
             raise explain(RuntimeError(f"Mismatch in shape: grad_output[{k}] has a shape of {ct.shape} and output[{k}] has a "
                                        f"shape of {out.shape}."))

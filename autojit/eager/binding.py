@@ -17,7 +17,7 @@ from ..errors import explain
 from ..ir.graph import Node, scalar
 from ..ops.declare import OPS, Op
 from .apply import apply
-from .checks import check_bounds, check_divisor
+from .checks import check_bounds, check_divisor, check_probabilities
 from .inplace import apply_into
 from .tensor import Tensor
 
@@ -25,7 +25,8 @@ SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input"
             "dims": "dim", "shape": "size", "repeats": "size", "a": "input", "mat": "input", "tensor": "input"}
 NUMBERS = (int, float, bool)
 _DIVIDES = {"floor_divide", "remainder", "fmod"}
-_EXACT = {"clamp", "clamp_min", "clamp_max", "masked_fill"}    # numbers must fit the tensor's dtype
+_EXACT = {"clamp", "clamp_min", "clamp_max", "masked_fill", "where"}    # numbers must fit the tensor's dtype
+_MATRICES = {"matmul", "mm", "bmm", "mv", "dot"}          # take no numbers
 _FLOATS = {"div", "true_divide", "atan2", "copysign", "xlogy"}  # integers become floats
 
 
@@ -111,6 +112,8 @@ def arrange(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Op, di
         given[name] = v
     for name, variant in op.variants.items():
         if name in given and name in params and is_number(given[name]):
+            if op.name == "pow" and is_number(given.get(op.params[0], 0.0)) and is_number(given.get(op.params[1], 0.0)):
+                raise explain(TypeError("pow() needs a tensor: one of 'input' and 'exponent', or both"))
             return OPS[variant], given
     return op, given
 
@@ -141,13 +144,16 @@ def sort(op: Op, given: dict[str, Any], method: bool = False) -> tuple[list[Any]
         else:
             raise explain(TypeError(f"{op.name}() missing 1 required positional arguments: \"{name}\""))
         if not wants:
-            fixed.append(static(v, name))
+            v = static(v, name)
+            if name in op.whole and type(v) is not int and v is not None:
+                _check_whole(op, name, v, method)
+            fixed.append(v)
         elif op.sequence and not tensors:
             tensors.extend(_sequence(op, name, v))
         else:
             if v is None and op.defaults.get(name, v is not None) is not None:
-                raise explain(TypeError(f"{op.name}(): argument '{name}' (position {op.params.index(name) + (not method)}) must "
-                                        "be Tensor, not NoneType"))
+                raise explain(TypeError(f"{op.name}(): argument '{name}' (position {op.params.index(name) + (not method)}) "
+                                        "must be Tensor, not NoneType"))
             tensors.append(v)
     if op.sequence:
         return tensors, tuple(fixed), False
@@ -156,6 +162,16 @@ def sort(op: Op, given: dict[str, Any], method: bool = False) -> tuple[list[Any]
             tensors[k] = _lift(op, k, v, tensors, method)
             numbers = True
     return tensors, tuple(fixed), numbers
+
+
+def _check_whole(op: Op, name: str, v: Any, method: bool) -> None:
+    """An int, or ints: neither floats nor bools.  TypeError in torch's words."""
+    bad = next((i for i in v if type(i) is not int), None) if type(v) is tuple else v
+    if bad is None or (type(bad) is bool and "unbiased" in op.params):    # var(False)
+        return
+    wants = "tuple of ints" if op.star or type(v) is tuple else "int"
+    raise explain(TypeError(f"{op.name}(): argument '{name}' (position {op.params.index(name) + (not method)}) must be "
+                            f"{wants}, not {_kind(bad)}"))
 
 
 def _sequence(op: Op, parameter: str, v: Any) -> list[Any]:
@@ -172,7 +188,7 @@ def _sequence(op: Op, parameter: str, v: Any) -> list[Any]:
 
 def _lift(op: Op, k: int, v: Any, tensors: Sequence[Any], method: bool) -> Node:
     name = [p for p, wants in zip(op.params, op.is_tensor) if wants][k]
-    if not is_number(v) or (k == 0 and not any(isinstance(t, Tensor) for t in tensors)):
+    if not is_number(v) or op.name in _MATRICES or (k == 0 and not any(isinstance(t, Tensor) for t in tensors)):
         hint = None
         if isinstance(v, np.ndarray):
             hint = "convert it: torch.from_numpy(a) shares its memory, torch.tensor(a) copies"
@@ -198,6 +214,8 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any], method: bool = Fal
         check_divisor(tensors[-1], tensors[0])
     if op.bounds is not None:
         check_bounds(op, tensors, fixed)
+    if op.name == "binary_cross_entropy":
+        check_probabilities(tensors[0], tensors[1])
     result = apply(op, tensors, fixed, numbers)
     if type(result) is tuple and op.returns is not None:
         result = named(op)(result)
@@ -298,7 +316,7 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
         a, b = (other, self) if swap else (self, other)
         if isinstance(other, Tensor):
             return apply(op, (a, b), fixed) if plain else call(op, (a, b), {})
-        if not is_number(other):
+        if not is_number(other) or op.name == "matmul":
             return NotImplemented
         if by_number is not None and type(other) in NUMBERS:
             return apply(by_number, (self,), (other,))
@@ -319,6 +337,12 @@ def _operator_into(op: Op) -> Callable[..., Any]:
 
 def _reverse_division(self: Tensor, other: Any) -> Any:
     return self.reciprocal() * other if is_number(other) else NotImplemented
+
+
+def _inverted(self: Tensor) -> Any:
+    if self.aval.dtype.category > INT:
+        raise explain(TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors"))
+    return apply(OPS["bitwise_not"], (self,))
 
 
 def bind_methods() -> None:
@@ -348,6 +372,7 @@ def bind_methods() -> None:
     for word, name in UNARY.items():
         if name in OPS:
             setattr(Tensor, f"__{word}__", function_of(OPS[name], True))
+    setattr(Tensor, "__invert__", _inverted)              # ~x refuses in other words than bitwise_not
 
 
 def functions() -> dict[str, Callable[..., Any]]:

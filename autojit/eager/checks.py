@@ -15,7 +15,7 @@ import numpy as np
 from ..dtypes import FLOAT, int64
 from ..errors import explain
 from ..ir.graph import Node
-from ..ops.declare import P, cast, zeros_like
+from ..ops.declare import P, cast, full, zeros_like
 from .evaluate import realise
 from .state import state
 from .tensor import Tensor, value
@@ -35,6 +35,22 @@ def check_divisor(divisor: Any, dividend: Any) -> None:
     array = realise(value(divisor) if isinstance(divisor, Tensor) else divisor)
     if array.size and not np.all(array):
         raise explain(RuntimeError("ZeroDivisionError"), hint="mask the zeros first, or divide in floating point: x / y")
+
+
+def check_probabilities(*tensors: Any) -> None:
+    """Input and target of a loss lie between 0 and 1.  RuntimeError in torch's words."""
+    for t, name in zip(tensors, ("input", "target")):
+        words = f"all elements of {name} should be between 0 and 1"
+        n = value(t) if isinstance(t, Tensor) else t
+        if n.dtype.category < FLOAT:
+            continue
+        if state.trace is not None:
+            inside = P.bitwise_and(P.ge(n, zeros_like(n)), P.le(n, full(1, n.shape, n.dtype)))
+            state.trace.check(cast(P.bitwise_not(inside), int64), 0, 1, RuntimeError, words, None)
+            continue
+        array = realise(n)
+        if not np.all((array >= 0) & (array <= 1)):
+            raise explain(RuntimeError(words), hint="use binary_cross_entropy_with_logits for what is no probability")
 
 
 def extent(n: Node, ignore: int | None = None) -> tuple[int, int] | None:

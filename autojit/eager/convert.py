@@ -38,7 +38,7 @@ from .kept import before_look
 from .state import state
 from .tape import origin
 from .template import CLONE, CONTIGUOUS, Rule, scalar_type
-from .tensor import Device, Size, Tensor, alias, new, of_array, value
+from .tensor import Device, Size, Tensor, alias, expect, new, of_array, value
 from .views import is_contiguous, layout_of
 
 TO_COPY = Rule("to", cast, "ToCopyBackward0")
@@ -181,6 +181,7 @@ def type_(self: Tensor, dtype: Any = None) -> Any:
 
 def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy with a history: gradients flow back through it."""
+    expect("clone", self)
     return apply(CLONE, (self,))  # type: ignore[no-any-return]
 
 
@@ -200,6 +201,7 @@ def size(self: Tensor, dim: int | None = None) -> Any:
     if dim is None:
         return self.shape
     n = len(self.aval.shape)
+    _whole("size", dim)
     if not -n <= dim < n:
         raise explain(IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got "
                                  f"{dim})"))
@@ -209,7 +211,15 @@ def size(self: Tensor, dim: int | None = None) -> Any:
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """Elements from one index to the next, of each dimension."""
     strides = layout_of(self)[0]
-    return strides if dim is None else strides[dim]
+    if dim is None:
+        return strides
+    _whole("stride", dim)
+    return strides[dim]
+
+
+def _whole(name: str, dim: Any) -> None:
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise explain(TypeError(f"{name}(): argument 'dim' (position 1) must be int, not {type(dim).__name__}"))
 
 
 # ---------------------------------------------------------------- writes

@@ -24,14 +24,16 @@ from .evaluate import pend
 from .state import state
 from .storage import Storage, aval_of
 from .template import scalar_type
-from .tensor import Size, Tensor, alias, new, of_array, wrap
+from .tensor import Size, Tensor, alias, expect, new, of_array, wrap
 
 _KINDS = "bool, int8, uint8, int16, int32, int64, float32 and float64"
 
 
 def finish(t: Tensor, requires_grad: bool) -> Tensor:
     """The last words of a creation: requires_grad, inference."""
-    if requires_grad:
+    if requires_grad is not False:
+        if requires_grad is not True:
+            raise explain(TypeError(f"argument 'requires_grad' must be bool, not {type(requires_grad).__name__}"))
         if t.aval.dtype.category < FLOAT:
             raise explain(RuntimeError("Only Tensors of floating point and complex dtype can require gradients"),
                           hint="make it floating: write 1. for 1, or give dtype=torch.float32")
@@ -290,7 +292,24 @@ def shape_of(name: str, size: Sequence[Any]) -> Shape:
                                     f"{type(n).__name__}"))
         if int(n) < 0:
             raise explain(RuntimeError(f"{name}: Dimension size must be non-negative."))
-    return tuple([int(n) for n in size])
+    shape = tuple([int(n) for n in size])
+    if math.prod(shape) >= 1 << 60:
+        raise explain(RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}"))
+    return shape
+
+
+def size_of(name: str, size: Sequence[Any], words: dict[str, Any]) -> Sequence[Any]:
+    """The size that was given: loose, as one sequence, or by name."""
+    if not size and "size" not in words:
+        raise explain(TypeError(f'{name}() missing 1 required positional arguments: "size"'))
+    return size or (words["size"],)
+
+
+def whole(name: str, parameter: str, v: Any) -> int:
+    """An argument that is an int.  TypeError in torch's words."""
+    if isinstance(v, bool) or not hasattr(v, "__index__"):
+        raise explain(TypeError(f"{name}(): argument '{parameter}' must be int, not {type(v).__name__}"))
+    return int(v.__index__())
 
 
 def lazily(n: Node, requires_grad: bool) -> Tensor:
@@ -314,7 +333,7 @@ def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     >>> zeros(2)
     tensor([0., 0.])
     """
-    return _filled("zeros", size or (words.get("size", ()),), 0, dtype, device, requires_grad)
+    return _filled("zeros", size_of("zeros", size, words), 0, dtype, device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **words: Any) -> Tensor:
@@ -323,12 +342,12 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     >>> ones(2, dtype="int64")
     tensor([1, 1])
     """
-    return _filled("ones", size or (words.get("size", ()),), 1, dtype, device, requires_grad)
+    return _filled("ones", size_of("ones", size, words), 1, dtype, device, requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **words: Any) -> Tensor:
     """Memory of a shape, to be filled; it holds zeros."""
-    return _filled("empty", size or (words.get("size", ()),), 0, dtype, device, requires_grad)
+    return _filled("empty", size_of("empty", size, words), 0, dtype, device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -358,6 +377,7 @@ def _converted(v: Any, d: DType) -> Any:
 def _like(name: str, v: Any) -> Any:
     def f(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
           memory_format: Any = None) -> Tensor:
+        expect(name, input)
         return _filled(name, (input.aval.shape,), v, input.aval.dtype if dtype is None else dtype, device, requires_grad)
     f.__name__ = f.__qualname__ = name
     f.__doc__ = f"`{name[:-5]}` of another tensor's shape and dtype."
@@ -370,6 +390,7 @@ zeros_like, ones_like, empty_like = _like("zeros_like", 0), _like("ones_like", 1
 def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
               memory_format: Any = None) -> Tensor:
     """One number everywhere, of another tensor's shape and dtype."""
+    expect("full_like", input)
     return full(input.aval.shape, fill_value, dtype=input.aval.dtype if dtype is None else dtype, device=device,
                 requires_grad=requires_grad)
 
@@ -379,6 +400,9 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     if device is not None:
         check_device(device)
     d = default_float() if dtype is None else as_dtype(dtype)
+    for word, k in (("n", n), ("m", m)):
+        if k is not None and whole("eye", word, k) < 0:
+            raise explain(RuntimeError(f"{word} must be greater or equal to 0, got {k}"))
     return finish(of_array(np.eye(n, n if m is None else m, dtype=d.np)), requires_grad)
 
 
@@ -395,9 +419,18 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     if end is None:
         start, end = 0, start
     start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
+    for word, v in (("start", start), ("end", end), ("step", step)):
+        if not isinstance(v, (int, float)):
+            raise explain(TypeError(f"arange(): argument '{word}' (position 1) must be Number, not {type(v).__name__}"))
     ints = all(isinstance(v, int) for v in (start, end, step))
     d = as_dtype(dtype) if dtype is not None else int64 if ints else default_float()
-    if step == 0:
+    if d.category == BOOL:
+        raise explain(NotImplementedError("\"arange_cpu\" not implemented for 'Bool'"), hint="compare: torch.arange(n) > 0")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise explain(RuntimeError(f"unsupported range: {start} -> {end}"))
+    if ints and d is int64:
+        start, end, step = [_converted(v, int64) for v in (start, end, step)]
+    if step == 0 or step != step:
         raise explain(RuntimeError("step must be nonzero"))
     if (end - start) * step < 0:
         raise explain(RuntimeError("upper bound and lower bound inconsistent with step sign"))
@@ -415,7 +448,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
         check_device(device)
     start, end = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end)]
     d = default_float() if dtype is None else as_dtype(dtype)
-    if steps < 0:
+    if whole("linspace", "steps", steps) < 0:
         raise explain(RuntimeError("number of steps must be non-negative"))
     return finish(of_array(_line(start, end, steps, d)), requires_grad)
 

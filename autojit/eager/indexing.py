@@ -33,7 +33,7 @@ _VALID = "only integers, slices (`:`), ellipsis (`...`), None and long or byte V
 
 def _is_bool(k: Any) -> bool:
     """A single truth value: an axis of extent 1 or 0."""
-    return isinstance(k, (bool, np.bool_)) or (isinstance(k, Tensor) and k.aval.dtype.category == BOOL and not k.aval.shape)
+    return isinstance(k, (bool, np.bool_)) or (_mask(k) and not k.aval.shape)
 
 
 def _mask(k: Any) -> bool:
@@ -73,6 +73,14 @@ def items_of(shape: Shape, key: Any) -> tuple[list[Any], list[Tensor]]:
     return items, [k for k in items if isinstance(k, Tensor)]
 
 
+def _listed(key: Any) -> Any:
+    """A short list that holds more than numbers is a tuple, as in torch: `x[[[0, 1], [1, 2]]]` is `x[[0, 1], [1, 2]]`."""
+    if type(key) is list and len(key) < 32 and any(
+            k is None or k is Ellipsis or isinstance(k, (list, tuple, slice, Tensor, np.ndarray)) for k in key):
+        return tuple(key)
+    return key
+
+
 def _tensor_of(k: Any) -> Any:
     """Lists, ranges and arrays as tensors; everything else as it is."""
     if isinstance(k, (list, range, np.ndarray, tuple)):
@@ -97,7 +105,7 @@ def _integer(k: Any) -> int:
     try:
         return int(k.__index__())
     except (AttributeError, TypeError):
-        raise explain(TypeError(f"{_VALID} (got {type(k).__name__})")) from None
+        raise explain(IndexError(f"{_VALID} (got {type(k).__name__})")) from None
 
 
 def _integers(k: Tensor) -> Any:
@@ -146,7 +154,7 @@ def getitem(self: Tensor, key: Any) -> Tensor:
     """x[key]: a view for ints, slices, None and Ellipsis; a copy for masks and integer tensors."""
     if type(key) is int:
         return apply(OPS["getitem"], (self,), ((key,),))  # type: ignore[no-any-return]
-    self, key = _without_bools(self, key)
+    self, key = _without_bools(self, _listed(key))
     items, indices = items_of(self.aval.shape, key)
     spec = canonical(tuple(items))
     if not indices:
@@ -162,7 +170,7 @@ def setitem(self: Tensor, key: Any, v: Any) -> None:
     if isinstance(key, Tensor) and _mask(key) and key.aval.shape and (not isinstance(v, Tensor) or v.aval.size == 1):
         apply_into(MASKED, (self, _mask_for(self, key), v.reshape(()) if isinstance(v, Tensor) else v))
         return
-    target, key = _without_bools(self, key)
+    target, key = _without_bools(self, _listed(key))
     items, indices = items_of(target.aval.shape, key)
     spec = canonical(tuple(items))
     if indices:

@@ -19,20 +19,26 @@ from ..ops.declare import broadcast_shapes as common_shape
 from .apply import apply
 from .binding import function_of, is_number
 from .convert import array_of, clone
-from .creation import finish, tensor
+from .creation import finish, tensor, whole
 from .indexing import items_of
 from .inplace import apply_into
 from .random import dropout
 from .state import state
 from .template import Rule, scalar_type
-from .tensor import Size, Tensor, of_array
+from .tensor import Size, Tensor, expect, of_array
 
 
 def _array(t: Tensor, what: str) -> Any:
+    expect(what.removesuffix("()"), t)
     if state.trace is not None:
         raise explain(RuntimeError(f"{what} depends on values: it cannot be traced"),
                       hint="use torch.where, or take it out of the traced function")
     return array_of(t)
+
+
+def _detached(t: Tensor, what: str) -> Any:
+    expect(what.removesuffix("()"), t)
+    return _array(t.detach(), what)
 
 
 def _new(a: Any) -> Tensor:
@@ -83,7 +89,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: int | None = None) -> Any:
     """Distinct elements (or slices along `dim`), sorted; on request where each came from and how often."""
-    a = _array(input.detach(), "unique()")
+    a = _detached(input, "unique()")
     found = np.unique(a, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
     inverse = found[1].reshape(a.shape if dim is None else -1)
     return _parts(found[0], inverse, found[2], return_inverse, return_counts)
@@ -100,7 +106,7 @@ def _parts(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_
 
 def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """Elements (or slices along `dim`) that differ from the one before."""
-    a = _array(input.detach(), "unique_consecutive()")
+    a = _detached(input, "unique_consecutive()")
     axis = 0 if dim is None else dim
     rows = a.reshape(-1) if dim is None else a
     if rows.shape[axis] == 0:
@@ -118,18 +124,32 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs (or the sum of its weights)."""
     a = _array(input, "bincount()")
-    if a.ndim != 1 or input.aval.dtype.category >= FLOAT or (a.size and a.min() < 0):
+    if minlength < 0:
+        raise explain(RuntimeError("minlength should be >= 0"))
+    if a.ndim == 1 and input.aval.dtype.category >= FLOAT:
+        raise explain(NotImplementedError(f"\"bincount_cpu\" not implemented for '{scalar_type(input.aval.dtype)}'"))
+    if a.ndim != 1 or (a.size and a.min() < 0):
         raise explain(RuntimeError("bincount only supports 1-d non-negative integral inputs."))
     if weights is None:
         return _new(np.bincount(a, minlength=minlength).astype(np.int64))
     w = array_of(weights.detach())
+    if w.shape != a.shape:
+        raise explain(RuntimeError("weights should be 1-d and have the same length as input"))
     return _new(np.bincount(a, w, minlength).astype(np.float32 if w.dtype == np.float32 else np.float64))
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
-    a = _array(input.detach(), "histc()")
+    a = _detached(input, "histc()")
+    if input.aval.dtype.category < FLOAT:
+        raise explain(NotImplementedError(f"\"histogram_cpu\" not implemented for '{scalar_type(input.aval.dtype)}'"))
+    if bins <= 0:
+        raise explain(RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0"))
     lo, hi = (float(a.min()), float(a.max())) if min == max == 0 and a.size else (min, max)
+    if not (np.isfinite(lo) and np.isfinite(hi)):
+        raise explain(RuntimeError(f"torch.histc: range of [{lo:g}, {hi:g}] is not finite"))
+    if lo > hi:
+        raise explain(RuntimeError("torch.histc: max must be larger than min"))
     if lo == hi:
         lo, hi = lo - 1, hi + 1
     return _new(np.histogram(a, bins, (lo, hi))[0].astype(a.dtype))
@@ -181,6 +201,7 @@ def is_tensor(obj: Any) -> bool:
 
 def numel(input: Tensor) -> int:
     """How many elements there are."""
+    expect("numel", input)
     return input.aval.size
 
 
@@ -260,6 +281,9 @@ def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tenso
 def _triangle(f: Any) -> Any:
     def g(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
         d = int64 if dtype is None else as_dtype(dtype)
+        for word, k in (("row", row), ("col", col)):
+            if whole(f.__name__, word, k) < 0:
+                raise explain(RuntimeError(f"{word} must be non-negative, got{k}"))
         return _new(np.stack(f(row, offset, col)).astype(d.np))
     g.__doc__ = "Row and column numbers of a triangle of a matrix."
     return g

@@ -18,9 +18,9 @@ from ..ir.aval import Shape, aval
 from ..ir.graph import Node
 from . import philox
 from .convert import array_of, check_device, copy_
-from .creation import finish, shape_of
+from .creation import finish, shape_of, size_of, whole
 from .state import state
-from .tensor import Tensor, of_array, wrap
+from .tensor import Tensor, expect, of_array, wrap
 
 
 class Generator:
@@ -32,6 +32,8 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from this seed."""
+        if not -1 << 63 <= int(seed) < 1 << 64:
+            raise explain(ValueError("Overflow when unpacking long long"), hint="a seed has 64 bits")
         self.seed_value, self.draws = int(seed) & 0xFFFFFFFFFFFFFFFF, 0
         return self
 
@@ -125,7 +127,7 @@ def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, devi
          **words: Any) -> Tensor:
     """Uniform in [0, 1)."""
     check_device(device or "cpu")
-    shape = shape_of("rand", size or (words.get("size", ()),))
+    shape = shape_of("rand", size_of("rand", size, words))
     return _made(uniform_node(shape, _floating("check_uniform_bounds", dtype), generator), requires_grad)
 
 
@@ -134,7 +136,7 @@ def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, dev
     """Normal with mean 0 and variance 1."""
     check_device(device or "cpu")
     d = _floating("normal_kernel_cpu", dtype)
-    shape = shape_of("randn", size or (words.get("size", ()),))
+    shape = shape_of("randn", size_of("randn", size, words))
     return _made(_normal(shape, d, generator), requires_grad)
 
 
@@ -160,28 +162,34 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     """The numbers 0 to n - 1 in random order."""
     check_device(device or "cpu")
     d = int64 if dtype is None else as_dtype(dtype)
+    if whole("randperm", "n", n) < 0:
+        raise explain(RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]"))
     return _made(_draw((n,), d, lambda s, k, m: np.argsort(philox.longs(s, k, m), kind="stable"), generator), requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`rand` of another tensor's shape and dtype."""
+    expect("rand_like", input)
     return rand(input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`randn` of another tensor's shape and dtype."""
+    expect("randn_like", input)
     return randn(input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
 
 
 def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None, device: Any = None,
                  requires_grad: bool = False) -> Tensor:
     """`randint` of another tensor's shape and dtype."""
+    expect("randint_like", input)
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
     """Normal numbers of given means and standard deviations (tensors or numbers)."""
+    _spread(std)
     if size is not None:
         shape, d = shape_of("normal", (size,)), _floating("normal_kernel_cpu", dtype)
     else:
@@ -197,18 +205,41 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
         state.grad = grad
 
 
+def _spread(std: Any) -> None:
+    """A standard deviation is no less than 0.  RuntimeError in torch's words."""
+    if isinstance(std, Tensor):
+        if state.trace is None and (array_of(std.detach()) < 0).any():
+            raise explain(RuntimeError("normal expects all elements of std >= 0.0"))
+    elif not std >= 0:
+        raise explain(RuntimeError(f"normal expects std >= 0.0, but found std {std:g}"))
+
+
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that each element says, else 0."""
+    expect("bernoulli", input)
     if input.aval.dtype.category < FLOAT:
         raise explain(NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.aval.dtype.name}'"))
+    if state.trace is None:
+        p = array_of(input.detach())
+        if not ((p >= 0) & (p <= 1)).all():
+            raise explain(RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message "
+                                       "be improved?  If so, please report an enhancement request to PyTorch.)"),
+                          hint="probabilities lie between 0 and 1")
     u = _made(uniform_node(input.aval.shape, input.aval.dtype, generator))
     return (u < input.detach()).to(input.aval.dtype)  # type: ignore[operator, no-any-return]
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
     """Places drawn with probabilities proportional to the elements of each row."""
+    expect("multinomial", input)
     weights = np.asarray(array_of(input.detach()), np.float64)
     rows = weights.reshape(-1, weights.shape[-1])
+    if num_samples <= 0:
+        raise explain(RuntimeError("cannot sample n_sample <= 0 samples"))
+    if not (np.isfinite(rows) & (rows >= 0)).all():
+        raise explain(RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"))
+    if (rows.sum(axis=1) <= 0).any():
+        raise explain(RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)"))
     if not replacement and (np.count_nonzero(rows, axis=1) < num_samples).any():
         raise explain(RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement"))
     g = generator or default_generator
@@ -231,18 +262,23 @@ def _filled(self: Tensor, n: Node) -> Tensor:
 
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with uniform numbers in [a, b)."""
+    if not a <= b:
+        raise explain(RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a:g} > to={b:g}"))
     u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator))
     return copy_(self, u * (b - a) + a)  # type: ignore[operator]
 
 
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with normal numbers."""
+    _spread(std)
     z = _made(_normal(self.aval.shape, self.aval.dtype, generator))
     return copy_(self, z * std + mean)  # type: ignore[operator]
 
 
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with 1 (probability p) and 0."""
+    if isinstance(p, (int, float)) and not 0 <= p <= 1:
+        raise explain(RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}"))
     d = default_float()
     u = _made(uniform_node(self.aval.shape, d, generator))
     return copy_(self, (u < p).to(self.aval.dtype))
@@ -250,6 +286,8 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with exponential numbers of this rate."""
+    if not lambd > 0:
+        raise explain(RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}"))
     u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator))
     return copy_(self, (-u).log1p() / -lambd)  # type: ignore[operator]
 

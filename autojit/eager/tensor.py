@@ -160,6 +160,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if type(value) is not bool:
+            raise explain(RuntimeError("requires_grad must be a bool"))
         if value and self.aval.dtype.category < FLOAT:
             raise explain(RuntimeError("only Tensors of floating point and complex dtype can require gradients"),
                           hint=_FLOAT_HINT)
@@ -171,6 +173,9 @@ class Tensor:
         >>> tensor([1.0]).requires_grad_().requires_grad
         True
         """
+        if type(requires_grad) is not bool:
+            raise explain(TypeError("requires_grad_(): argument 'requires_grad' (position 1) must be bool, not "
+                                    f"{type(requires_grad).__name__}"))
         if self.fn is not None:
             if not requires_grad:
                 raise explain(RuntimeError(
@@ -320,6 +325,12 @@ class Tensor:
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def expect(name: str, t: Any) -> None:
+    """A function's first argument is a tensor.  TypeError in torch's words."""
+    if not isinstance(t, Tensor):
+        raise explain(TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(t).__name__}"))
 
 
 class Handle:

@@ -10,12 +10,14 @@ from typing import Any
 
 from ..eager import functional, functions
 from ..eager.random import dropout
+from ..eager.tensor import expect
 
 _PUBLIC: dict[str, Any] = {**functions(), **functional(), "dropout": dropout}
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
     """The input, or 0 where it is negative."""
+    expect("relu", input)
     return input.relu_() if inplace else input.relu()
 
 

@@ -181,9 +181,14 @@ def einsum(tensors: Nodes, equation: str) -> Node:
 @op(method=False, grad="ViewBackward0")
 def tensordot(a: Node, b: Node, dims: int | tuple[Any, ...] = 2) -> Node:
     """Sums of products over the last `dims` axes of a and the first of b, or over the pairs of axes given."""
+    if not isinstance(dims, (int, tuple)):
+        raise explain(RuntimeError("tensordot expects dims to be int or tuple[list[int], list[int]] or list[list[int]] "
+                                   f"containing two lists, but got dims={dims}"))
     if isinstance(dims, int):
         if dims < 0:
             raise explain(RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}"))
+        if dims > min(a.ndim, b.ndim):
+            raise explain(RuntimeError(f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}"))
         da, db = tuple(range(a.ndim - dims, a.ndim)), tuple(range(dims))
     else:
         da, db = [tuple([dim_of(i, n.ndim) for i in ints(d)]) for d, n in zip(dims, (a, b))]

@@ -250,7 +250,7 @@ class Op:
 
     __slots__ = ("name", "fn", "params", "defaults", "is_tensor", "ntensors", "sequence", "grad_name", "vjp", "view", "inplace",
                  "star", "returns", "method", "function", "functional", "aliases", "leading", "doc", "variants", "grad_number",
-                 "grad_of", "bounds", "loose")
+                 "grad_of", "bounds", "loose", "whole")
 
     name: str
     fn: Callable[..., Any]
@@ -276,6 +276,7 @@ class Op:
     grad_of: Any
     bounds: Any
     loose: bool
+    whole: frozenset[str]          # static parameters that are an int, or ints
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
         """`fn` with `nodes` at the tensor positions and `static` at the others."""
@@ -310,6 +311,7 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+_WHOLE = {"int", "int | None", "Ints", "int | Ints", "int | Ints | None", "Dim"}
 Nodes = tuple[Node, ...]           # annotates the one parameter that is a sequence of tensors
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -330,6 +332,7 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
         o.defaults.update(f.__kwdefaults__ or {})
         kinds = [str(f.__annotations__.get(p, "")) for p in o.params]
         o.is_tensor = tuple([k.startswith("Node") for k in kinds])
+        o.whole = frozenset([p for p, k in zip(o.params, kinds) if k in _WHOLE])
         o.ntensors = sum(o.is_tensor)
         o.sequence = bool(kinds) and kinds[0] == "Nodes"
         o.leading = all(o.is_tensor[:o.ntensors])

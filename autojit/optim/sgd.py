@@ -25,7 +25,7 @@ class SGD(Optimizer):
     def __init__(self, params: Iterable[Any], lr: Any = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
                  weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False) -> None:
         for name, v in (("learning rate", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if isinstance(v, float) and v < 0.0:
+            if isinstance(v, (int, float)) and v < 0.0:
                 raise explain(ValueError(f"Invalid {name} value: {v}" if name != "learning rate" else "Invalid learning "
                                                                                                       f"rate: {v}"))
         if nesterov and (momentum <= 0 or dampening != 0):
