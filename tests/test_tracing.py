@@ -420,3 +420,15 @@ def test_constant_programs_run_twice(compiled):
             assert w.grad.tolist() == [2, 2, 2] and (aj.ones(2, 3) @ aj.ones(3, 2)).tolist() == [[3, 3], [3, 3]]
             assert (aj.tensor([1.0, 2.0, 3.0]) + c).tolist() == [4, 5, 6] and c.tolist() == [3, 3, 3]
             aj.wait_compiled()
+
+
+def test_explain_says_what_was_new():
+    @aj.trace
+    def f(x, how):
+        return x * len(how)
+    f(aj.ones(3), "ab"), f(aj.ones(4), "ab"), f(aj.ones(4), "abc"), f(aj.ones(4, requires_grad=True), "abc")
+    aj.value_and_grad(f)(aj.ones(1), "abc")
+    text = f.explain()
+    for word in ("the first call", "argument 0 is f32[4], was f32[3]", "argument 1 is 'abc', was 'ab'",
+                 "argument 0 is f32[4] that requires grad, was f32[4]", "with its gradient"):
+        assert word in text

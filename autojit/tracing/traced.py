@@ -93,7 +93,7 @@ class Traced:
             bad = next(x for x in leaves if not isinstance(x, Tensor) and not _hashable(x))
             raise explain(TypeError(f"an argument of a traced function is neither data nor hashable: {type(bad).__name__}"),
                           hint="pass tensors, arrays, numbers, strings, or nests of them") from None
-        why: str | None = "no call with these shapes, dtypes and static values before"
+        why: str | None = None if found else self._news(key)
         for plan in found or ():
             why = plan.stale()
             if why is None:
@@ -108,6 +108,18 @@ class Traced:
             while len(self.plans) > KEPT:
                 self.plans.popitem(last=False)
         return plan
+
+    def _news(self, key: Any) -> str:
+        """What is new in this call, held against the recording that is nearest."""
+        structure, leaves, wrt, _ = key
+        alike = [(sum(a == b for a, b in zip(leaves, k[1])), k) for k in self.plans if k[0] == structure]
+        if not alike:
+            return "the first call" if not self.plans else "no call with arguments of this structure before"
+        _, nearest = max(alike, key=lambda p: p[0])
+        new = [f"argument {k} is {_word(a)}, was {_word(b)}" for k, (a, b) in enumerate(zip(leaves, nearest[1])) if a != b]
+        if not new:
+            new = ["its gradient is asked for" if wrt != nearest[2] else "the grad mode is another"]
+        return "; ".join(new)
 
     def _bare(self) -> Callable[..., Any]:
         if not self.static_argnums:
@@ -198,6 +210,12 @@ class _Static:
 
 def _static_key(x: Any) -> Any:
     return (type(x), x)
+
+
+def _word(leaf: Any) -> str:
+    """An argument's part of a signature, for people."""
+    a, rest = leaf
+    return repr(rest) if isinstance(a, type) else f"{a!r}{' that requires grad' * bool(rest)}"
 
 
 def _hashable(x: Any) -> bool:
