@@ -235,6 +235,14 @@ class Tensor:
         """The bits that exactly one has."""
     def bitwise_xor_(self, other: Tensor | _float) -> Tensor:
         """The bits that exactly one has."""
+    def bitwise_left_shift(self, other: Tensor | _float) -> Tensor:
+        """The bits moved to the left, zeros coming in; 0 for negative shifts."""
+    def bitwise_left_shift_(self, other: Tensor | _float) -> Tensor:
+        """The bits moved to the left, zeros coming in; 0 for negative shifts."""
+    def bitwise_right_shift(self, other: Tensor | _float) -> Tensor:
+        """The bits moved to the right, the sign coming in."""
+    def bitwise_right_shift_(self, other: Tensor | _float) -> Tensor:
+        """The bits moved to the right, the sign coming in."""
     def bitwise_not(self) -> Tensor:
         """Each bit turned; not, for bools."""
     def bitwise_not_(self) -> Tensor:
@@ -1073,6 +1081,10 @@ def bitwise_or(input: Tensor, other: Tensor | _float) -> Tensor:
     """The bits that either has."""
 def bitwise_xor(input: Tensor, other: Tensor | _float) -> Tensor:
     """The bits that exactly one has."""
+def bitwise_left_shift(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits moved to the left, zeros coming in; 0 for negative shifts."""
+def bitwise_right_shift(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits moved to the right, the sign coming in."""
 def bitwise_not(input: Tensor) -> Tensor:
     """Each bit turned; not, for bools."""
 def reshape(input: Tensor, *shape: Any) -> Tensor:
@@ -1463,6 +1475,8 @@ def bincount(input: Any, weights: Any = None, minlength: Any = 0) -> Any:
 bool: dtype
 def broadcast_shapes(*shapes: Any) -> Any:
     """The shape that all of these broadcast to."""
+def bucketize(input: Any, boundaries: Any, *, out_int32: Any = False, right: Any = False) -> Any:
+    """The number of the interval between sorted boundaries in which each value lies."""
 def can_cast(from_: Any, to: Any) -> Any:
     """May a result of the first dtype be written to the second (floats not to integers, integers not to bool)?"""
 def clone(self: Any, *, memory_format: Any = None) -> Any:
@@ -1589,6 +1603,8 @@ def result_type(*tensors: Any) -> Any:
     """The dtype that arithmetic on these tensors and numbers gives."""
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """A 0-d tensor; floating by default."""
+def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: Any = False, right: Any = False, side: Any = None, sorter: Any = None) -> Any:
+    """Where each value would be put into a sorted sequence (one for each row of leading dims) to keep it sorted: before equal"""
 def seed() -> Any:
     """Start the default stream from a random seed, and return it."""
 def set_default_dtype(dtype: Any) -> Any:

@@ -118,6 +118,8 @@ def mathematics() -> None:
     case("logaddexp", F(2, 3), F(3))
     case("logaddexp2", F(2, 3), F(3))
     case("lgamma", F(2, 3, lo=-3, hi=-0.1))
+    for name in ("bitwise_left_shift", "bitwise_right_shift"):
+        case(name, Z(2, 3), Z(3))
     for name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
         case(name, Z(4, hi=9), Z(4, hi=9))
         case(name, B(4), B(4))

@@ -85,7 +85,7 @@ OTHERS = {
     "where": [(lambda c, a, b: P.where(c, a, b), [X > 1, X, X + 1])],
     "cast": [(lambda x: P.cast(x, float64), [X])],
     "polygamma": [(lambda x: P.polygamma(x, 1), [X]), (lambda x: P.polygamma(x, 2), [X])],
-    "int_pow": [], "argmax": [], "argmin": [], "argsort": [], "cumarg": [], "iota": [],
+    "int_pow": [], "shift": [], "argmax": [], "argmin": [], "argsort": [], "cumarg": [], "iota": [],
     "bitwise_and": [], "bitwise_or": [], "bitwise_xor": [], "bitwise_not": [],
     "sum": [(lambda x: P.sum(x, (0, 2)), [X]), (lambda x: P.sum(x, ()), [X])],
     "prod": [(lambda x: P.prod(x, (1,)), [X]), (lambda x: P.prod(x, (1,)), [np.where(X > 1.4, 0, X)]),

@@ -372,7 +372,7 @@ def bind_methods() -> None:
     for word, name in UNARY.items():
         if name in OPS:
             setattr(Tensor, f"__{word}__", function_of(OPS[name], True))
-    setattr(Tensor, "__invert__", _inverted)              # ~x refuses in other words than bitwise_not
+    Tensor.__invert__ = _inverted  # type: ignore[attr-defined, operator]
 
 
 def functions() -> dict[str, Callable[..., Any]]:

@@ -90,6 +90,9 @@ def known(array: Any, dtype: DType | None) -> DType:
     if array.dtype.kind not in "bifu" or (array.dtype.kind == "f" and array.dtype.itemsize == 2):
         raise explain(TypeError(f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. "
                                 f"The only supported types are: {_KINDS}."))
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        raise explain(TypeError(f"can't convert np.ndarray of type numpy.{array.dtype.name}. The only supported types are: "
+                                f"{_KINDS}."), hint="convert it first: array.astype(np.int64)")
     return dtype or as_dtype(array.dtype)
 
 

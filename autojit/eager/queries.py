@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import BOOL, FLOAT, DType, as_dtype, default_float, int64, of_number
+from ..dtypes import BOOL, FLOAT, DType, as_dtype, default_float, int32, int64, of_number
 from ..dtypes import promote as promoted
 from ..dtypes import result_type as weakest
 from ..errors import explain
@@ -155,6 +155,76 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     return _new(np.histogram(a, bins, (lo, hi))[0].astype(a.dtype))
 
 
+_repeated = function_of(OPS["repeat_interleave"])
+
+
+def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each element so many times in a row along a dim, or of the flattened tensor: one count, or one for each element.
+    Alone: the number of each count, so many times.
+
+    >>> repeat_interleave(tensor([5, 6]), tensor([1, 2]))
+    tensor([5, 6, 6])
+    """
+    expect("repeat_interleave", input)
+    if repeats is None:
+        return _new(np.repeat(np.arange(len(input)), _counts(input)))
+    if not isinstance(repeats, Tensor):
+        return _repeated(input, repeats, dim)  # type: ignore[no-any-return]
+    t = input.reshape(-1) if dim is None else input
+    axis, counts = dim or 0, _counts(repeats)
+    if counts.size == 1:
+        return _repeated(t, int(counts.reshape(())), axis)  # type: ignore[no-any-return]
+    if counts.size != t.shape[axis]:
+        raise explain(RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
+                                   f"{counts.size} and input.size({axis}) = {t.shape[axis]}"))
+    return t.index_select(axis, _new(np.repeat(np.arange(counts.size), counts)))  # type: ignore[no-any-return]
+
+
+def _counts(t: Tensor) -> Any:
+    if t.aval.dtype not in (int32, int64):
+        raise explain(NotImplementedError(f"\"repeat_interleave_cpu\" not implemented for '{scalar_type(t.aval.dtype)}'"))
+    counts = _array(t, "repeat_interleave()")
+    if (counts < 0).any():
+        raise explain(RuntimeError("repeats can not be negative"))
+    return counts
+
+
+def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+                 sorter: Tensor | None = None) -> Tensor:
+    """Where each value would be put into a sorted sequence (one for each row of leading dims) to keep it sorted: before equal
+    elements, or (right) behind them.
+
+    >>> searchsorted(tensor([1, 3, 5]), tensor([3, 4]))
+    tensor([1, 2])
+    """
+    a = _detached(sorted_sequence, "searchsorted()")
+    v = _detached(input, "searchsorted()") if isinstance(input, Tensor) else np.asarray(input)
+    if side not in (None, "left", "right"):
+        raise explain(RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}"))
+    if a.ndim != 1 and a.shape[:-1] != v.shape[:-1]:
+        raise explain(RuntimeError(
+            "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
+            f"and input value tensor must match, but we got boundaries tensor {list(a.shape)} and input value tensor "
+            f"{list(v.shape)}"))
+    if sorter is not None:
+        a = np.take_along_axis(a, _detached(sorter, "searchsorted()"), -1)
+    at: Any = "right" if right or side == "right" else "left"
+    if a.ndim == 1:
+        out = np.searchsorted(a, v, at)
+    else:
+        rows = [np.searchsorted(x, y, at) for x, y in zip(a.reshape(-1, a.shape[-1]), v.reshape(-1, v.shape[-1]))]
+        out = np.reshape(rows, v.shape)
+    return _new(np.asarray(out).astype(np.int32 if out_int32 else np.int64))
+
+
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """The number of the interval between sorted boundaries in which each value lies."""
+    expect("bucketize", boundaries)
+    if boundaries.ndim != 1:
+        raise explain(RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})"))
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Which elements occur in the second tensor."""
     a, b = [_array(v.detach(), "isin()") if isinstance(v, Tensor) else np.asarray(v) for v in (elements, test_elements)]
@@ -296,7 +366,8 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_gra
 
 FUNCTIONS: dict[str, Any] = {
     "nonzero": nonzero, "argwhere": argwhere, "masked_select": masked_select, "unique": unique,
-    "unique_consecutive": unique_consecutive, "bincount": bincount, "histc": histc, "isin": isin, "where": where,
+    "unique_consecutive": unique_consecutive, "bincount": bincount, "histc": histc, "isin": isin,
+    "repeat_interleave": repeat_interleave, "searchsorted": searchsorted, "bucketize": bucketize, "where": where,
     "allclose": allclose, "equal": equal, "is_tensor": is_tensor, "numel": numel, "is_nonzero": is_nonzero,
     "result_type": result_type, "promote_types": promote_types, "can_cast": can_cast, "broadcast_shapes": broadcast_shapes,
     "typename": typename, "index_put": index_put, "tril_indices": _triangle(np.tril_indices),
@@ -306,7 +377,7 @@ FUNCTIONS: dict[str, Any] = {
 }
 METHODS: dict[str, Any] = {
     **{name: FUNCTIONS[name] for name in ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount",
-                                          "histc", "allclose", "equal", "is_nonzero", "index_put")},
+                                          "histc", "repeat_interleave", "allclose", "equal", "is_nonzero", "index_put")},
     "where": lambda self, condition, other: _where(condition, self, other),
     "index_put_": index_put_, "fill_diagonal_": fill_diagonal_, "sum_to_size": sum_to_size,
     "type_as": lambda self, other: self.to(other.aval.dtype), "get_device": lambda self: -1,

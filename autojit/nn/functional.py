@@ -6,11 +6,14 @@ public functions of the same names (`relu`, `softmax`, `sigmoid` ...).
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+from ..dtypes import int64
 from ..eager import functional, functions
 from ..eager.random import dropout
 from ..eager.tensor import expect
+from ..errors import explain
 
 _PUBLIC: dict[str, Any] = {**functions(), **functional(), "dropout": dropout}
 
@@ -20,5 +23,37 @@ def relu(input: Any, inplace: bool = False) -> Any:
     expect("relu", input)
     return input.relu_() if inplace else input.relu()
 
+
+def one_hot(input: Any, num_classes: int = -1) -> Any:
+    """A last dim that is 1 at the class and 0 elsewhere; -1: as many classes as the largest asks for."""
+    expect("one_hot", input)
+    if input.dtype is not int64:
+        raise explain(RuntimeError("one_hot is only applicable to index tensor of type LongTensor."))
+    if num_classes == -1:
+        if input.numel() == 0:
+            raise explain(RuntimeError("Can not infer total number of classes from empty tensor."))
+        if int(input.min()) < 0:
+            raise explain(RuntimeError("Class values must be non-negative."))
+        num_classes = int(input.max()) + 1
+    return _PUBLIC["one_hot"](input, num_classes)
+
+
+def _with_default_dim(name: str) -> Any:
+    """A softmax that guesses its dim, with a warning, as torch's does."""
+    plain = _PUBLIC[name]
+
+    def f(input: Any, dim: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        if dim is None and "axis" not in kwargs:
+            expect(name, input)
+            warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
+                          "argument.", UserWarning, stacklevel=2)
+            dim = 0 if input.ndim in (0, 1, 3) else 1
+        return plain(input, *(() if dim is None else (dim,)), *[a for a in args if a != 3], **kwargs)
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = plain.__doc__
+    return f
+
+
+softmax, log_softmax, softmin = [_with_default_dim(name) for name in ("softmax", "log_softmax", "softmin")]
 
 globals().update({name: f for name, f in _PUBLIC.items() if name not in globals()})

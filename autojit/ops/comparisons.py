@@ -67,6 +67,25 @@ _bits("bitwise_or", "The bits that either has.")
 _bits("bitwise_xor", "The bits that exactly one has.")
 
 
+def _shifted(kernel: str, input: Node, other: Node, left: bool) -> Node:
+    a, b = arith(input, other)
+    if a.dtype.category != INT:
+        raise explain(NotImplementedError(f'"{kernel}" not implemented for \'{scalar_type(a.dtype)}\''))
+    return P.shift(a, b, left)
+
+
+@op(inplace=True)
+def bitwise_left_shift(input: Node, other: Node) -> Node:
+    """The bits moved to the left, zeros coming in; 0 for negative shifts."""
+    return _shifted("lshift_cpu", input, other, True)
+
+
+@op(inplace=True)
+def bitwise_right_shift(input: Node, other: Node) -> Node:
+    """The bits moved to the right, the sign coming in."""
+    return _shifted("rshift_cpu", input, other, False)
+
+
 @op(inplace=True)
 def bitwise_not(input: Node) -> Node:
     """Each bit turned; not, for bools."""

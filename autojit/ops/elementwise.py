@@ -149,6 +149,20 @@ for _name, _bit, _sign in (("bitwise_and", np.bitwise_and, "&"), ("bitwise_or", 
 primitive("bitwise_not", ELEMENTWISE, _bits, np.invert, None, emit="not_{t}({0})", doc="Each bit turned; not, for bools.")
 
 
+def _shift(a: Any, b: Any, left: bool) -> Any:
+    """As torch: a shift by a negative number, or by all bits, leaves 0 (right: the sign)."""
+    bits = 8 * a.dtype.itemsize
+    far = (b < 0) | (b >= bits)
+    by = np.where(far, 0, b).astype(a.dtype)
+    if left:
+        return np.where(far, 0, np.left_shift(a, by)).astype(a.dtype)
+    return np.where(far, np.where(a < 0, -1, 0), np.right_shift(a, by)).astype(a.dtype)
+
+
+primitive("shift", HOST, lambda a, b, left: _bits(same_aval(a, b)), quiet(_shift), None,
+          doc="Bits of a moved by b places, to the left or to the right.")
+
+
 def _cast_ref(a: Any, dtype: DType) -> Any:
     with np.errstate(all="ignore"):
         return a.astype(dtype.np)

@@ -197,6 +197,9 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
     want = (*a.shape[:axis], i.shape[0], *a.shape[axis + 1:])
     if v.shape != want:
         at = v.shape[axis] if axis < v.ndim else 1
+        if name == "index_copy" and at != i.shape[0]:
+            raise explain(IndexError(f"index_copy_(): Number of indices ({i.shape[0]}) should be equal to source.size(dim) "
+                                     f"({at})"))
         raise explain(RuntimeError(f"{name}_(): Number of indices ({i.shape[0]}) should be equal to source.size(dim): ({at}), "
                                    f"for dim: {axis}" if at != i.shape[0] else
                                    f"{name}_(): source has shape {list(source.shape)}, needed is {list(want)}"))
