@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import (
+    ALL,
     BOOL,
     FLOAT,
     DType,
@@ -41,6 +42,7 @@ from .template import CLONE, CONTIGUOUS, Rule, scalar_type
 from .tensor import Device, Size, Tensor, alias, expect, new, of_array, value
 from .views import is_contiguous, layout_of
 
+_DTYPE_NAMES = {d.name for d in ALL} | {"float", "double", "int", "long"}
 TO_COPY = Rule("to", cast, "ToCopyBackward0")
 
 
@@ -156,6 +158,10 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bo
             dtype, device = a.aval.dtype, a.aval.device
         elif isinstance(a, (str, Device)) and str(a).split(":")[0] in ("cpu", "cuda"):
             device = a
+        elif isinstance(a, int) and not isinstance(a, bool):    # the number of an accelerator
+            raise explain(RuntimeError("Cannot access accelerator device when none is available."), hint='use device="cpu"')
+        elif isinstance(a, str) and a not in _DTYPE_NAMES:
+            Device(a)                                     # says which devices there are
         elif a is not None and not isinstance(a, bool):    # a bool is torch's non_blocking
             dtype = a
     if device is not None:
@@ -284,8 +290,7 @@ def rebuild(array: Any, requires_grad: bool) -> Tensor:
 
 
 def _reduce(self: Tensor, protocol: int) -> Any:
-    if not self.is_leaf:
-        raise explain(RuntimeError("only leaf tensors can be pickled: detach() it first"))
+    """The values alone: what comes back is a leaf, as in torch."""
     return rebuild, (np.array(array_of(self)), self.requires_grad)
 
 
@@ -295,11 +300,24 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you "
             "were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
             "https://github.com/pytorch/pytorch/pull/103001"))
-    t: Tensor = new(type(self.storage)(value(self)), self.aval)
+    t = _copied(self, memo)
     t.__class__ = type(self)
     t.req = self.req
     t.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ("hooks", "post")})
     memo[id(self)] = t
+    return t
+
+
+def _copied(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A copy of the memory; of memory that was copied before under this memo, the same place in that copy."""
+    if state.trace is not None:
+        return new(type(self.storage)(value(self)), self.aval)
+    whole = memo.get(id(self.storage))
+    if whole is None:
+        whole = memo[id(self.storage)] = type(self.storage)(self.storage.read(self))
+        memo.setdefault(id(memo), []).append(self.storage)      # it lives as long as its id is used
+    t = new(whole, self.aval)
+    t.chain, t.cell = self.chain, whole
     return t
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import DType, as_dtype, promote
 from ..errors import explain
 from .convert import array_of, numpy
 from .creation import array_from, from_numpy
@@ -89,7 +90,9 @@ _REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "amax", "minimum": "
 def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     name = ufunc.__name__
     if method == "__call__":
-        out = kwargs.pop("out", None)
+        out, dtype = kwargs.pop("out", None), kwargs.pop("dtype", None)
+        if name == "matmul" or dtype is not None:
+            inputs = _as_one_dtype([_tensors(a) for a in inputs], None if dtype is None else as_dtype(dtype))
         f = _FUNCTIONS.get(UFUNCS.get(name, name))
         if f is not None:
             result = _call(f, inputs, kwargs)
@@ -98,6 +101,15 @@ def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: 
         kwargs.pop("out", None)
         return _call(_FUNCTIONS[_REDUCTIONS[name]], inputs, {"axis": 0, **kwargs})
     return _by_arrays(lambda *a: getattr(ufunc, method)(*a, **kwargs), f"np.{name}", inputs)
+
+
+def _as_one_dtype(inputs: Any, d: DType | None) -> Any:
+    """Tensors in the dtype asked for, or in the one that NumPy would promote them to."""
+    if d is None:
+        for t in inputs:
+            if isinstance(t, Tensor):
+                d = t.aval.dtype if d is None else promote(d, t.aval.dtype)
+    return [t.to(d) if isinstance(t, Tensor) else t for t in inputs]
 
 
 def _store(target: Any, result: Tensor) -> Any:
