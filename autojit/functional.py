@@ -32,6 +32,8 @@ Argnums = int | Sequence[int]
 def _numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for k in numbers:
+        if type(k) is not int:
+            raise explain(TypeError(f"argnums takes a position or a sequence of positions, not {argnums!r}"))
         if not -given <= k < given:
             raise explain(ValueError(f"argnums says {k}, but the function was called with {given} positional arguments"))
     return tuple([k % given for k in numbers])

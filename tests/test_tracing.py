@@ -236,6 +236,8 @@ def test_grad_refuses_what_has_none():
     for bad in (3, "a", True):
         with pytest.raises(TypeError, match="only floating numbers"):
             aj.grad(lambda x: x ** 2)(bad)
+    with pytest.raises(TypeError, match="argnums"):
+        aj.grad(lambda x: x.sum(), argnums="a")(aj.ones(3))
     with pytest.raises(ValueError, match="argnums"):
         aj.grad(lambda x: x.sum(), argnums=2)(aj.ones(3))
 
