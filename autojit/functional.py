@@ -183,7 +183,7 @@ class _Fast:
         self.traced: Any = owner.fn
         self.avals = [r.aval for r in plan.results]
         self.extra = bool(plan.captured or plan.draws)
-        self.watched = bool(plan.captured or plan.watch.places or plan.watch.held)
+        self.watched = bool(plan.captured or plan.watch.anything)
         self.native: Any = None
         self.uses = 0
         plain = len(plan.needs) == 1 and plan.structure == tree.LEAF

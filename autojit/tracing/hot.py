@@ -32,8 +32,8 @@ def write(traced: Any, plan: Plan, native: Any, arguments: Sequence[Aval], resul
         lines += [f"    s = {x}.storage; n{k} = s.value",
                   f"    if ({x}.aval is not a{k} or {x}.fn is not None or {x}.req or {x}.chain or s.mem is not None",
                   f"            or n{k}.prim is not BUFFER): return None"]
-    stale = " or stale() is not None" if plan.watch.places or plan.watch.held else ""
-    lines.append(f"    if state.trace is not None{stale}: return None")
+    watched = " or changed() is not None" if plan.watch.anything else ""
+    lines.append(f"    if state.trace is not None{watched}: return None")
     for k in range(len(results)):
         lines.append(f"    r{k} = " + (f"empty(shape{k}, dtype{k})" if native.pools[k].small else f"take{k}()"))
     given = [f"n{k}.data" for k in range(len(arguments))] + [f"r{k}" for k in range(len(results))]
@@ -42,7 +42,7 @@ def write(traced: Any, plan: Plan, native: Any, arguments: Sequence[Aval], resul
     made = [f"of_buffer(r{k}, b{k})" for k in range(len(results))]
     rest = f"({', '.join(made[1:])},)" if nested else made[1]
     lines.append(f"    return {made[0]}, {rest}")
-    names_in: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "stale": plan.stale, "traced": traced,
+    names_in: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "changed": plan.watch.changed, "traced": traced,
                                 "plan": plan, "empty": np.empty,
                                 "of_buffer": of_buffer, "run": native.run, "address": native.address}
     names_in.update({f"a{k}": a for k, a in enumerate(arguments)})

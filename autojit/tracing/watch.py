@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,12 @@ def _unchanged(now: Any, old: Any) -> bool:
 class Watch:
     """Places and what stood in them when the function was recorded."""
 
-    __slots__ = ("places", "held", "_seen")
+    __slots__ = ("cells", "places", "defaults", "held", "_seen")
 
     def __init__(self, fn: Any, objects: Sequence[Any] = ()) -> None:
-        self.places: list[tuple[Any, Any, Any]] = []      # (dictionary or cell, name or None, value)
+        self.cells: list[tuple[Any, str, Any]] = []       # closure cells, their names and values
+        self.places: list[tuple[dict[str, Any], str, Any]] = []   # dictionaries, names in them and values
+        self.defaults: list[tuple[Any, Any]] = []         # functions and their defaults
         self.held: list[tuple[Any, str, Any]] = []        # (container or array, its name, contents)
         self._seen: set[int] = set()
         self._function(fn, DEPTH)
@@ -87,7 +90,7 @@ class Watch:
                 found = cell.cell_contents
             except ValueError:                            # not yet filled
                 continue
-            self.places.append((cell, None, found))
+            self.cells.append((cell, name, found))
             self._look(found, name, names, depth)
         for v in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
             self._look(v, "a default", names, depth)
@@ -103,7 +106,7 @@ class Watch:
         if isinstance(inner, (types.FunctionType, types.MethodType)):
             inner = getattr(inner, "__func__", inner)
             if not internal(inner.__code__.co_filename):
-                self.places.append((_Attributes(inner), "__defaults__", inner.__defaults__))
+                self.defaults.append((inner, inner.__defaults__))
             self._function(inner, depth - 1)
         elif isinstance(found, (np.ndarray, *_HELD)):
             self._hold(found, name)
@@ -128,25 +131,28 @@ class Watch:
                 if isinstance(v, (np.ndarray, *_HELD)):
                     self._hold(v, name)
 
+    @property
+    def anything(self) -> bool:
+        """Is there anything to ask about?"""
+        return bool(self.cells or self.places or self.defaults or self.held)
+
     def changed(self) -> str | None:
-        """The first name whose value is another, or None."""
-        for owner, name, old in self.places:
-            now = owner.get(name) if name is not None else owner.cell_contents
-            if now is not old and not _same(now, old):
-                return name or "a variable of the enclosing function"
+        """The first name whose value is another, or None.  Asked at each call: identity first, the rest if that fails."""
+        for cell, name, old in self.cells:
+            if cell.cell_contents is not old and not _same(cell.cell_contents, old):
+                return name  # type: ignore[no-any-return]
+        for space, name, old in self.places:
+            if space.get(name) is not old and not _same(space.get(name), old):
+                return name  # type: ignore[no-any-return]
+        for fn, old in self.defaults:
+            if fn.__defaults__ is not old:
+                return f"the defaults of {fn.__name__}"
         for v, name, old in self.held:
+            if type(v) is list or type(v) is tuple:
+                if len(v) == len(old) and all(map(is_, v, old)):
+                    continue
+            elif type(v) is dict and not v and not old:
+                continue
             if not _unchanged(_contents(v), old):
                 return f"what {name} holds"
         return None
-
-
-class _Attributes:
-    """An object's attributes, read like a dictionary."""
-
-    __slots__ = ("owner",)
-
-    def __init__(self, owner: Any) -> None:
-        self.owner = owner
-
-    def get(self, name: str) -> Any:
-        return getattr(self.owner, name)
