@@ -23,7 +23,7 @@ from .errors import explain
 from .ir.primitive import BUFFER
 from .ops.declare import full
 from .tracing import hot
-from .tracing.plan import Plan, array_of, as_tensor, gather, run_time
+from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
 from .tracing.traced import Traced
 
 Argnums = int | Sequence[int]
@@ -121,13 +121,13 @@ class ValueAndGrad:
         for k in wrt:
             if tensors[k].aval.dtype.category < FLOAT:
                 raise not_floating(tensors[k])
-        plan = fn.plan(leaves, structure, tensors, tuple(wrt))
+        plan = fn.plan(leaves, structure, tuple(wrt))
         fn.last = plan
         if plan.pure and all(isinstance(a, Tensor) and a.fn is None and not a.req for a in args):
             if len(self._fast) > 256:
                 self._fast.clear()
             self._fast[tuple([a.aval for a in args])] = _Fast(self, plan, args)
-        return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan)))
+        return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
 
     def _finish(self, plan: Plan, args: Sequence[Any], tensors: list[Any], arrays: list[Any]) -> tuple[Any, Any]:
         n, count = len(plan.needs), plan.gradients
@@ -199,7 +199,7 @@ class _Fast:
             n = s.value
             inputs.append(n.data if s.mem is None and n.prim is BUFFER and not a.chain else array_of(a))
         if self.extra:
-            inputs += gather(self.plan)
+            inputs += gather(self.plan, draw(self.plan))
         native = self.native
         if native is None:
             arrays = self.plan.run(inputs)

@@ -434,3 +434,20 @@ def test_explain_says_what_was_new():
     for word in ("the first call", "argument 0 is f32[4], was f32[3]", "argument 1 is 'abc', was 'ab'",
                  "argument 0 is f32[4] that requires grad, was f32[4]", "with its gradient"):
         assert word in text
+
+
+def test_random_numbers_are_drawn_once_a_call():
+    """A function that writes and returns something differentiable: value and gradient see the same numbers."""
+    count = aj.zeros(())
+
+    @aj.trace
+    def f(x):
+        with aj.no_grad():
+            count.add_(1)
+        return (x * aj.rand(20)).sum()
+    for _ in range(3):
+        x = aj.ones(20, requires_grad=True)
+        y = f(x)
+        y.backward()
+        assert abs(x.grad.sum().item() - y.item()) < 1e-5
+    assert count.item() == 3

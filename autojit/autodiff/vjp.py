@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dtypes import FLOAT
-from ..ir.graph import Node, is_const, linearise
+from ..ir.graph import Node, base, is_const, linearise
 from ..ir.primitive import ELEMENTWISE
 from ..ops.control import set_reverse
 from ..ops.declare import P, zeros_like
@@ -23,9 +23,7 @@ _MOVED = {"reshape", "permute", "expand", "slice", "flip", "pad"}
 
 def is_zero(n: Node) -> bool:
     """A constant zero of any shape."""
-    while n.op in ("expand", "reshape"):
-        n = n.inputs[0]
-    return is_const(n, 0)
+    return is_const(base(n, ("expand", "reshape")), 0)
 
 
 def masked(g: Node) -> Cotangent:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..engine import programs
 from ..errors import TraceError, explain
-from ..ir.graph import Graph, Node, buffer, clock, forget, linearise, placeholder, private, structure, substitute
+from ..ir.graph import Graph, Node, base, buffer, clock, forget, linearise, placeholder, private, structure, substitute
 from ..ir.primitive import BUFFER, CONST, LEAF, PLACEHOLDER
 from .state import state
 
@@ -150,9 +150,7 @@ def settle(n: Node, array: Any) -> Node:
 
 
 def _constant(n: Node) -> bool:
-    while n.op in ("expand", "reshape"):
-        n = n.inputs[0]
-    return n.prim is CONST
+    return base(n, ("expand", "reshape")).prim is CONST
 
 
 def realise(n: Node) -> Any:

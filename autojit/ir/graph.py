@@ -137,6 +137,13 @@ def is_const(n: Node, value: float | None = None) -> bool:
     return n.op == "const" and (value is None or bool(n.data == value))
 
 
+def base(n: Node, through: tuple[str, ...]) -> Node:
+    """What a chain of the operations `through` starts from."""
+    while n.op in through:
+        n = n.inputs[0].real or n.inputs[0]
+    return n
+
+
 def linearise(roots: Iterable[Node], stop: Any = ()) -> list[Node]:
     """Nodes in evaluation order, each after its inputs; inputs of nodes in `stop` are not visited."""
     order: list[Node] = []

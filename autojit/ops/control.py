@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dtypes import FLOAT
 from ..ir.aval import Aval
-from ..ir.graph import Graph, Node, placeholder, substitute
+from ..ir.graph import Graph, Node, linearise, placeholder, substitute
 from ..ir.primitive import HOST
 from .declare import P, primitive
 
@@ -26,6 +26,9 @@ def set_reverse(f: Reverse) -> None:
     _reverse[:] = [f]
 
 
+Pull = tuple["SubGraph", list[int], list[int | None]]     # graph, the inputs it reads, which result each input gets
+
+
 class SubGraph:
     """A Graph that other graphs call, and its reverse graphs, each made once."""
 
@@ -34,14 +37,13 @@ class SubGraph:
     def __init__(self, graph: Graph, name: str = "call") -> None:
         self.graph, self.name = graph, name
         self.refuse: str | None = None
-        self._pulls: dict[int, tuple[SubGraph, list[int | None]]] = {}
+        self._pulls: dict[int, Pull] = {}
 
-    def pull(self, k: int) -> tuple[SubGraph, list[int | None]]:
-        """The graph (inputs..., ct of output k) -> cotangents, and which of its outputs belongs to each input."""
+    def pull(self, k: int) -> Pull:
+        """The graph (inputs that it reads..., ct of output k) -> cotangents."""
         if self.refuse is not None:
             raise RuntimeError(self.refuse)
-        found = self._pulls.get(k)
-        if found is None:
+        if k not in self._pulls:
             out = self.graph.outputs[k]
             ct = placeholder(out.aval)
             wanted = [i for i in self.graph.inputs if i.dtype.category >= FLOAT]
@@ -50,16 +52,18 @@ class SubGraph:
             by_input = dict(zip(wanted, grads))
             place = {id(g): j for j, g in enumerate(outs)}
             where = [None if by_input.get(i) is None else place[id(by_input[i])] for i in self.graph.inputs]
-            found = self._pulls[k] = (SubGraph(Graph([*self.graph.inputs, ct], outs), self.name + "_vjp"), where)
-        return found
+            self.preset_pull(k, self.graph.inputs, ct, outs, where)
+        return self._pulls[k]
 
-    def preset_pull(self, k: int, inputs: Sequence[Node], grads: Sequence[Node], where: list[int | None],
+    def preset_pull(self, k: int, inputs: Sequence[Node], ct: Node, grads: Sequence[Node], where: list[int | None],
                     refuse: str | None = None) -> None:
-        """The reverse of output k as somebody else derived it: over the graph's inputs and a cotangent.  `refuse`: why that
-        reverse itself has no derivative."""
-        made = SubGraph(Graph(inputs, grads), self.name + "_vjp")
+        """The reverse of output k, perhaps as somebody else derived it: `grads` over the graph's inputs and a cotangent;
+        `where`: which of them belongs to each input.  `refuse`: why that reverse itself has no derivative."""
+        reached = set(linearise(grads))
+        reads = [j for j, i in enumerate(inputs) if i in reached]
+        made = SubGraph(Graph([*[inputs[j] for j in reads], ct], grads), self.name + "_vjp")
         made.refuse = refuse
-        self._pulls[k] = (made, where)
+        self._pulls[k] = (made, reads, where)
 
     def inline(self, inputs: Sequence[Node], build: Any) -> list[Node]:
         """Its outputs over `inputs`."""
@@ -87,8 +91,9 @@ def _ref(*more: Any) -> Any:
 
 def _vjp(ct: Node, out: Node, *more: Any) -> list[Node | None]:
     *inputs, body, k = more
-    reverse_body, where = body.pull(k)
-    return [None if j is None else P.call([*inputs, ct], reverse_body, j) for j in where]
+    reverse_body, reads, where = body.pull(k)
+    given = [*[inputs[j] for j in reads], ct]             # no more: what is not read may change before the reverse pass
+    return [None if j is None else P.call(given, reverse_body, j) for j in where]
 
 
 primitive("call", HOST, _infer, _ref, _vjp, doc="Output k of a sub-graph.")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import FLOAT
-from ..ir.graph import Graph, Node, const, is_const, node, substitute
+from ..ir.graph import Graph, Node, base, const, is_const, node, substitute
 from ..ir.primitive import ELEMENTWISE, REGISTRY, Primitive
 from ..ops.declare import P, spread
 from ..ops.movement import stretched
@@ -32,8 +32,7 @@ def rule(*names: str) -> Callable[[Callable[[Inputs, Params], Node | None]], Cal
 
 def constant(n: Node) -> Node | None:
     """The 0-d constant that fills `n`, if one does."""
-    while n.op in ("expand", "reshape", "permute", "slice", "flip"):
-        n = n.inputs[0]
+    n = base(n, ("expand", "reshape", "permute", "slice", "flip"))
     return n if n.op == "const" else None
 
 
@@ -222,9 +221,7 @@ def _sum(ins: Inputs, params: Params) -> Node | None:
 
 def _plus_zero(x: Node) -> bool:
     """Is x never -0?  Sums and exponentials are not; what only moves them neither."""
-    while x.op in ("reshape", "permute", "expand", "slice"):
-        x = x.inputs[0]
-    return x.op in ("sum", "exp", "sigmoid", "abs")
+    return base(x, ("reshape", "permute", "expand", "slice")).op in ("sum", "exp", "sigmoid", "abs")
 
 
 def _fold(prim: Primitive, ins: Inputs, params: Params) -> Node | None:

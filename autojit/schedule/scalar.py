@@ -19,7 +19,6 @@ from .loops import Buffer
 
 RED_COST = 1000                    # a reduction is never recomputed inside a loop
 LONG = 64                          # turns of a loop from which a reciprocal of its invariant pays
-COSTS = {"load": 1, "const": 0, "index": 1, "inside": 1, "red": RED_COST}
 
 _EVEN = {"abs", "cos", "cosh"}
 _ODD = {"sin", "tan", "tanh", "sinh", "asin", "atan", "asinh", "atanh", "erf"}

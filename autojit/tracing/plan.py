@@ -130,6 +130,11 @@ def float_beside(leaves: Sequence[Any]) -> Any:
     return found or default_float()
 
 
-def gather(plan: Plan) -> list[Any]:
+def draw(plan: Plan) -> list[Any]:
+    """The random numbers of one call."""
+    return [make() for make in plan.draws]
+
+
+def gather(plan: Plan, drawn: Sequence[Any]) -> list[Any]:
     """Arrays of the inputs that are no arguments."""
-    return [c.array if isinstance(c, Fixed) else array_of(c) for c in plan.captured] + [make() for make in plan.draws]
+    return [*[c.array if isinstance(c, Fixed) else array_of(c) for c in plan.captured], *drawn]

@@ -17,12 +17,12 @@ from ..eager.storage import Storage
 from ..eager.tensor import Tensor, new, value
 from ..engine import programs
 from ..errors import TraceError, explain
-from ..ir.graph import Graph, Node, const, forget, linearise, placeholder, private, substitute
+from ..ir.graph import Graph, Node, base, const, forget, linearise, placeholder, private, substitute
 from ..ir.primitive import BUFFER, PLACEHOLDER, SCALAR
 from ..ops.control import SubGraph
 from ..ops.declare import P, full
 from .plan import Fixed, Plan, look_of, run_time
-from .trace import Trace, source
+from .trace import SHOWN, Trace
 from .watch import Watch
 
 
@@ -66,9 +66,7 @@ class Recorder:
             if not run_time(x):
                 continue
             t = new(Storage(placeholder(x.aval)), x.aval)
-            t.req = x.requires_grad if self.wrt is None else k in self.wrt or x.requires_grad
-            if self.wrt is not None and k not in self.wrt:
-                t.req = False
+            t.req = x.requires_grad if self.wrt is None else k in self.wrt
             self.kept.append(t)
             k += 1
         self.placeholders = [t.storage.value for t in self.kept]
@@ -156,7 +154,7 @@ class Recorder:
             for j, at in enumerate(p.inputs):
                 where[at] = j
             grads = [next(new) for _ in p.grads]
-            plan.body.preset_pull(p.output, [*plan.inputs, p.ct], grads, where, NO_SECOND if self.trace.cut else None)
+            plan.body.preset_pull(p.output, plan.inputs, p.ct, grads, where, NO_SECOND if self.trace.cut else None)
 
     def _pulls(self, plan: Plan, tensors: list[Tensor]) -> list[Pull]:
         """The reverse of each result by the tape, which knows of no_grad, detach, hooks and custom Functions."""
@@ -190,7 +188,7 @@ class Pull:
 
 NO_SECOND = ("a second derivative is asked for through a traced function that uses detach(), .data, no_grad, hooks or a custom "
              "Function: the recording keeps only its first derivative; call the function without @trace")
-_INDEXED = {"take": 1, "gather": 1, "index_add": 1, "scatter_add": 1}
+_INDEXED = ("take", "gather", "index_add", "scatter_add")
 
 
 def within(inputs: Sequence[Node]) -> Callable[[Any, tuple[Node, ...], tuple[Any, ...]], Node]:
@@ -202,7 +200,7 @@ def within(inputs: Sequence[Node]) -> Callable[[Any, tuple[Node, ...], tuple[Any
     def build(prim: Any, ins: tuple[Node, ...], params: tuple[Any, ...]) -> Node:
         if prim.name in _INDEXED:
             i = ins[1]
-            if source(i) not in known:
+            if base(i, SHOWN) not in known:
                 end = ins[0].shape[params[0]]
                 i = P.maximum(P.minimum(i, full(max(end - 1, 0), i.shape, i.dtype)), full(0, i.shape, i.dtype))
                 ins = (ins[0], i, *ins[2:])

@@ -15,9 +15,11 @@ from ..eager.storage import Storage, aval_of
 from ..eager.tensor import Tensor
 from ..errors import TraceError, explain, user_place
 from ..ir.aval import Aval
-from ..ir.graph import Node, linearise, placeholder
+from ..ir.graph import Node, base, linearise, placeholder
 from ..ir.primitive import BUFFER, LEAF
 from ..ops.declare import P, full
+
+SHOWN = ("reshape", "permute", "expand")                  # the same values in another shape
 
 
 class Captured:
@@ -41,7 +43,7 @@ class Check:
 
     def sort_into(self, plan: Any, inputs: Sequence[Node], add: Callable[[Node], int]) -> None:
         """Places that are inputs are checked before the run; computed ones by their least and greatest, after it."""
-        at = source(self.index)
+        at = base(self.index, SHOWN)
         if at.prim is BUFFER:
             self.array(at.data)
         elif at in inputs:
@@ -64,13 +66,6 @@ class Check:
         if least < self.lowest or greatest >= self.end:
             bad = least if least < self.lowest else greatest
             raise explain(self.error(self.words.replace("{value}", str(bad))), where=self.place)
-
-
-def source(n: Node) -> Node:
-    """What `n` only shows in another shape."""
-    while n.op in ("reshape", "permute", "expand"):
-        n = n.inputs[0].real or n.inputs[0]
-    return n
 
 
 class Trace:

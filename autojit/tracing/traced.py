@@ -24,7 +24,7 @@ from ..eager.tensor import Tensor, new, of_array, of_buffer, value
 from ..errors import explain
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
-from .plan import Fixed, Plan, array_of, as_tensor, float_beside, gather, run_time
+from .plan import Fixed, Plan, array_of, as_tensor, draw, float_beside, gather, run_time
 from .recorder import Recorder
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -59,13 +59,14 @@ class Traced:
         if state.trace is not None:                       # inside another trace: part of it
             return self.fn(*args, **kwargs)
         leaves, structure, tensors = self.leaves(args, kwargs)
-        plan = self.plan(leaves, structure, tensors, None)
+        plan = self.plan(leaves, structure, None)
         self.last = plan
         wanted = any(plan.needs) and state.grad
-        if plan.pure and wanted:
-            return plan.nest(self._pending(plan, tensors))
-        outs = self._pending(plan, tensors) if wanted else None
-        return plan.nest(self._at_once(plan, tensors, outs))
+        drawn = draw(plan)
+        outs = self._pending(plan, tensors, drawn) if wanted else None
+        if outs is None or not plan.pure:
+            outs = self._at_once(plan, tensors, drawn, outs)
+        return plan.nest(outs)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
@@ -83,7 +84,7 @@ class Traced:
                 leaves[k] = as_tensor(x, beside)
         return leaves, structure, [x for x in leaves if isinstance(x, Tensor)]
 
-    def plan(self, leaves: list[Any], structure: Any, tensors: list[Tensor], wrt: tuple[int, ...] | None) -> Plan:
+    def plan(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None) -> Plan:
         """The plan that fits; recorded if there is none."""
         try:
             key = (structure, tuple([(x.aval, x.requires_grad) if isinstance(x, Tensor) else _static_key(x) for x in leaves]),
@@ -141,17 +142,17 @@ class Traced:
                                   stacklevel=4)
 
     # ------------------------------------------------------------ running it
-    def _pending(self, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
+    def _pending(self, plan: Plan, tensors: list[Tensor], drawn: list[Any]) -> list[Tensor]:
         """Results with a place in the tape, not yet computed: `backward()` is one program with them."""
-        args = [*tensors, *[_input(c) for c in plan.captured], *[of_array(make()) for make in plan.draws]]
+        args = [*tensors, *[_input(c) for c in plan.captured], *[of_array(a) for a in drawn]]
         for k, check in plan.before:
             check.array(array_of(args[k]))
         out = apply(_rule(plan), args, ())
         return list(out) if isinstance(out, tuple) else [out]
 
-    def _at_once(self, plan: Plan, tensors: list[Tensor], outs: list[Tensor] | None) -> list[Tensor]:
+    def _at_once(self, plan: Plan, tensors: list[Tensor], drawn: list[Any], outs: list[Tensor] | None) -> list[Tensor]:
         """Run now: results, and everything that the function writes."""
-        arrays = plan.run([array_of(t) for t in tensors] + gather(plan))
+        arrays = plan.run([array_of(t) for t in tensors] + gather(plan, drawn))
         n = len(plan.needs)
         if outs is None:
             outs = [of_buffer(a, r.aval) for a, r in zip(arrays[:n], plan.results)]
