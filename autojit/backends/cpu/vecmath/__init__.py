@@ -1,29 +1,32 @@
 """Mathematics that vectorises: what ``exp_f32`` and its like mean to the compiler.
 
-In: a name that kernel text uses.  Out: `FUNCTIONS`, which maps it to a compiled function of one or
-two scalars, to be inlined in loops.  The functions have no branches (lgamma_f64 and digamma_f64
-apart), call no library, and are at most 2 ulp off (pow and the special functions: 4), for every argument: NaN,
-Inf, -0, denormals and angles of any size.  Importing this imports Numba; nothing compiles before a
-function is used.
+In: a name that kernel text uses.  Out: `FUNCTIONS`, which maps it to a function of one or two scalars that writes LLVM
+instructions (see `core`), to be inlined in loops; `module` makes a module of one.  The functions have no branches
+(lgamma_f64 and digamma_f64 apart), call no library, and are at most 2 ulp off (pow and the special functions: 4), for every
+argument: NaN, Inf, -0, denormals and angles of any size.  Never imports Numba.
 
->>> import numba, numpy as np
->>> exp = FUNCTIONS["exp_f32"]
->>> @numba.njit
-... def fill(x, out):
-...     for i in range(x.size):
-...         out[i] = exp(x[i])
->>> x = np.array([0, 1, -np.inf], "f4")
->>> out = np.empty_like(x)
->>> fill(x, out)
->>> out
-array([1.       , 2.7182817, 0.       ], dtype=float32)
+>>> print(module("rsqrt_f32", 1))  # doctest: +ELLIPSIS
+; ModuleID = "rsqrt_f32"
+...
+define float @"autojit_rsqrt_f32"(float %".1") alwaysinline nounwind
+{
+entry:
+  %".3" = call float @"llvm.sqrt.f32"(float %".1")
+  %".4" = fdiv float 0x3ff0000000000000, %".3"
+  ret float %".4"
+}
+...
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
 from autojit.backends.cpu.vecmath import (
+    core,
     exp32,
     exp64,
     gamma32,
@@ -44,10 +47,22 @@ _NAMES = {
     (gamma32, gamma64): "lgamma digamma",
 }
 
-FUNCTIONS: dict[str, Any] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"{name}_{width}": getattr(module, f"{name}_{width}")
     for modules, names in _NAMES.items()
     for module, width in zip(modules, ("f32", "f64"), strict=True)
     for name in names.split()
 }
-"""Name -> Numba dispatcher; ``pow``, ``hypot`` and ``atan2(y, x)`` take two arguments."""
+"""Name -> what writes it; ``pow``, ``hypot`` and ``atan2(y, x)`` take two arguments."""
+
+
+def module(name: str, arity: int) -> ir.Module:
+    """A module that defines ``autojit_<name>``."""
+    made = ir.Module(name)
+    kind = name.rsplit("_", 1)[1]
+    ty = core.TYPES[kind]
+    fn = ir.Function(made, ir.FunctionType(ty, [ty] * arity), f"autojit_{name}")
+    set.update(fn.attributes, ("alwaysinline", "nounwind"))
+    builder = ir.IRBuilder(fn.append_basic_block("entry"))
+    builder.ret(FUNCTIONS[name](*[core.Value(builder, kind, x) for x in fn.args]).llvm)
+    return made

@@ -1,116 +1,283 @@
 """Building blocks of the vectorisable math: selects, bit casts, fused multiply-adds, polynomials.
 
-In: Numba scalars (float32, float64, int32, int64).  Out: LLVM instructions without branches, so
-that a loop around them vectorises.  Nothing here carries fast-math flags: what is fused is fused
-by name, so results do not depend on what LLVM makes of the loop.  Never calls libm (except for
-`fma` on processors that have no such instruction).
+In: `Value`s, which stand for scalars of LLVM (float32, float64, int32, int64, bool), and constants: an int or float
+beside a value takes its type.  Out: LLVM instructions.  A function of this folder is ordinary Python that runs once,
+on values that write down what happens to them, so calls are inlined, and a loop around the result vectorises.
+Nothing here carries fast-math flags: what is fused is fused by name, so results do not depend on what LLVM makes of
+the loop.  Never imports Numba, never calls libm (except for `fma` on processors that have no such instruction).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-inline = njit(forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Decorator of branch-free functions: kernels inline them, and loops around them vectorise."""
+TYPES: dict[str, Any] = {"f32": ir.FloatType(), "f64": ir.DoubleType(), "i32": ir.IntType(32), "i64": ir.IntType(64),
+                         "b1": ir.IntType(1)}
+_KINDS = {np.float32: "f32", np.float64: "f64", float: "f64", np.int32: "i32", np.int64: "i64", int: "i64", bool: "b1"}
+_BITS = {"f32": "i32", "f64": "i64"}
+_FLOAT = {"i32": "f32", "i64": "f64"}
 
-scalar = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Decorator of functions with branches or loops: kernels may call them, one element at a time."""
 
-_LLVM = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
-_BITS = {types.float32: types.int32, types.float64: types.int64}
-_FLOAT = {integer: floating for floating, integer in _BITS.items()}
+class Value:
+    """A scalar of the function in the making: `llvm`, its type's name `kind`, and the `builder` that writes."""
+
+    __slots__ = ("builder", "kind", "llvm")
+    __array_ufunc__ = None  # NumPy's scalars leave ``ONE - value`` to us
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, builder: ir.IRBuilder, kind: str, llvm: Any) -> None:
+        self.builder, self.kind, self.llvm = builder, kind, llvm
+
+    def __bool__(self) -> bool:
+        raise TypeError("the value is not known while code is made: use select")
+
+    def __add__(self, other: Any) -> Value:
+        return _arithmetic("add", self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return _arithmetic("add", other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return _arithmetic("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return _arithmetic("sub", other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return _arithmetic("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return _arithmetic("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return _binary("fdiv", self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return _binary("fdiv", other, self)
+
+    def __neg__(self) -> Value:
+        return Value(self.builder, self.kind, self.builder.fneg(self.llvm))
+
+    def __abs__(self) -> Value:
+        return fabs(self)
+
+    def __and__(self, other: Any) -> Value:
+        return _binary("and_", self, other)
+
+    def __or__(self, other: Any) -> Value:
+        return _binary("or_", self, other)
+
+    def __xor__(self, other: Any) -> Value:
+        return _binary("xor", self, other)
+
+    def __lshift__(self, count: int) -> Value:
+        return _binary("shl", self, count)
+
+    def __rshift__(self, count: int) -> Value:
+        return _binary("ashr", self, count)
+
+    def __invert__(self) -> Value:
+        return Value(self.builder, self.kind, self.builder.not_(self.llvm))
+
+    def __lt__(self, other: Any) -> Value:
+        return _compare("<", self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return _compare("<=", self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return _compare(">", self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return _compare(">=", self, other)
+
+    def __eq__(self, other: Any) -> Value:  # type: ignore[override]
+        return _compare("==", self, other)
+
+    def __ne__(self, other: Any) -> Value:  # type: ignore[override]
+        return _compare("!=", self, other)
+
+
+def constant(builder: ir.IRBuilder, kind: str, x: Any) -> Value:
+    """A number as a value.  TypeError if it is not a number of this kind."""
+    exact = float(x) if kind in _BITS else int(x)
+    if kind == "f32" and float(np.float32(exact)) != exact and exact == exact or type(x) is np.float32 and kind == "f64":
+        raise TypeError(f"{x!r} is no {kind}")
+    return Value(builder, kind, ir.Constant(TYPES[kind], exact))
+
+
+def _alike(*args: Any) -> list[Value]:
+    """Values of one kind: constants take that of the first value."""
+    like = next(a for a in args if isinstance(a, Value))
+    found = [a if isinstance(a, Value) else constant(like.builder, like.kind, a) for a in args]
+    if any(v.kind != like.kind for v in found):
+        raise TypeError(f"kinds differ: {', '.join(v.kind for v in found)}")
+    return found
+
+
+def _binary(method: str, x: Any, y: Any) -> Value:
+    a, b = _alike(x, y)
+    return Value(a.builder, a.kind, getattr(a.builder, method)(a.llvm, b.llvm))
+
+
+def _arithmetic(name: str, x: Any, y: Any) -> Value:
+    kind = (x if isinstance(x, Value) else y).kind
+    return _binary(f"f{name}" if kind in _BITS else name, x, y)
+
+
+def _compare(sign: str, x: Any, y: Any) -> Value:
+    a, b = _alike(x, y)
+    builder = a.builder
+    compare = (builder.icmp_signed if a.kind not in _BITS else builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered)
+    return Value(builder, "b1", compare(sign, a.llvm, b.llvm))
+
+
+# ------------------------------------------------------------------------------------- conversions
+def f4(x: Any) -> Any:
+    """float32 of a number or value, rounded."""
+    return _to_float("f32", x) if isinstance(x, Value) else np.float32(x)
+
+
+def f8(x: Any) -> Any:
+    """float64 of a number or value."""
+    return _to_float("f64", x) if isinstance(x, Value) else float(x)
+
+
+def i4(x: Any) -> Any:
+    """int32 of a number or an integer value: its low bits."""
+    return _to_integer("i32", x) if isinstance(x, Value) else np.int32(x)
+
+
+def _to_float(kind: str, x: Value) -> Value:
+    b, ty = x.builder, TYPES[kind]
+    if x.kind == kind:
+        return x
+    if x.kind in ("i32", "i64"):
+        return Value(b, kind, b.sitofp(x.llvm, ty))
+    return Value(b, kind, b.fpext(x.llvm, ty) if kind == "f64" else b.fptrunc(x.llvm, ty))
+
+
+def _to_integer(kind: str, x: Value) -> Value:
+    if x.kind == kind:
+        return x
+    if x.kind != "i64":
+        raise TypeError(f"no way from {x.kind} to {kind}")
+    return Value(x.builder, kind, x.builder.trunc(x.llvm, TYPES[kind]))
 
 
 # ------------------------------------------------------------------------------ choice and bits
-@intrinsic
-def select(typingctx: Any, condition: Any, yes: Any, no: Any) -> Any:
+def select(condition: Value, yes: Any, no: Any) -> Value:
     """`yes if condition else no` with both sides evaluated: never a branch."""
-    if condition != types.boolean or yes != no:
-        return None
-    return yes(condition, yes, no), lambda context, builder, sig, args: builder.select(*args)
+    if not isinstance(yes, Value) and not isinstance(no, Value):
+        yes = constant(condition.builder, _KINDS[type(yes)], yes)
+    a, b = _alike(yes, no)
+    return Value(a.builder, a.kind, a.builder.select(condition.llvm, a.llvm, b.llvm))
 
 
-@intrinsic
-def bits(typingctx: Any, x: Any) -> Any:
+def bits(x: Value) -> Value:
     """The bit pattern of a float, as a signed integer of its width."""
-    integer = ir.IntType(_BITS[x].bitwidth)
-    return _BITS[x](x), lambda context, builder, sig, args: builder.bitcast(args[0], integer)
+    kind = _BITS[x.kind]
+    return Value(x.builder, kind, x.builder.bitcast(x.llvm, TYPES[kind]))
 
 
-@intrinsic
-def from_bits(typingctx: Any, i: Any) -> Any:
+def from_bits(i: Value) -> Value:
     """The float that has this bit pattern."""
-    floating = _LLVM[_FLOAT[i]]
-    return _FLOAT[i](i), lambda context, builder, sig, args: builder.bitcast(args[0], floating)
+    kind = _FLOAT[i.kind]
+    return Value(i.builder, kind, i.builder.bitcast(i.llvm, TYPES[kind]))
 
 
-@intrinsic
-def shift_right(typingctx: Any, i: Any, count: Any) -> Any:
-    """Shift an int64 right and fill with zeros (`>>` fills with the sign)."""
-    if i != types.int64 or types.unliteral(count) != types.int64:
-        return None
-    return i(i, types.int64), lambda context, builder, sig, args: builder.lshr(*args)
+def shift_right(i: Value, count: int) -> Value:
+    """Shift an integer right and fill with zeros (`>>` fills with the sign)."""
+    return _binary("lshr", i, count)
 
 
 # ---------------------------------------------------------------------- instructions LLVM names
-def _call(builder: ir.IRBuilder, name: str, args: list[Any]) -> Any:
+def declared(module: ir.Module, name: str, ty: ir.FunctionType) -> Any:
+    """The function of this name in a module, declared if it is not there."""
+    return module.globals.get(name) or ir.Function(module, ty, name)
+
+
+def _call(name: str, *args: Any) -> Value:
     """``llvm.<name>.<type>`` on arguments of one float type."""
-    ty = args[0].type
-    fnty = ir.FunctionType(ty, [ty] * len(args))
-    full = f"llvm.{name}.{ty.intrinsic_name}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, fnty, full), args)
+    values = _alike(*args)
+    x = values[0]
+    ty = TYPES[x.kind]
+    fn = declared(x.builder.module, f"llvm.{name}.{x.kind}", ir.FunctionType(ty, [ty] * len(args)))
+    return Value(x.builder, x.kind, x.builder.call(fn, [v.llvm for v in values]))
 
 
-def _unary(name: str) -> Any:
-    @intrinsic
-    def word(typingctx: Any, x: Any) -> Any:
-        if x not in _LLVM:
-            return None
-        return x(x), lambda context, builder, sig, args: _call(builder, name, args)
-
-    return word
+def fabs(x: Value) -> Value:
+    return _call("fabs", x)
 
 
-fabs = _unary("fabs")
-sqrt = _unary("sqrt")
-floor = _unary("floor")
-trunc = _unary("trunc")
-rint = _unary("rint")
+def sqrt(x: Value) -> Value:
+    return _call("sqrt", x)
 
 
-@intrinsic
-def copysign(typingctx: Any, magnitude: Any, sign: Any) -> Any:
+def floor(x: Value) -> Value:
+    return _call("floor", x)
+
+
+def trunc(x: Value) -> Value:
+    return _call("trunc", x)
+
+
+def rint(x: Value) -> Value:
+    return _call("rint", x)
+
+
+def copysign(magnitude: Any, sign: Value) -> Value:
     """`magnitude` with the sign bit of `sign`."""
-    if magnitude not in _LLVM or magnitude != sign:
-        return None
-    result = magnitude(magnitude, sign)
-    return result, lambda context, builder, sig, args: _call(builder, "copysign", args)
+    return _call("copysign", magnitude, sign)
 
 
-@intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+def fma(a: Any, b: Any, c: Any) -> Value:
     """a*b + c, rounded once.  Argument reductions rely on it."""
-    if a not in _LLVM or not a == b == c:
-        return None
-    return a(a, a, a), lambda context, builder, sig, args: _call(builder, "fma", args)
+    return _call("fma", a, b, c)
 
 
-@intrinsic
-def horner(typingctx: Any, x: Any, coefficients: Any) -> Any:
-    """The polynomial with these coefficients, highest power first, a constant tuple of x's type."""
-    if x not in _LLVM or not isinstance(coefficients, types.UniTuple) or coefficients.dtype != x:
-        return None
+def horner(x: Value, coefficients: Sequence[Any]) -> Value:
+    """The polynomial with these coefficients, highest power first, constants of x's type."""
+    result, *rest = coefficients
+    for coefficient in rest:
+        result = _call("fmuladd", result, x, coefficient)
+    return result  # type: ignore[no-any-return]
 
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
-        point, values = args
-        result, *rest = cgutils.unpack_tuple(builder, values)
-        for coefficient in rest:
-            result = _call(builder, "fmuladd", [result, point, coefficient])
-        return result
 
-    return x(x, coefficients), emit
+# ------------------------------------------------------------------------------ branches and loops
+def branch(condition: Value, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
+    """`yes() if condition else no()`, by a jump: loops around it do not vectorise."""
+    b = condition.builder
+    ends = []
+    with b.if_else(condition.llvm) as (then, otherwise):
+        for side, value in ((then, yes), (otherwise, no)):
+            with side:
+                found = value()
+                ends.append((found, b.block))
+    phi = b.phi(TYPES[ends[0][0].kind])
+    for found, block in ends:
+        phi.add_incoming(found.llvm, block)
+    return Value(b, ends[0][0].kind, phi)
+
+
+def repeat(state: Sequence[Any], when: Callable[..., Value], step: Callable[..., Sequence[Value]]) -> list[Value]:
+    """``while when(*state): state = step(*state)``."""
+    first = _alike(*state)
+    b = first[0].builder
+    before, head, body, after = b.block, *(b.append_basic_block(n) for n in ("while", "body", "done"))
+    b.branch(head)
+    b.position_at_end(head)
+    held = [Value(b, v.kind, b.phi(TYPES[v.kind])) for v in first]
+    b.cbranch(when(*held).llvm, body, after)
+    b.position_at_end(body)
+    following = step(*held)
+    for v, start, end in zip(held, first, following, strict=True):
+        v.llvm.add_incoming(start.llvm, before)
+        v.llvm.add_incoming(end.llvm, b.block)
+    b.branch(head)
+    b.position_at_end(after)
+    return held

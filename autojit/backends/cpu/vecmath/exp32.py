@@ -8,29 +8,28 @@ Coefficients are minimax fits of the named remainder, highest power first (perf/
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
 from autojit.backends.cpu.vecmath.core import (
     bits,
     copysign,
+    f4,
     fabs,
     fma,
     from_bits,
     horner,
-    inline,
+    i4,
     select,
 )
 
-f4 = np.float32
-i4 = np.int32
 
-
-def floats(*values: float) -> tuple[np.float32, ...]:
+def floats(*values: float) -> tuple[Any, ...]:
+    """float32 constants."""
     return tuple(map(f4, values))
 
 
 ZERO, HALF, ONE, TWO = floats(0.0, 0.5, 1.0, 2.0)
-INF, NAN = floats(np.inf, np.nan)
+INF, NAN = floats(float("inf"), float("nan"))
 # Adding 1.5 * 2**23 rounds to an integer and leaves it in the low bits of the pattern.
 MAGIC = f4(12582912.0)
 LOG2_E, LN2, LN2_TAIL = floats(1.442695, 0.6931472, -1.9046542e-09)
@@ -80,26 +79,23 @@ _SINH = floats(
 
 
 # --------------------------------------------------------------------------------- exponentials
-@inline
 def exp_parts(x):
     """(2 e**r, k << 23) with x = k ln2 + r."""
     t = fma(x, LOG2_E, MAGIC)
     k = t - MAGIC
     r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
-    return horner(r, _EXP_DOUBLED), i4(bits(t) << 23)
+    return horner(r, _EXP_DOUBLED), bits(t) << 23
 
 
-@inline
 def _scale(double, k, small):
     """double * 2**(k - 1); where small, in two steps, so that denormals are rounded once."""
-    scale = from_bits(i4(k + select(small, _BIAS_UP, BIAS)))
+    scale = from_bits(k + select(small, _BIAS_UP, BIAS))
     return double * scale * select(small, _DOWN, ONE)
 
 
 _EXP_HIGH, _EXP_LOW, _EXP_SMALL = floats(89.0, -104.0, -86.0)
 
 
-@inline
 def exp_f32(x):
     x = select(x > _EXP_HIGH, _EXP_HIGH, x)
     x = select(x < _EXP_LOW, _EXP_LOW, x)
@@ -110,44 +106,39 @@ def exp_f32(x):
 _EXP2_HIGH, _EXP2_LOW, _EXP2_SMALL = floats(128.25, -150.5, -124.0)
 
 
-@inline
 def exp2_f32(x):
     x = select(x > _EXP2_HIGH, _EXP2_HIGH, x)
     x = select(x < _EXP2_LOW, _EXP2_LOW, x)
     t = x + MAGIC
     double = horner(x - (t - MAGIC), _EXP2_DOUBLED)
-    return _scale(double, i4(bits(t) << 23), x < _EXP2_SMALL)
+    return _scale(double, bits(t) << 23, x < _EXP2_SMALL)
 
 
-@inline
 def _expm1_parts(x):
     """(e**r - 1, k << 23) with x = k ln2 + r."""
     t = fma(x, LOG2_E, MAGIC)
     k = t - MAGIC
     r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
-    return fma(r * r, horner(r, _EXPM1), r), i4(bits(t) << 23)
+    return fma(r * r, horner(r, _EXPM1), r), bits(t) << 23
 
 
 _EXPM1_LOW = f4(-18.0)
 
 
-@inline
 def expm1_f32(x):
     y = select(x > _EXP_HIGH, _EXP_HIGH, x)
     y = select(y < _EXPM1_LOW, _EXPM1_LOW, y)
     q, k = _expm1_parts(y)
-    half = from_bits(i4(k + BIAS))  # 2**(k - 1), finite for k = 128
+    half = from_bits(k + BIAS)  # 2**(k - 1), finite for k = 128
     return select(fabs(x) < TINY, x, TWO * fma(half, q, half - HALF))
 
 
-@inline
 def exp_nonpositive(x):
     x = select(x < _EXP_LOW, _EXP_LOW, x)
     double, k = exp_parts(x)
     return _scale(double, k, x < _EXP_SMALL)
 
 
-@inline
 def sigmoid_f32(x):
     e = exp_nonpositive(-fabs(x))
     top = select(x < ZERO, e, ONE)
@@ -157,7 +148,6 @@ def sigmoid_f32(x):
 _SQRT_2_LESS_1 = f4(0.41421357)
 
 
-@inline
 def softplus_f32(x):
     e = exp_nonpositive(-fabs(x))
     far = e > _SQRT_2_LESS_1  # then 1 + e = 2 (1 + f)
@@ -173,12 +163,11 @@ _TANH = floats(
 )  # (tanh(x) - x) / x**3 in x**2, |x| <= 0.55
 
 
-@inline
 def tanh_f32(x):
     size = fabs(x)
     twice = TWO * size
     double, k = exp_parts(select(twice > _TANH_HIGH, _TANH_HIGH, twice))
-    large = ONE - TWO / fma(double, from_bits(i4(k + BIAS)), ONE)
+    large = ONE - TWO / fma(double, from_bits(k + BIAS), ONE)
     z = x * x
     small = fma(size * z, horner(z, _TANH), size)
     return copysign(select(size < _TANH_LOW, small, large), x)
@@ -188,14 +177,12 @@ _SINH_HIGH, _QUARTER = floats(90.0, 0.25)
 _HALF_BIAS = i4(125 << 23)
 
 
-@inline
 def _half_exp(size):
     """e**size / 2 for size >= 0: finite where sinh and cosh are."""
     double, k = exp_parts(select(size > _SINH_HIGH, _SINH_HIGH, size))
-    return double * from_bits(i4(k + _HALF_BIAS))
+    return double * from_bits(k + _HALF_BIAS)
 
 
-@inline
 def sinh_f32(x):
     size = fabs(x)
     h = _half_exp(size)
@@ -204,7 +191,6 @@ def sinh_f32(x):
     return copysign(select(size < ONE, small, h - _QUARTER / h), x)
 
 
-@inline
 def cosh_f32(x):
     h = _half_exp(fabs(x))
     return h + _QUARTER / h
@@ -214,55 +200,48 @@ def cosh_f32(x):
 _UP, _UP_BITS = f4(2.0**23), f4(23.0)
 
 
-@inline
 def _log_parts(x):
     """(f, n) with x = (1 + f) * 2**n, for x > 0."""
     tiny = x < LEAST_NORMAL
     i = bits(select(tiny, x * _UP, x))
-    e = i4(i4(i - _SQRT_HALF_BITS) >> 23)
+    e = (i - _SQRT_HALF_BITS) >> 23
     n = f4(e) - select(tiny, _UP_BITS, ZERO)
-    return from_bits(i4(i - i4(e << 23))) - ONE, n
+    return from_bits(i - (e << 23)) - ONE, n
 
 
-@inline
 def _log_ends(x, y):
     """y for 0 < x < inf, else what a logarithm gives."""
     return select(x > ZERO, select(x < INF, y, x), select(x == ZERO, -INF, NAN))
 
 
-@inline
 def _log_join(f, n):
     return fma(n, LN2, f + fma(f * f, horner(f, _LOG), n * LN2_TAIL))
 
 
-@inline
 def log_f32(x):
     f, n = _log_parts(x)
     return _log_ends(x, _log_join(f, n))
 
 
-@inline
 def log2_f32(x):
     f, n = _log_parts(x)
     return _log_ends(x, n + fma(f, LOG2_E, f * fma(f, horner(f, _LOG2), LOG2_E_TAIL)))
 
 
-@inline
 def log10_f32(x):
     f, n = _log_parts(x)
     tail = fma(n, LOG10_2_TAIL, f * fma(f, horner(f, _LOG10), LOG10_E_TAIL))
     return _log_ends(x, fma(n, LOG10_2, fma(f, LOG10_E, tail)))
 
 
-@inline
 def log1p_f32(x):
     u = ONE + x
     back = u - ONE
     lost = (x - back) + (ONE - (u - back))
     i = bits(u)
-    e = i4(i4(i - _SQRT_HALF_BITS) >> 23)
-    shift = i4(e << 23)
-    f = fma(HALF * lost, from_bits(i4(_TWO_BITS - shift)), from_bits(i4(i - shift)) - ONE)
+    e = (i - _SQRT_HALF_BITS) >> 23
+    shift = e << 23
+    f = fma(HALF * lost, from_bits(_TWO_BITS - shift), from_bits(i - shift) - ONE)
     y = select(x < INF, _log_join(f, f4(e)), x)
     y = select(x > -ONE, y, select(x == -ONE, -INF, NAN))
     return select(fabs(x) < TINY, x, y)

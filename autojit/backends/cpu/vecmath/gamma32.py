@@ -6,10 +6,9 @@ have zeros between the poles, 1 ulp of the larger term of the reflection.  Never
 
 from __future__ import annotations
 
-import numpy as np
-
-from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, horner, inline, rint, select
-from autojit.backends.cpu.vecmath.exp32 import INF, ONE, TWO, ZERO, f4
+from autojit.backends.cpu.vecmath.core import copysign, f4, f8, fabs, fma, horner, rint, select
+from autojit.backends.cpu.vecmath.exp32 import INF, NAN, ONE, TWO, ZERO
+from autojit.backends.cpu.vecmath.exp64 import INF as INF64
 from autojit.backends.cpu.vecmath.exp64 import log_f64, log_join, split
 from autojit.backends.cpu.vecmath.gamma64 import (
     COS_PI,
@@ -20,28 +19,22 @@ from autojit.backends.cpu.vecmath.gamma64 import (
     STIRLING,
 )
 
-f8 = np.float64
-NAN = f4(np.nan)
-
 _ASYMPTOTIC = (
     0.061152035383225424, -0.02056780574273169, 0.0075690187266430195, -0.0041666180311598555,
     0.003968253777180453, -0.008333333332970289, 0.08333333333333309,
 )  # (log(x) - 1 / (2 x) - digamma(x)) * x**2 in 1 / x**2, x >= 8
 
 
-@inline
 def _log(x):
     """log of a normal float64 > 1, Inf or NaN."""
     f, n, _ = split(x)
-    return select(x < np.inf, log_join(f, n), x)
+    return select(x < INF64, log_join(f, n), x)
 
 
-@inline
 def _sin_pi(f):
     return f * horner(f * f, SIN_PI)
 
 
-@inline
 def lgamma_f32(x):
     a = f8(x)
     left = a < 0.5
@@ -61,7 +54,6 @@ def lgamma_f32(x):
     return select(fabs(x) == INF, INF, result)
 
 
-@inline
 def digamma_f32(x):
     a = f8(x)
     left = a < 0.0

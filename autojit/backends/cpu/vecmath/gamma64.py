@@ -7,9 +7,7 @@ kernels that call them do not vectorise.  Never calls libm.
 
 from __future__ import annotations
 
-import numpy as np
-
-from autojit.backends.cpu.vecmath.core import floor, horner, scalar
+from autojit.backends.cpu.vecmath.core import branch, fabs, floor, horner, repeat, select
 from autojit.backends.cpu.vecmath.exp64 import INF, NAN, log_f64
 
 PI, LOG_PI = 3.141592653589793, 1.1447298858494002
@@ -44,44 +42,48 @@ STIRLING = (
 )  # (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2) * x in 1 / x**2, x >= 8
 
 
-@scalar
-def _lgamma_positive(x):
-    if x < 0.7:
-        log = log_f64(x)
-        if x < 2.0**-60:
-            return -log
-        if x < 0.5:
-            return x * horner(x, _NEAR_1) - log
-        return (x - 1.0) * horner(x - 1.0, _NEAR_2) - log
-    if x < 1.5:
-        return (x - 1.0) * horner(x - 1.0, _NEAR_1) + 0.0  # 0 at 1, not -0
-    if x < 8.0:
-        product = 1.0
-        while x > 2.5:
-            x -= 1.0
-            product *= x
-        near = (x - 2.0) * horner(x - 2.0, _NEAR_2)
-        return near + log_f64(product)
+def _lgamma_small(x):
+    """lgamma for 0 < x < 0.7."""
+    log = log_f64(x)
+    near_0 = select(x < 2.0**-60, -0.0, x * horner(x, _NEAR_1))
+    return select(x < 0.5, near_0, (x - 1.0) * horner(x - 1.0, _NEAR_2)) - log
+
+
+def _lgamma_middle(x):
+    """lgamma for 1.5 <= x < 8."""
+    x, product = repeat((x, 1.0), lambda x, product: x > 2.5, lambda x, product: (x - 1.0, product * (x - 1.0)))
+    near = (x - 2.0) * horner(x - 2.0, _NEAR_2)
+    return near + log_f64(product)
+
+
+def _lgamma_large(x):
     rest = horner(1.0 / (x * x), STIRLING) / x
     return (x - 0.5) * (log_f64(x) - 1.0) + (LOG_SQRT_2_PI_LESS_HALF + rest)
 
 
-@scalar
-def lgamma_f64(x):
-    if x > 0.0:
-        return _lgamma_positive(x) if x < INF else x
-    if np.isnan(x):
-        return x
+def _lgamma_positive(x):
+    return branch(
+        x < 1.5,
+        lambda: branch(x < 0.7, lambda: _lgamma_small(x),
+                       lambda: (x - 1.0) * horner(x - 1.0, _NEAR_1) + 0.0),  # 0 at 1, not -0
+        lambda: branch(x < 8.0, lambda: _lgamma_middle(x), lambda: _lgamma_large(x)),
+    )
+
+
+def _lgamma_mirrored(x):
+    """lgamma for x <= 0: gamma(x) gamma(1 - x) sin(pi x) = pi."""
     size = -x
-    if size < 2.0**-60:
-        return -log_f64(size)
     part = size - floor(size)
-    if not part > 0.0:
-        return INF
-    part = min(part, 1.0 - part)
+    whole = ~(part > 0.0)
+    part = select(part < 0.5, part, 1.0 - part)
     sine = part * horner(part * part, SIN_PI)
-    # gamma(x) gamma(1 - x) sin(pi x) = pi
-    return LOG_PI - log_f64(sine * size) - _lgamma_positive(size)
+    y = LOG_PI - log_f64(sine * size) - _lgamma_positive(size)
+    return select(size < 2.0**-60, -log_f64(size), select(whole, INF, y))
+
+
+def lgamma_f64(x):
+    y = branch(x > 0.0, lambda: _lgamma_positive(x), lambda: _lgamma_mirrored(x))
+    return select(fabs(x) < INF, y, fabs(x))
 
 
 _ROOT, _ROOT_TAIL = 1.4616321449683622, 9.549995429965697e-17  # digamma's only positive zero
@@ -99,36 +101,38 @@ _ASYMPTOTIC = (
 )  # (log(x) - 1 / (2 x) - digamma(x)) * x**2 in 1 / x**2, x >= 10
 
 
-@scalar
+def _digamma_large(x):
+    inverse = 1.0 / x
+    square = inverse * inverse
+    return log_f64(x) - (0.5 * inverse + square * horner(square, _ASYMPTOTIC))
+
+
+def _digamma_small(x):
+    """digamma for 0 < x < 10."""
+    x, total = repeat((x, 0.0), lambda x, total: x > 2.0, lambda x, total: (x - 1.0, total + 1.0 / (x - 1.0)))
+    below = x < 1.0
+    total = select(below, -1.0 / x, total)
+    # x + 1 - root, without rounding x + 1
+    away = x - select(below, _ROOT - 1.0, _ROOT) - _ROOT_TAIL
+    return total + away * horner(x - select(below, 0.5, 1.5), _DIGAMMA)
+
+
 def _digamma_positive(x):
-    if x >= 10.0:
-        inverse = 1.0 / x
-        square = inverse * inverse
-        return log_f64(x) - (0.5 * inverse + square * horner(square, _ASYMPTOTIC))
-    total = 0.0
-    while x > 2.0:
-        x -= 1.0
-        total += 1.0 / x
-    if x < 1.0:
-        total = -1.0 / x
-        # x + 1 - root, without rounding x + 1
-        return total + (x - (_ROOT - 1.0) - _ROOT_TAIL) * horner(x - 0.5, _DIGAMMA)
-    return total + (x - _ROOT - _ROOT_TAIL) * horner(x - 1.5, _DIGAMMA)
+    return branch(x < 10.0, lambda: _digamma_small(x), lambda: _digamma_large(x))
 
 
-@scalar
-def digamma_f64(x):
-    if x > 0.0:
-        return _digamma_positive(x) if x < INF else x
-    if x == 0.0:
-        return -1.0 / x
-    if not x > -INF:
-        return NAN
+def _digamma_mirrored(x):
+    """digamma for x < 0: digamma(x) = digamma(1 - x) - pi / tan(pi x)."""
     size = -x
     part = size - floor(size)
-    if part == 0.0:
-        return NAN
-    part = part if part < 0.5 else part - 1.0
+    whole = ~(fabs(part) > 0.0)
+    part = select(part < 0.5, part, part - 1.0)
     square = part * part
-    # digamma(x) = digamma(1 - x) - pi / tan(pi x)
-    return _digamma_positive(1.0 + size) + PI * horner(square, COS_PI) / (part * horner(square, SIN_PI))
+    y = _digamma_positive(1.0 + size) + PI * horner(square, COS_PI) / (part * horner(square, SIN_PI))
+    return select(whole, NAN, y)
+
+
+def digamma_f64(x):
+    y = branch(x > 0.0, lambda: _digamma_positive(x), lambda: _digamma_mirrored(x))
+    y = select(x == 0.0, -1.0 / x, y)
+    return select(x < INF, y, x)

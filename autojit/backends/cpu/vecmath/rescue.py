@@ -7,12 +7,12 @@ need it, if any, go through the scalar function one by one.  Never calls libm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from autojit.backends.cpu.vecmath.core import TYPES, Value, declared
 
 _I32, _I64, _I128, _I192 = (ir.IntType(n) for n in (32, 64, 128, 192))
 _LANES = (2, 4, 8, 16, 32)
@@ -20,36 +20,24 @@ _NO_EFFECTS = "memory(none)" if binding.llvm_version_info[0] >= 16 else "readnon
 
 
 # ------------------------------------------------------------------------------------- rescues
-def rescue(name: str, slow: Any, limit: float) -> Any:
-    """The operation ``fix(x, y)``: y where \\|x\\| <= limit or x is not finite, else slow(x).
+def rescue(name: str, slow: Callable[[Value], Value], limit: float) -> Callable[[Value, Value], Value]:
+    """The operation ``fix(x, y)``: y where |x| <= limit or x is not finite, else slow(x).
 
-    `slow` is a compiled function of one float.  LLVM's vectoriser learns from the attribute
-    ``vector-function-abi-variant`` which functions do the work of several calls at once; this is
-    how vector libraries of mathematics are hooked up, only that ours live in the same module.
+    LLVM's vectoriser learns from the attribute ``vector-function-abi-variant`` which functions do the work of several
+    calls at once; this is how vector libraries of mathematics are hooked up, only that ours live in the same module.
     """
 
-    def fix(typingctx: Any, x: Any, y: Any) -> Any:
-        if x not in (types.float32, types.float64) or x != y:
-            return None
-        typingctx.resolve_function_type(types.Dispatcher(slow), (x,), {})
-        compiled = slow.overloads[(x,)]
+    def fix(x: Value, y: Value) -> Value:
+        b = x.builder
+        fn = b.module.globals.get(name) or _define(b.module, name, slow, x.kind, limit)
+        return Value(b, x.kind, b.call(fn, [x.llvm, y.llvm]))
 
-        def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
-            context.add_linking_libs([compiled.library])
-            fn = builder.module.globals.get(name)
-            if fn is None:
-                fn = _define(context, builder.module, name, compiled, args[0].type, limit)
-            return builder.call(fn, args)
-
-        return x(x, y), emit
-
-    return intrinsic(fix)
+    return fix
 
 
-def _define(
-    context: Any, module: ir.Module, name: str, compiled: Any, ty: ir.Type, limit: float
-) -> ir.Function:
+def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: str, limit: float) -> ir.Function:
     """The scalar function and its vector variants, all in `module`."""
+    ty = TYPES[kind]
     fn = _pure(module, name, ty, "noinline")
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     x, y = fn.args
@@ -57,10 +45,7 @@ def _define(
     finite = builder.fcmp_ordered("<", size, ir.Constant(ty, float("inf")))
     huge = builder.and_(builder.fcmp_ordered(">", size, ir.Constant(ty, limit)), finite)
     with builder.if_then(huge, likely=False):
-        _, exact = context.call_internal_no_propagate(
-            builder, compiled.fndesc, compiled.signature, [x]
-        )
-        builder.ret(exact)
+        builder.ret(slow(Value(builder, kind, x)).llvm)
     builder.ret(y)
     variants = [_define_vector(module, fn, lanes, limit) for lanes in _LANES]
     maps = ",".join(
@@ -115,7 +100,7 @@ def _fabs(builder: ir.IRBuilder, x: Any) -> Any:
     vector = isinstance(ty, ir.VectorType)
     suffix = f"v{ty.count}{ty.element.intrinsic_name}" if vector else ty.intrinsic_name
     fnty = ir.FunctionType(ty, [ty])
-    fn = cgutils.get_or_insert_function(builder.module, fnty, f"llvm.fabs.{suffix}")
+    fn = declared(builder.module, f"llvm.fabs.{suffix}", fnty)
     return builder.call(fn, [x])
 
 
@@ -140,25 +125,17 @@ _WINDOW = ir.Constant(ir.IntType(_PAD + _DIGITS), _two_over_pi(_DIGITS))
 _HALF_PI, _HALF_PI_TAIL = 1.5707963267948966, 6.123233995736766e-17
 
 
-@intrinsic
-def huge_angle(typingctx: Any, x: Any) -> Any:
-    """Payne and Hanek: (r, rest, n), x = r + rest + n pi/2 modulo 2 pi, \\|r\\| <= pi/4, 2**16 < x < inf.
+def huge_angle(x: Value) -> tuple[Value, Value, Value]:
+    """Payne and Hanek: (r, rest, n), x = r + rest + n pi/2 modulo 2 pi, |r| <= pi/4, 2**16 < x < inf.
 
     With x = m * 2**e only the digits of 2/pi from place e-1 on matter, the others give whole turns;
     192 of them leave 128 digits of the fraction, and no double comes nearer than 2**-62 to a
     multiple of pi/2.
     """
-    if x != types.float64:
-        return None
-    result = types.Tuple((types.float64, types.float64, types.int64))
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
-        fraction, quadrant = _turns(builder, args[0])
-        angle, rest = _times_half_pi(builder, fraction)
-        parts = (angle, rest, builder.trunc(quadrant, _I64))
-        return context.make_tuple(builder, result, parts)
-
-    return result(x), emit
+    b = x.builder
+    fraction, quadrant = _turns(b, x.llvm)
+    angle, rest = _times_half_pi(b, fraction)
+    return Value(b, "f64", angle), Value(b, "f64", rest), Value(b, "i64", b.trunc(quadrant, _I64))
 
 
 def _turns(b: ir.IRBuilder, x: Any) -> tuple[Any, Any]:

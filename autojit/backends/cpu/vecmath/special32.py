@@ -6,7 +6,7 @@ Never branches, never calls libm.
 
 from __future__ import annotations
 
-from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, from_bits, horner, inline, select, sqrt
+from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, from_bits, horner, select, sqrt
 from autojit.backends.cpu.vecmath.exp32 import (
     BIAS,
     INF,
@@ -17,7 +17,6 @@ from autojit.backends.cpu.vecmath.exp32 import (
     exp_nonpositive,
     exp_parts,
     floats,
-    i4,
     log_f32,
 )
 
@@ -32,11 +31,10 @@ _ERF_LARGE = floats(
 _ERF_BORDER, _ERF_HIGH = floats(0.9, 4.0)  # erf(4) rounds to 1
 
 
-@inline
 def erf_f32(x):
     size = fabs(x)
     double, k = exp_parts(-horner(select(size > _ERF_HIGH, _ERF_HIGH, size), _ERF_LARGE))
-    large = copysign(fma(-double, from_bits(i4(k + BIAS)), ONE), x)
+    large = copysign(fma(-double, from_bits(k + BIAS), ONE), x)
     small = fma(x, horner(x * x, _ERF_SMALL), x)
     return select(size < _ERF_BORDER, small, large)
 
@@ -49,7 +47,6 @@ _ERFC = floats(
 _ERFC_HIGH, _ERFC_BORDER, _THREE, _SIX = floats(10.5, 0.75, 3.0, 6.0)  # erfc(10.5) rounds to 0
 
 
-@inline
 def erfc_f32(x):
     size = fabs(x)
     a = select(size > _ERFC_HIGH, _ERFC_HIGH, size)
@@ -78,7 +75,6 @@ _ERFINV_TAIL = floats(
 _FIVE, _MIDDLE = floats(5.0, 2.5)
 
 
-@inline
 def erfinv_f32(x):
     w = -log_f32(fma(-x, x, ONE))
     inner = horner(w - _MIDDLE, _ERFINV)

@@ -6,7 +6,7 @@ Never branches, never calls libm.
 
 from __future__ import annotations
 
-from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, horner, inline, select, sqrt
+from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, horner, select, sqrt
 from autojit.backends.cpu.vecmath.exp64 import INF, NAN, exp_nonpositive, log_f64
 
 _ERF_SMALL = (
@@ -24,13 +24,11 @@ _ERFC = (
 )  # (x + 4) erfc(x) exp(x**2) in (x - 4) / (x + 4), 0 <= x <= 27.3
 
 
-@inline
 def _erf_inner(x):
     """erf for |x| <= 1."""
     return fma(x, horner(x * x, _ERF_SMALL), x)
 
 
-@inline
 def _erfc_outer(size):
     """(erfc(size), exp(-size**2)) for size >= 0."""
     a = select(size > 27.5, 27.5, size)  # erfc(27.5) rounds to 0
@@ -45,14 +43,12 @@ def _erfc_outer(size):
     return e * fma(scaled, error - lost, scaled), e
 
 
-@inline
 def erf_f64(x):
     size = fabs(x)
     tail, _ = _erfc_outer(size)
     return select(size < 1.0, _erf_inner(x), copysign(1.0 - tail, x))
 
 
-@inline
 def erfc_f64(x):
     size = fabs(x)
     tail, _ = _erfc_outer(size)
@@ -72,7 +68,6 @@ _ERFINV_TAIL = (
 _HALF_SQRT_PI = 0.886226925452758
 
 
-@inline
 def erfinv_f64(x):
     size = fabs(x)
     w = -log_f64(fma(-x, x, 1.0))

@@ -7,21 +7,20 @@ reduction and both polynomials: after inlining LLVM finds the common expressions
 
 from __future__ import annotations
 
-import numpy as np
-
 from autojit.backends.cpu.vecmath.core import (
     bits,
     copysign,
+    f4,
+    f8,
     fabs,
     fma,
     from_bits,
     horner,
-    inline,
-    scalar,
+    i4,
     select,
     sqrt,
 )
-from autojit.backends.cpu.vecmath.exp32 import HALF, INF, MAGIC, ONE, TWO, ZERO, f4, floats, i4
+from autojit.backends.cpu.vecmath.exp32 import HALF, INF, MAGIC, ONE, TWO, ZERO, floats
 from autojit.backends.cpu.vecmath.rescue import huge_angle, rescue
 
 TWO_OVER_PI = f4(0.63661975)
@@ -47,7 +46,6 @@ _ATAN = floats(
 )  # (atan(x) - x) / x**3 in x**2, |x| <= 1
 
 
-@inline
 def _reduce(x):
     """(r, n) with x = n pi/2 + r; n in the low bits of a pattern."""
     t = fma(x, TWO_OVER_PI, MAGIC)
@@ -56,19 +54,17 @@ def _reduce(x):
     return r, bits(t)
 
 
-@inline
 def _wave(r, n):
     """sin(r + n pi/2)."""
     z = r * r
     sine = copysign(fma(r * z, horner(z, _SIN), r), r)  # of -0 it is -0
     y = select((n & 1) == 0, sine, horner(z, _COS))
-    return from_bits(i4(bits(y) ^ i4(i4(n & 2) << 30)))
+    return from_bits(bits(y) ^ ((n & 2) << 30))
 
 
 _SLOPE, _NEGATIVE_ZERO = floats(1.5, -0.0)
 
 
-@inline
 def _slope(r, rest, n):
     """tan(r + rest + n pi/2)."""
     z = r * r
@@ -81,22 +77,19 @@ def _slope(r, rest, n):
     return fma(quotient * quotient, lost, quotient)
 
 
-@scalar
 def _sin_huge(x):
-    r, _, n = huge_angle(np.float64(abs(x)))
+    r, _, n = huge_angle(f8(abs(x)))
     return copysign(ONE, x) * _wave(f4(r), i4(n))
 
 
-@scalar
 def _cos_huge(x):
-    r, _, n = huge_angle(np.float64(abs(x)))
+    r, _, n = huge_angle(f8(abs(x)))
     return _wave(f4(r), i4(n + 1))
 
 
-@scalar
 def _tan_huge(x):
-    r, _, n = huge_angle(np.float64(abs(x)))
-    return copysign(ONE, x) * _slope(f4(r), f4(r - f4(r)), i4(n))
+    r, _, n = huge_angle(f8(abs(x)))
+    return copysign(ONE, x) * _slope(f4(r), f4(r - f8(f4(r))), i4(n))
 
 
 _sin_fix = rescue("autojit_sin_f32_huge", _sin_huge, LIMIT)
@@ -104,19 +97,16 @@ _cos_fix = rescue("autojit_cos_f32_huge", _cos_huge, LIMIT)
 _tan_fix = rescue("autojit_tan_f32_huge", _tan_huge, LIMIT)
 
 
-@inline
 def sin_f32(x):
     r, n = _reduce(x)
     return _sin_fix(x, _wave(r, n))
 
 
-@inline
 def cos_f32(x):
     r, n = _reduce(x)
-    return _cos_fix(x, _wave(r, i4(n + 1)))
+    return _cos_fix(x, _wave(r, n + 1))
 
 
-@inline
 def tan_f32(x):
     t = fma(x, TWO_OVER_PI, MAGIC)
     q = t - MAGIC
@@ -132,7 +122,6 @@ def tan_f32(x):
 PI, PI_TAIL, QUARTER_PI = floats(3.1415927, -8.742278e-08, 0.7853982)
 
 
-@inline
 def _asin_parts(x):
     """(outer, s, t): asin(s) = s + t, where s = sqrt((1 - |x|) / 2) if outer = |x| > 1/2, else |x|."""
     size = fabs(x)
@@ -142,14 +131,12 @@ def _asin_parts(x):
     return outer, s, s * z * horner(z, _ASIN)
 
 
-@inline
 def asin_f32(x):
     outer, s, t = _asin_parts(x)
     far = QUARTER_PI + (fma(-TWO, s, QUARTER_PI) + fma(-TWO, t, HALF_PI_TAIL))
     return copysign(select(outer, far, s + t), x)
 
 
-@inline
 def acos_f32(x):
     outer, s, t = _asin_parts(x)
     near = HALF_PI - (copysign(s, x) + (copysign(t, x) - HALF_PI_TAIL))
@@ -157,7 +144,6 @@ def acos_f32(x):
     return select(outer, far, near)
 
 
-@inline
 def atan_f32(x):
     size = fabs(x)
     far = size > ONE
@@ -167,7 +153,6 @@ def atan_f32(x):
     return copysign(select(far, HALF_PI, ZERO) + (a + rest), x)
 
 
-@inline
 def atan2_f32(y, x):
     high, low = fabs(x), fabs(y)
     steep = low > high

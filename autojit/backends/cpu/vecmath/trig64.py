@@ -14,8 +14,6 @@ from autojit.backends.cpu.vecmath.core import (
     fma,
     from_bits,
     horner,
-    inline,
-    scalar,
     select,
     sqrt,
 )
@@ -59,7 +57,6 @@ _ATAN = (
 )  # (atan(x) - x) / x**3 in x**2, |x| <= 1
 
 
-@inline
 def _reduce(x):
     """(r, n) with x = n pi/2 + r; n in the low bits of a pattern."""
     t = fma(x, TWO_OVER_PI, MAGIC)
@@ -67,7 +64,6 @@ def _reduce(x):
     return fma(q, -_CUT_REST, fma(q, -_CUT_TAIL, fma(q, -_CUT, x))), bits(t)
 
 
-@inline
 def _wave(r, n):
     """sin(r + n pi/2)."""
     z = r * r
@@ -76,7 +72,6 @@ def _wave(r, n):
     return from_bits(bits(y) ^ ((n & 2) << 62))
 
 
-@inline
 def _slope(r, rest, n):
     """tan(r + rest + n pi/2)."""
     z = r * r
@@ -89,19 +84,16 @@ def _slope(r, rest, n):
     return fma(quotient * quotient, lost, quotient)
 
 
-@scalar
 def _sin_huge(x):
     r, _, n = huge_angle(abs(x))
     return copysign(1.0, x) * _wave(r, n)
 
 
-@scalar
 def _cos_huge(x):
     r, _, n = huge_angle(abs(x))
     return _wave(r, n + 1)
 
 
-@scalar
 def _tan_huge(x):
     r, rest, n = huge_angle(abs(x))
     return copysign(1.0, x) * _slope(r, rest, n)
@@ -112,19 +104,16 @@ _cos_fix = rescue("autojit_cos_f64_huge", _cos_huge, LIMIT)
 _tan_fix = rescue("autojit_tan_f64_huge", _tan_huge, LIMIT)
 
 
-@inline
 def sin_f64(x):
     r, n = _reduce(x)
     return _sin_fix(x, _wave(r, n))
 
 
-@inline
 def cos_f64(x):
     r, n = _reduce(x)
     return _cos_fix(x, _wave(r, n + 1))
 
 
-@inline
 def tan_f64(x):
     t = fma(x, TWO_OVER_PI, MAGIC)
     q = t - MAGIC
@@ -137,7 +126,6 @@ def tan_f64(x):
 
 
 # ------------------------------------------------------------------------------------- inverses
-@inline
 def _asin_parts(x):
     """(outer, s, t): asin(s) = s + t, where s = sqrt((1 - |x|) / 2) if outer = |x| > 1/2, else |x|."""
     size = fabs(x)
@@ -147,14 +135,12 @@ def _asin_parts(x):
     return outer, s, s * z * horner(z, _ASIN)
 
 
-@inline
 def asin_f64(x):
     outer, s, t = _asin_parts(x)
     far = QUARTER_PI + (fma(-2.0, s, QUARTER_PI) + fma(-2.0, t, HALF_PI_TAIL))
     return copysign(select(outer, far, s + t), x)
 
 
-@inline
 def acos_f64(x):
     outer, s, t = _asin_parts(x)
     near = HALF_PI - (copysign(s, x) + (copysign(t, x) - HALF_PI_TAIL))
@@ -162,7 +148,6 @@ def acos_f64(x):
     return select(outer, far, near)
 
 
-@inline
 def atan_f64(x):
     size = fabs(x)
     far = size > 1.0
@@ -172,7 +157,6 @@ def atan_f64(x):
     return copysign(select(far, HALF_PI, 0.0) + (a + rest), x)
 
 
-@inline
 def atan2_f64(y, x):
     high, low = fabs(x), fabs(y)
     steep = low > high

@@ -14,7 +14,6 @@ from autojit.backends.cpu.vecmath.core import (
     fma,
     from_bits,
     horner,
-    inline,
     select,
     sqrt,
     trunc,
@@ -40,7 +39,6 @@ _C5 = (
 )
 
 
-@inline
 def _log2_pair(f):
     """log2(1 + f) as (high, low), about 2**-64 off."""
     total = 2.0 + f
@@ -60,7 +58,6 @@ def _log2_pair(f):
     return high, fma(s, d, -high) + fma(s, d_low, s_low * d)
 
 
-@inline
 def pow_f64(x, y):
     size = fabs(x)
     tiny = size < LEAST_NORMAL
@@ -80,10 +77,9 @@ def pow_f64(x, y):
     whole = trunc(y) == y
     odd = whole & (floor(half) != half)
     result = select(odd, copysign(result, x), result)
-    return select((x < 0.0) & (x > -INF) & (not whole), NAN, result)
+    return select((x < 0.0) & (x > -INF) & (~whole), NAN, result)
 
 
-@inline
 def rsqrt_f64(x):
     return 1.0 / sqrt(x)
 
@@ -91,7 +87,6 @@ def rsqrt_f64(x):
 _THIRD = 1.0 / 3.0
 
 
-@inline
 def cbrt_f64(x):
     size = fabs(x)
     small, large = size < 1e-200, size > 1e200
@@ -109,7 +104,6 @@ _EXPONENT, _EXPONENT_HIGH, _EXPONENT_LOW = 0x7FF << 52, 2000 << 52, 1 << 52
 _TWICE_BIAS = 2046 << 52
 
 
-@inline
 def hypot_f64(x, y):
     a, b = fabs(x), fabs(y)
     exponent = bits(select(a > b, a, b)) & _EXPONENT
@@ -125,14 +119,12 @@ def hypot_f64(x, y):
 _LARGE = 2.0**28  # beyond it asinh(x) and acosh(x) round to log(2 x)
 
 
-@inline
 def _log1p_or_log_twice(t, low, large, x):
     """log(1 + t + low), or log(2 x) where x is large."""
     u, lost = one_plus(t)
     return log_sum(select(large, x, u), select(large, 0.0, lost + low), select(large, 1.0, 0.0))
 
 
-@inline
 def asinh_f64(x):
     size = fabs(x)
     a = select(size > _LARGE, _LARGE, size)
@@ -142,7 +134,6 @@ def asinh_f64(x):
     return copysign(select((size > 2.0**-28) & (size < INF), y, size), x)
 
 
-@inline
 def acosh_f64(x):
     t = select(x > _LARGE, _LARGE, x) - 1.0
     square = fma(t, t, 2.0 * t)
@@ -154,7 +145,6 @@ def acosh_f64(x):
     return select(x >= 1.0, select(x < INF, y, x), NAN)
 
 
-@inline
 def atanh_f64(x):
     size = fabs(x)
     z = x * x
