@@ -1,144 +1,35 @@
-"""Kernel text to object code, by Numba and LLVM.
+"""Kernel text to object code, by LLVM.
 
 In: the text of a kernel (see `interpret`).  Out: `Compiled`: a symbol, relocatable object bytes, the
 outside symbols they need.  The code has the ABI ``int32 f(void *, void *, int64 *args, int64 lo,
-int64 hi, int64 chunk)``; Numba's two leading slots and the status (0) are not used.  Numba is the
-front end only, on two contexts of its own that know nothing but `library`: the full ones take half a
-second to fill.  Never executes what it compiles, and never touches the contexts of a user's Numba.
+int64 hi, int64 chunk)``; the two leading slots and the status (0) are those of Numba's functions, and not used.
+`direct` reads the text; what it does not know goes to Numba (`front`), which is imported then.  Never executes what it
+compiles.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import cpu, fastmathpass, imputils, types, typing
-from numba.core.codegen import CPUCodeLibrary
-from numba.core.compiler import Compiler, Flags, compile_extra
-from numba.core.compiler_machinery import PassManager
-from numba.core.errors import NumbaError
-from numba.core.typed_passes import (
-    IRLegalization,
-    NativeLowering,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
-from numba.core.typing import templates
-from numba.core.untyped_passes import (
-    FixupArgs,
-    IRProcessing,
-    ReconstructSSA,
-    TranslateByteCode,
-)
 
-from autojit.backends.cpu import elf, interpret, library, mathcode, target
+from autojit.backends.cpu import direct, elf, mathcode, target
 from autojit.backends.cpu.objects import Compiled, symbol_of
 from autojit.errors import CompileError
 
-_STORE_RESULT = 'store i8* null, i8** %"retptr"'  # a kernel returns nothing: callers may pass null
 _INLINED = re.compile(r"\balwaysinline\b")
-_LOOPS = ("getiter", "iternext", "pair_first", "pair_second")
-SIGNATURE = (library.TABLE, types.int64, types.int64, types.int64)
-
-
-class _Typing(typing.Context):
-    """A typing context that holds Python's numbers, `range` and the words of kernels."""
-
-    def _load_builtins(self) -> None:
-        """Called by every compile; filled once, by `_contexts`."""
-
-    def load_additional_registries(self) -> None:
-        """None: kernels know neither arrays nor NumPy."""
-
-    def resolve_value_type(self, val: Any) -> Any:
-        """Words first: asking `typeof` about a builtin makes Numba import its containers."""
-        return self._get_global_type(val) or super().resolve_value_type(val)
-
-
-class _Target(cpu.CPUContext):
-    """A target context without Numba's run time: no reference counts, no wrappers, no engine run."""
-
-    def load_additional_registries(self) -> None:
-        """Filled once, by `_contexts`."""
-
-    def refresh(self) -> None:
-        """Nothing can have been added since."""
-
-    def post_lowering(self, mod: Any, library: Any) -> None:
-        fastmathpass.rewrite_module(mod, self.fastmath)
-
-
-class _Text(CPUCodeLibrary):
-    """Keeps the LLVM text of the function that Numba lowers, and does nothing with it."""
-
-    text = ""
-
-    def add_ir_module(self, ir_module: Any) -> None:
-        self.text = str(ir_module)
-
-    def add_linking_library(self, library: Any) -> None:
-        raise CompileError("a kernel called a function that is not part of the language")
-
-    def _finalize_specific(self) -> None:
-        """Never finalised: `compile_text` hands the text to LLVM."""
-
-
-class _Compiler(Compiler):
-    """Numba's pipeline without the passes that look for what kernels cannot contain."""
-
-    def define_pipelines(self) -> list[PassManager]:
-        passes = PassManager("kernel")
-        for step in (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA,
-                     NopythonTypeInference, PreLowerStripPhis, IRLegalization, NativeLowering):
-            passes.add_pass(step, step.__name__)
-        passes.finalize()
-        return [passes]
-
-
-@cache
-def _contexts() -> tuple[Any, Any]:
-    from numba.core.typing import builtins as _typed  # noqa: F401  (fills the builtin registries)
-    from numba.cpython import builtins, numbers, rangeobj  # noqa: F401
-
-    typing_context = _Typing()
-    target_context = _Target(typing_context)
-    loops = templates.Registry()  # all that kernels take from Numba's own words
-    loops.functions = [t for t in templates.builtin_registry.functions if getattr(t, "key", None) in _LOOPS]
-    loops.globals = [(value, ty) for value, ty in templates.builtin_registry.globals if value is range]
-    for registry in (loops, library.TYPING):
-        typing_context.install_registry(registry)
-    for registry in (imputils.builtin_registry, library.LOWERING):
-        target_context.install_registry(registry)
-    return typing_context, target_context
-
-
-def _flags() -> Any:
-    flags = Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.nrt, flags.error_model, flags.fastmath = False, "numpy", {"contract"}
-    return flags
 
 
 def _front(text: str, name: str) -> str:
-    """LLVM text of the kernel, by Numba."""
-    namespace = interpret.python_namespace()
+    """LLVM text of the kernel."""
     try:
-        exec(compile(text, f"<{name}>", "exec"), namespace)
-        kernel = namespace["kernel"]
-        typing_context, target_context = _contexts()
-        if library.ensure(kernel.__code__.co_names):
-            typing_context.install_registry(library.TYPING)
-            target_context.install_registry(library.LOWERING)
-        out = _Text(target_context.codegen(), name)
-        made = compile_extra(typing_context, target_context, kernel, SIGNATURE, types.void, _flags(),
-                             {}, library=out, pipeline_class=_Compiler)
-    except (NumbaError, SyntaxError, KeyError, NotImplementedError) as e:
-        raise CompileError(f"Numba refuses a kernel: {e}\n{text}") from e
-    text_of_llvm = out.text.replace(made.fndesc.llvm_func_name, name)
-    return text_of_llvm.replace(_STORE_RESULT, "")
+        return direct.translate(text, name)
+    except direct.Foreign:
+        from . import front
+
+        return front.translate(text, name)
 
 
 def _not_inlined(module: Any) -> Any:
@@ -195,6 +86,5 @@ def assembly(text: str) -> str:
 
 
 def warm_up() -> None:
-    """Do ahead of the first kernel what no kernel decides: fill the contexts, make the target machine."""
-    _contexts()
+    """Do ahead of the first kernel what no kernel decides: make the target machine."""
     target.machine()

@@ -1,6 +1,7 @@
 """What each word of kernel text means to Numba: a type rule and a few LLVM instructions.
 
-In: names of words.  Out: `TYPING` and `LOWERING`, two Numba registries that any CPU context can install; keys are
+In: names of words (their instructions are in `words`).  Out: `TYPING` and `LOWERING`, two Numba registries that any
+CPU context can install; keys are
 the functions of `interpret.python_namespace()`, so one text has one set of words.  A word enters the registries
 when `ensure` is told of it (all of them at once would take 20 ms).  Never runs a kernel, and never lets Numba
 convert a type by itself: wrong types do not compile.
@@ -12,7 +13,6 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 from numba.core import types as numba_types
 from numba.core.datamodel import models, register_default
@@ -23,26 +23,19 @@ from numba.core.typing.templates import AbstractTemplate
 from numba.core.typing.templates import Registry as TypingRegistry
 
 from autojit.backends.cpu import interpret
-from autojit.backends.cpu.instructions import (
-    F32,
-    F64,
-    I1,
-    I8,
-    I32,
-    I64,
-    declared,
-    floordiv_float,
-    floordiv_int,
-    fmod_int,
-    intrinsic,
-    pow_int,
-    power,
-    remainder_float,
-    remainder_int,
-    shift,
-    to_bool,
-    to_float,
-    to_integer,
+from autojit.backends.cpu.instructions import I64, power
+from autojit.backends.cpu.words import (
+    CASTS,
+    COMPARISONS,
+    OPERATORS,
+    SLOTS,
+    WORDS,
+    load_word,
+    loaded,
+    memory_type,
+    scopes,
+    stored,
+    table_word,
 )
 
 types: Any = numba_types  # a module that fills itself: mypy cannot see its names
@@ -51,9 +44,6 @@ LOWERING = LoweringRegistry("autojit kernel words")
 
 TABLE = types.CPointer(types.int64)
 TYPES = {"f32": types.float32, "f64": types.float64, "i64": types.int64, "b1": types.boolean}
-LLVM = {"f32": F32, "f64": F64, "i64": I64, "b1": I1}
-WIDTHS = {"i64": 64, "i32": 32, "i16": 16, "i8": 8, "u8": 8}
-FREE_ORDER = ("reassoc", "contract")
 
 Emit = Callable[..., Any]
 
@@ -113,26 +103,10 @@ class Buffer(types.Type):
         super().__init__(f"Buffer({view}, {k}, {n})")
 
 
-def _memory_type(view: str) -> ir.Type:
-    if view in ("f32", "f64"):
-        return LLVM[view]
-    return ir.IntType(WIDTHS.get(view, 8))
-
-
 @register_default(Buffer)
 class BufferModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Buffer) -> None:
-        super().__init__(dmm, fe_type, _memory_type(fe_type.view).as_pointer())
-
-
-def _table_word(b: Builder, table: Any, slot: Any) -> Any:
-    return b.gep(table, [slot], inbounds=True)
-
-
-def _load_word(b: Builder, table: Any, slot: Any) -> Any:
-    value = b.load(_table_word(b, table, slot))
-    value.set_metadata("invariant.load", b.module.add_metadata([]))
-    return value
+        super().__init__(dmm, fe_type, memory_type(fe_type.view).as_pointer())
 
 
 def _declare_view(view: str) -> None:
@@ -143,20 +117,18 @@ def _declare_view(view: str) -> None:
         return Buffer(view, args[1].literal_value, args[2].literal_value), args
 
     def emit(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
-        address = _load_word(b, args[0], ir.Constant(I64, sig.return_type.k))
+        address = load_word(b, args[0], I64(sig.return_type.k))
         return b.inttoptr(address, ctx.get_value_type(sig.return_type))
 
     word(view, rule, emit)
 
 
-def _scoped(module: ir.Module, access: Any, buffer: Buffer) -> Any:
+def _scoped(module: Any, access: Any, buffer: Buffer) -> Any:
     """Tell LLVM which buffer an access belongs to, and that it meets none of the others."""
-    domain = module.add_metadata(["autojit buffers"])
-    scopes = [module.add_metadata([f"autojit buffer {i}", domain]) for i in range(buffer.n)]
-    access.set_metadata("alias.scope", module.add_metadata([scopes[buffer.k]]))
-    if buffer.n > 1:
-        others = [s for i, s in enumerate(scopes) if i != buffer.k]
-        access.set_metadata("noalias", module.add_metadata(others))
+    own, others = scopes(module, buffer.k, buffer.n)
+    access.set_metadata("alias.scope", own)
+    if others is not None:
+        access.set_metadata("noalias", others)
     return access
 
 
@@ -191,23 +163,14 @@ TYPING.register_global(operator.setitem, types.Function(_SetItem))
 @LOWERING.lower(operator.getitem, Buffer, types.int64)
 def _getitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
     buffer = sig.args[0]
-    value = _scoped(b.module, b.load(b.gep(args[0], [args[1]], inbounds=True)), buffer)
-    if buffer.view == "b1":
-        return b.icmp_unsigned("!=", value, I8(0))
-    if buffer.view in ("i32", "i16", "i8"):
-        return b.sext(value, I64)
-    return b.zext(value, I64) if buffer.view == "u8" else value
+    return loaded(b, _scoped(b.module, b.load(b.gep(args[0], [args[1]], inbounds=True)), buffer), buffer.view)
 
 
 @LOWERING.lower(operator.setitem, Buffer, types.int64, types.Any)
 def _setitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
-    buffer, value = sig.args[0], args[2]
-    memory = _memory_type(buffer.view)
-    if buffer.view == "b1":
-        value = b.zext(value, memory)
-    elif value.type != memory:
-        value = b.trunc(value, memory)
-    _scoped(b.module, b.store(value, b.gep(args[0], [args[1]], inbounds=True)), buffer)
+    buffer = sig.args[0]
+    place = b.gep(args[0], [args[1]], inbounds=True)
+    _scoped(b.module, b.store(stored(b, args[2], buffer.view), place), buffer)
     return ctx.get_dummy_value()
 
 
@@ -218,7 +181,7 @@ def _declare_slot(name: str, kind: str, emit: Emit) -> None:
             raise TypingError(f"{name} wants (args, constant)")
         return TYPES[kind]
 
-    word(name, rule, lambda ctx, b, sig, args: emit(b, _load_word(b, *args)))
+    word(name, rule, lambda ctx, b, sig, args: emit(b, load_word(b, *args)))
 
 
 def _set_error_rule(*args: Any) -> Any:
@@ -228,7 +191,7 @@ def _set_error_rule(*args: Any) -> Any:
 
 
 def _set_error(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
-    b.store(args[2], _table_word(b, args[0], args[1]))
+    b.store(args[2], table_word(b, args[0], args[1]))
     return ctx.get_dummy_value()
 
 
@@ -264,68 +227,6 @@ def _declare_powi(suffix: str) -> None:
     word(f"powi_{suffix}", rule, emit)
 
 
-def _declare_floats(s: str) -> None:
-    """The words with suffix _f32 or _f64 that LLVM itself knows."""
-    ty, bits = LLVM[s], I32 if s == "f32" else I64
-    for name, llvm in {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc",
-                       "rint": "rint", "abs": "fabs"}.items():
-        simple(f"{name}_{s}", s, s, lambda b, x, llvm=llvm: intrinsic(b, llvm, x))
-    for name, llvm in {"maximum": "maximum", "minimum": "minimum", "fmax": "maxnum",
-                       "fmin": "minnum", "copysign": "copysign"}.items():
-        simple(f"{name}_{s}", s, f"{s} {s}", lambda b, x, y, llvm=llvm: intrinsic(b, llvm, x, y))
-    simple(f"fma_{s}", s, f"{s} {s} {s}", lambda b, x, y, z: intrinsic(b, "fma", x, y, z))
-    simple(f"add_{s}", s, f"{s} {s}", lambda b, x, y: b.fadd(x, y, flags=FREE_ORDER))
-    simple(f"mul_{s}", s, f"{s} {s}", lambda b, x, y: b.fmul(x, y, flags=FREE_ORDER))
-    simple(f"fmod_{s}", s, f"{s} {s}", lambda b, x, y: b.frem(x, y))
-    simple(f"remainder_{s}", s, f"{s} {s}", remainder_float)
-    simple(f"floordiv_{s}", s, f"{s} {s}", floordiv_float)
-    simple(f"isnan_{s}", "b1", s, lambda b, x: b.fcmp_unordered("uno", x, x))
-    simple(f"isinf_{s}", "b1", s, lambda b, x: b.fcmp_ordered(
-        "==", intrinsic(b, "fabs", x), ty(float("inf"))))
-    simple(f"isfinite_{s}", "b1", s, lambda b, x: b.fcmp_ordered(
-        "<", intrinsic(b, "fabs", x), ty(float("inf"))))
-    simple(f"signbit_{s}", "b1", s, lambda b, x: b.icmp_signed("<", b.bitcast(x, bits), bits(0)))
-    simple(f"bits_{s}", "i64", s, lambda b, x: to_integer(b, b.bitcast(x, bits), bits.width))
-    simple(f"from_bits_{s}", s, "i64", lambda b, i: b.bitcast(
-        i if bits == I64 else b.trunc(i, bits), ty))
-    _declare_powi(s)
-
-
-# ------------------------------------------------------------------------------- integer words
-def _declare_integers() -> None:
-    two = "i64 i64"
-    simple("add_i64", "i64", two, lambda b, x, y: b.add(x, y))
-    simple("sub_i64", "i64", two, lambda b, x, y: b.sub(x, y))
-    simple("mul_i64", "i64", two, lambda b, x, y: b.mul(x, y))
-    simple("neg_i64", "i64", "i64", lambda b, x: b.neg(x))
-    simple("abs_i64", "i64", "i64", lambda b, x: b.select(
-        b.icmp_signed("<", x, I64(0)), b.neg(x), x))
-    simple("maximum_i64", "i64", two, lambda b, x, y: intrinsic(b, "smax", x, y))
-    simple("minimum_i64", "i64", two, lambda b, x, y: intrinsic(b, "smin", x, y))
-    simple("floordiv_i64", "i64", two, floordiv_int)
-    simple("remainder_i64", "i64", two, remainder_int)
-    simple("fmod_i64", "i64", two, fmod_int)
-    simple("pow_i64", "i64", two, pow_int)
-    simple("shl_i64", "i64", two, lambda b, x, n: shift(b, b.shl, x, n, I64(0)))
-    simple("ushr_i64", "i64", two, lambda b, x, n: shift(b, b.lshr, x, n, I64(0)))
-    simple("shr_i64", "i64", two, lambda b, x, n: shift(b, b.ashr, x, n, b.ashr(x, I64(63))))
-    simple("index_div", "i64", two, lambda b, i, n: b.udiv(i, n))
-    simple("index_mod", "i64", two, lambda b, i, n: b.urem(i, n))
-    _declare_powi("i64")
-
-
-# ------------------------------------------------------------------------------------ mathematics
-def _declare_math(name: str, suffix: str) -> None:
-    """A function whose code is linked in later (`mathcode`): here it is a name and a type."""
-    kinds = " ".join([suffix] * (2 if name in interpret.BINARY else 1))
-
-    def emit(b: Builder, *args: Any) -> Any:
-        fnty = ir.FunctionType(LLVM[suffix], [a.type for a in args])
-        return b.call(declared(b.module, f"autojit_{name}_{suffix}", fnty), args)
-
-    simple(f"{name}_{suffix}", suffix, kinds, emit)
-
-
 # -------------------------------------------------------------------------------------- operators
 def _declare_operator(keys: tuple[Any, ...], emits: dict[str, Emit], result: str | None = None, arity: int = 2) -> None:
     """An operator of Python on equal types: kind -> instructions.  Nothing is promoted, unlike in Numba."""
@@ -349,51 +250,30 @@ def _declare_operator(keys: tuple[Any, ...], emits: dict[str, Emit], result: str
 
 
 def _declare_operators() -> None:
-    index = {"add": ir.IRBuilder.add, "sub": ir.IRBuilder.sub, "mul": ir.IRBuilder.mul}
-    for name, emit in index.items():  # never overflows: a promise that helps LLVM with addresses
-        real = getattr(ir.IRBuilder, f"f{name}")
-        _declare_operator((getattr(operator, name), getattr(operator, f"i{name}")), {
-            "i64": lambda b, x, y, emit=emit: emit(b, x, y, flags=("nsw",)), "f32": real, "f64": real})
-    _declare_operator((operator.truediv, operator.itruediv), {"f32": ir.IRBuilder.fdiv, "f64": ir.IRBuilder.fdiv})
-    _declare_operator((operator.floordiv, operator.ifloordiv), {"i64": floordiv_int})
-    _declare_operator((operator.mod, operator.imod), {"i64": remainder_int})
-    for name in ("and_", "or_", "xor"):
-        emit = getattr(ir.IRBuilder, name)
-        _declare_operator((getattr(operator, name), getattr(operator, f"i{name.rstrip('_')}")), {"i64": emit, "b1": emit})
-    for name, sign in {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}.items():
-        whole = lambda b, x, y, sign=sign: b.icmp_signed(sign, x, y)
-        compare = ir.IRBuilder.fcmp_unordered if name == "ne" else ir.IRBuilder.fcmp_ordered
-        real = lambda b, x, y, sign=sign, compare=compare: compare(b, sign, x, y)
-        bits = {"b1": lambda b, x, y, sign=sign: b.icmp_unsigned(sign, x, y)} if name in ("eq", "ne") else {}
-        _declare_operator((getattr(operator, name),), {"i64": whole, "f32": real, "f64": real, **bits}, "b1")
-    negate = ir.IRBuilder.fneg
-    _declare_operator((operator.neg,), {"i64": lambda b, x: b.sub(I64(0), x, flags=("nsw",)),
-                                        "f32": negate, "f64": negate}, arity=1)
-    _declare_operator((operator.invert,), {"i64": ir.IRBuilder.not_}, arity=1)
-    _declare_operator((operator.not_,), {"b1": ir.IRBuilder.not_}, arity=1)
+    for name, emits in OPERATORS.items():
+        keys = [getattr(operator, name)]
+        inplace = f"i{name.rstrip('_')}"
+        if name not in COMPARISONS and hasattr(operator, inplace):
+            keys.append(getattr(operator, inplace))
+        unary = name in ("neg", "invert", "not_")
+        _declare_operator(tuple(keys), emits, "b1" if name in COMPARISONS else None, 1 if unary else 2)
     _declare_operator((bool,), {"b1": lambda b, x: x}, arity=1)  # what `if` asks
 
 
 def _declare_all() -> None:
     for view in interpret.VIEWS:
         _declare_view(view)
-    _declare_slot("size", "i64", lambda b, w: w)
-    _declare_slot("c_i64", "i64", lambda b, w: w)
-    _declare_slot("c_f64", "f64", lambda b, w: b.bitcast(w, F64))
-    _declare_slot("c_f32", "f32", lambda b, w: b.fptrunc(b.bitcast(w, F64), F32))
+    for name, (kind, emit) in SLOTS.items():
+        _declare_slot(name, kind, emit)
     word("set_error", _set_error_rule, _set_error)
     word("select", _select_rule, lambda ctx, b, sig, args: b.select(*args))
-    for name, bits in WIDTHS.items():
-        _declare_cast(f"to_{name}", "i64",
-                      lambda b, x, bits=bits, name=name: to_integer(b, x, bits, name != "u8"))
-    _declare_cast("to_b1", "b1", to_bool)
-    for name, kind in (("to_f32", "f32"), ("f4", "f32"), ("to_f64", "f64"), ("f8", "f64")):
-        _declare_cast(name, kind, lambda b, x, ty=LLVM[kind]: to_float(b, x, ty))
-    for suffix in interpret.FLOATS:
-        _declare_floats(suffix)
-        for name in interpret.MATH:
-            _declare_math(name, suffix)
-    _declare_integers()
+    for name, (kind, emit) in CASTS.items():
+        _declare_cast(name, kind, emit)
+    for name, known in WORDS.items():
+        simple(name, known.result, " ".join(known.kinds), known.emit)
+    for suffix in TYPES:
+        if suffix != "b1":
+            _declare_powi(suffix)
     _declare_operators()
 
 
