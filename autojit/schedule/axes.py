@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..dtypes import FLOAT
 from ..ir.graph import Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, LEAF, REDUCE
 from .index import Size
@@ -21,7 +22,8 @@ Dims = tuple[tuple["Axis", ...], ...]
 
 class Axis:
     """An atomic axis; `to`: the axis it was found equal to; `parts`: the two it was split into.  `lead`: some input has it
-    as the first of several dimensions; `fixed`: some input has it elsewhere."""
+    as the first of several dimensions; `fixed`: some input has it elsewhere (labels and masks of one dimension go along with
+    either)."""
 
     __slots__ = ("extent", "to", "parts", "lead", "fixed", "uid", "size")
 
@@ -68,7 +70,8 @@ class Axes:
         dims = tuple([self.fresh(s) for s in n.shape])
         for k, d in enumerate(dims):
             for a in d:
-                a.lead, a.fixed = k == 0 and len(dims) > 1, k > 0 or len(dims) == 1
+                a.lead = k == 0 and len(dims) > 1
+                a.fixed = k > 0 or len(dims) == 1 and n.dtype.category == FLOAT
         return dims
 
     def split(self, a: Axis, first: Axis | None, m: int) -> None:

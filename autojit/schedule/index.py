@@ -90,6 +90,23 @@ def literal(s: int) -> bool:
     return type(s) is not Size or all([m == () for m, _ in provenance(s)])
 
 
+def usual(s: int) -> int:
+    """A size that stands for all of its class: what costs are counted with, so that all sizes of a class have one schedule.
+    Classes end at powers of two (65 to 128, 129 to 256), axis by axis; constants of the text stand for themselves.
+
+    >>> usual(Size(100, ("axis", 1)) * 784), usual(100)
+    (100352, 100)
+    """
+    if type(s) is not Size:
+        return s
+    kind = s.how[0]
+    if kind == "*":
+        return usual(s.how[1]) * usual(s.how[2])
+    if kind == "+":
+        return usual(s.how[1]) + usual(s.how[2])
+    return 1 << (int(s) - 1).bit_length() if s > 0 else int(s)
+
+
 def quotient(a: int, b: int) -> int:
     """a / b where b divides a."""
     if int(b) == 1:
@@ -110,13 +127,14 @@ def remainder(a: int, b: int) -> int:
 
 
 class Range:
-    """A loop variable: the k-th over an axis.  `bit` stands for it in sets of ranges."""
+    """A loop variable: the k-th over an axis.  `bit` stands for it in sets of ranges; costs are counted for `usual` turns."""
 
-    __slots__ = ("axis", "k", "extent", "bit", "uid", "free", "lo", "hi", "data")
+    __slots__ = ("axis", "k", "extent", "usual", "bit", "uid", "free", "lo", "hi", "data")
 
     def __init__(self, axis: int, k: int, extent: int, number: int, uid: int) -> None:
         self.axis, self.k, self.extent, self.bit, self.uid = axis, k, extent, 1 << number, uid
         self.free, self.lo, self.hi, self.data = self.bit, 0, int(extent) - 1, ()
+        self.usual = usual(extent)
 
     def __repr__(self) -> str:
         return f"r{self.axis}.{self.k}<{int(self.extent)}"
@@ -203,6 +221,15 @@ class Space:
         while mask:
             low = mask & -mask
             n *= self.ranges[low.bit_length() - 1].hi + 1
+            mask ^= low
+        return n
+
+    def usual(self, mask: int) -> int:
+        """How many points costs are counted for: `points` of the ranges' usual extents."""
+        n = 1
+        while mask:
+            low = mask & -mask
+            n *= self.ranges[low.bit_length() - 1].usual
             mask ^= low
         return n
 
