@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from .ops.declare import full
 from .tracing import hot
 from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
 from .tracing.traced import Traced
+
+if TYPE_CHECKING:
+    from .bound import Bound
 
 Argnums = int | Sequence[int]
 
@@ -75,11 +78,16 @@ def _like(x: Any, g: Tensor) -> Any:
     return g
 
 
+def _in_place(x: Any, g: Tensor) -> Any:
+    """A gradient whose memory is written again and again: an array for an array, else a tensor."""
+    return g.numpy() if isinstance(x, np.ndarray) else g
+
+
 class ValueAndGrad:
     """`value_and_grad(f)`; see there."""
 
     def __init__(self, fn: Callable[..., Any], argnums: Argnums, has_aux: bool) -> None:
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, fn, updated=())
         self.fn, self.argnums, self.has_aux = fn, argnums, has_aux
         self._fast: dict[Any, _Fast] = {}
         self._hot: Any = None                             # the short way of the signature used last, if one is written
@@ -107,6 +115,16 @@ class ValueAndGrad:
     def _traced(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
         fn: Any = self.fn
         leaves, structure, tensors = fn.leaves(args, {})
+        plan = fn.plan(leaves, structure, self._wrt(args, tensors))
+        fn.last = plan
+        if plan.pure and all(isinstance(a, Tensor) and a.fn is None and not a.req for a in args):
+            if len(self._fast) > 256:
+                self._fast.clear()
+            self._fast[tuple([a.aval for a in args])] = _Fast(self, plan, args)
+        return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
+
+    def _wrt(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> tuple[int, ...]:
+        """Which of the run-time leaves of the arguments to differentiate by."""
         numbers = _numbers(self.argnums, len(args))
         wrt, at = [], 0
         for k, a in enumerate(args):
@@ -121,13 +139,17 @@ class ValueAndGrad:
         for k in wrt:
             if tensors[k].aval.dtype.category < FLOAT:
                 raise not_floating(tensors[k])
-        plan = fn.plan(leaves, structure, tuple(wrt))
+        return tuple(wrt)
+
+    def bind(self, *args: Any) -> Bound:
+        """The function with its arguments and results fixed in memory: see `value_and_grad`."""
+        from .bound import bind, fixed  # imported when first needed
+        fn: Any = self.fn if type(self.fn) is Traced else Traced(self.fn)
+        given = fixed(args, fn.static_argnums)
+        leaves, structure, tensors = fn.leaves(given, {})
+        plan = fn.plan(leaves, structure, self._wrt(given, tensors))
         fn.last = plan
-        if plan.pure and all(isinstance(a, Tensor) and a.fn is None and not a.req for a in args):
-            if len(self._fast) > 256:
-                self._fast.clear()
-            self._fast[tuple([a.aval for a in args])] = _Fast(self, plan, args)
-        return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
+        return bind(plan, tensors, plan.body.name, lambda grads: self._structured(args, grads, _in_place))
 
     def _finish(self, plan: Plan, args: Sequence[Any], tensors: list[Any], arrays: list[Any]) -> tuple[Any, Any]:
         n, count = len(plan.needs), plan.gradients
@@ -138,12 +160,13 @@ class ValueAndGrad:
             fn.write_back(plan, tensors, arrays)
         return plan.nest(outs), self._structured(args, grads)
 
-    def _structured(self, args: Sequence[Any], grads: Sequence[Any]) -> Any:
+    def _structured(self, args: Sequence[Any], grads: Sequence[Any], like: Callable[[Any, Any], Any] | None = None) -> Any:
+        like = like or _like
         it = iter(grads)
         per = []
         for k in _numbers(self.argnums, len(args)):
             leaves, structure = tree.flatten(args[k])
-            per.append(tree.unflatten(structure, [_like(x, next(it)) for x in leaves]))
+            per.append(tree.unflatten(structure, [like(x, next(it)) for x in leaves]))
         return per[0] if isinstance(self.argnums, int) else tuple(per)
 
     # ------------------------------------------------------------ the tape
@@ -219,6 +242,22 @@ class _Fast:
         return (outs[0], outs[1]) if self.tuple_of == 0 else (outs[0], tuple(outs[1:]))
 
 
+class Gradient:
+    """`grad(f)`; see there."""
+
+    def __init__(self, fn: Callable[..., Any], argnums: Argnums, has_aux: bool) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.both, self.has_aux = ValueAndGrad(fn, argnums, has_aux), has_aux
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        value, g = self.both(*args, **kwargs)
+        return (g, value[1]) if self.has_aux else g
+
+    def bind(self, *args: Any) -> Bound:
+        """As `value_and_grad(f).bind`: the value comes with the gradient."""
+        return self.both.bind(*args)
+
+
 def _differentiated(args: Sequence[Any]) -> bool:
     """Does an outer derivative look at any of these?"""
     return any(isinstance(x, Tensor) and x.requires_grad for x in tree.flatten(list(args))[0])
@@ -235,6 +274,25 @@ def value_and_grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool =
     >>> value, grad = aj.value_and_grad(lambda x: (x ** 3).sum())(aj.tensor([1.0, 2.0]))
     >>> value, grad
     (tensor(9.), tensor([ 3., 12.]))
+
+    `value_and_grad(f).bind(*args)` compiles (and waits for it) and gives a `Bound`: the form for the inner loop of a sampler,
+    an integrator or an optimiser.  `b()` reads the arguments' memory again and writes `b.value` and `b.grads`, objects that
+    stay, over memory that stays, with no Python in between; it returns `b.value`.
+
+    - Arrays and tensors are read where they lie, captured tensors too; a Python float keeps its value.  `b.grads` has the
+      structure that the call's gradient has: arrays for arrays, else tensors.  Nothing in `b` requires grad.
+    - `b.run` is the builtin behind it and `b.address` the C function: see `Bound`.
+    - Shapes, Python values, and which tensors are captured are those of the moment of binding.
+    - ValueError for memory that is not contiguous, aligned and of the machine's byte order; RuntimeError for a function
+      that draws random numbers, writes to tensors, or uses an op without a kernel (cumsum, sort ...): none runs without
+      Python.  An index out of range raises in `b()`, and the results are then of no use.
+
+    >>> import numpy as np
+    >>> x = np.array([1.0, 2.0])
+    >>> b = aj.value_and_grad(lambda x: (x ** 3).sum()).bind(x)
+    >>> x[:] = 2.0, 3.0
+    >>> b(), b.grads
+    (tensor(35., dtype=torch.float64), array([12., 27.]))
     """
     return ValueAndGrad(fn, argnums, has_aux)
 
@@ -246,13 +304,7 @@ def grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) ->
     >>> aj.grad(aj.grad(lambda x: x ** 3))(aj.tensor(2.0))
     tensor(12.)
     """
-    both = value_and_grad(fn, argnums, has_aux)
-
-    @functools.wraps(fn)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
-        value, g = both(*args, **kwargs)
-        return (g, value[1]) if has_aux else g
-    return gradient
+    return Gradient(fn, argnums, has_aux)
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:

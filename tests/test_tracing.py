@@ -73,6 +73,25 @@ def test_captured_tensors_are_inputs():
     assert y.item() == 30 and w.grad.tolist() == [1, 1]
 
 
+def test_a_captured_view_is_captured_with_its_storage():
+    base = aj.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    row, cut = base[1], base.detach()[:, 0]
+
+    @aj.trace
+    def f(x):
+        return (row * x * cut).sum()
+    f(aj.ones(2)).backward()
+    assert base.grad.tolist() == [[0, 0], [1, 3]]
+    with aj.no_grad():
+        base[0, 0] = 5
+    assert f(aj.ones(2)).item() == 3 * 5 + 4 * 3
+
+
+def test_floats_take_the_dtype_of_arrays_beside_them():
+    y = aj.trace(lambda x, s: x * s)(np.ones(1), 0.1)
+    assert y.tolist() == [0.1]
+
+
 def test_python_values_it_names_are_watched():
     class Holder:
         factor = 1.0

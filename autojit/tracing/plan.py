@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..dtypes import FLOAT, default_float
+from ..dtypes import FLOAT, as_dtype, default_float
 from ..eager.evaluate import realise
 from ..eager.tensor import Tensor, of_array, value
 from ..engine import programs
@@ -124,7 +124,7 @@ def as_tensor(x: Any, like: Any) -> Tensor:
 def float_beside(leaves: Sequence[Any]) -> Any:
     found = None
     for x in leaves:
-        d = x.aval.dtype if isinstance(x, Tensor) else None
+        d = x.aval.dtype if isinstance(x, Tensor) else as_dtype(x.dtype) if isinstance(x, np.ndarray) else None
         if d is not None and d.category == FLOAT and (found is None or d.rank > found.rank):
             found = d
     return found or default_float()

@@ -12,7 +12,7 @@ from typing import Any
 from ..eager.evaluate import realise
 from ..eager.state import state
 from ..eager.storage import Storage, aval_of
-from ..eager.tensor import Tensor
+from ..eager.tensor import Tensor, new
 from ..errors import TraceError, explain, user_place
 from ..ir.aval import Aval
 from ..ir.graph import Node, base, linearise, placeholder
@@ -49,11 +49,15 @@ class Check:
         elif at in inputs:
             plan.before.append((inputs.index(at), self))
         elif self.index.aval.size:
-            n = self.index
-            if self.ignore is not None:
-                n = P.where(P.eq(n, full(self.ignore, n.shape, n.dtype)), full(self.lowest, n.shape, n.dtype), n)
-            axes = tuple(range(len(n.shape)))
-            plan.after.append((add(P.min(n, axes) if axes else n), add(P.max(n, axes) if axes else n), self))
+            least, greatest = self.ends(self.index)
+            plan.after.append((add(least), add(greatest), self))
+
+    def ends(self, n: Node) -> tuple[Node, Node]:
+        """The least and the greatest of the values that are asked about."""
+        if self.ignore is not None:
+            n = P.where(P.eq(n, full(self.ignore, n.shape, n.dtype)), full(self.lowest, n.shape, n.dtype), n)
+        axes = tuple(range(len(n.shape)))
+        return (P.min(n, axes), P.max(n, axes)) if axes else (n, n)
 
     def array(self, found: Any) -> None:
         """Raise what is due for an input's values."""
@@ -84,6 +88,9 @@ class Trace:
         if storage in self.captured:
             return
         a = storage.value.aval if storage.value is not None else aval_of(storage.mem)
+        if isinstance(tensor, Tensor) and tensor.chain:   # met through a view: the whole of the storage is captured
+            base = tensor.base
+            tensor = base if base is not None and not base.chain and base.storage is storage else new(storage, a)
         c = self.captured[storage] = Captured(tensor, storage, a)
         storage.value, storage.mem, storage.trace = c.placeholder, None, self
 

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import tree
 from ..collector import paused
@@ -26,6 +26,9 @@ from ..ir.graph import Node, buffer
 from ..ops.declare import P
 from .plan import Fixed, Plan, array_of, as_tensor, draw, float_beside, gather, run_time
 from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from ..bound import Bound
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 KEPT = 512                                                # recordings of one function that are remembered
@@ -70,6 +73,23 @@ class Traced:
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
+
+    def bind(self, *args: Any) -> Bound:
+        """The function with its arguments and results fixed in memory: `b()` reads the arguments' memory again and writes
+        `b.value`, with no Python in between.  See `value_and_grad`; `b.grads` is None.
+
+        >>> import autojit as aj
+        >>> import numpy as np
+        >>> x = np.ones(3)
+        >>> b = aj.trace(lambda x: x.sin().sum()).bind(x)
+        >>> x[:] = 0.0
+        >>> b()
+        tensor(0., dtype=torch.float64)
+        """
+        from ..bound import bind, fixed  # imported when first needed
+        leaves, structure, tensors = self.leaves(fixed(args, self.static_argnums), {})
+        self.last = plan = self.plan(leaves, structure, None)
+        return bind(plan, tensors, plan.body.name, None)
 
     # ------------------------------------------------------------ finding the plan
     def leaves(self, args: Any, kwargs: Any) -> tuple[list[Any], Any, list[Tensor]]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from . import elf
 
 _DIGEST = 32
-_METH_FASTCALL = 0x0080
+_METH_FASTCALL, _METH_NOARGS = 0x0080, 0x0004
 _KIND = "runtime"
 _lock = threading.Lock()
 _binding: Any = None
@@ -84,6 +84,14 @@ def load(text: str, names: Iterable[str], *, store: Store | None = None, level: 
     return Library(code, names)
 
 
+def passing(text: str, name: str) -> tuple[object, int]:
+    """A function of LLVM text that goes when its engine does: (engine, address)."""
+    binding = llvm()
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(text), _machine(False))
+    engine.finalize_object()
+    return engine, engine.get_function_address(name)
+
+
 def compile_text(text: str, *, level: int = 2, host_cpu: bool = False) -> bytes:
     """Object code of LLVM text; arguments and errors are those of ``load``."""
     binding = llvm()
@@ -111,10 +119,27 @@ def builtin(address: int, name: str, doc: str) -> Callable[..., Any]:
 
     A call costs 20 ns, a tenth of ctypes.  The function takes positional arguments and holds the GIL.
     """
-    record = _MethodDef(name.encode(), address, _METH_FASTCALL, doc.encode())
+    return _function(_definition(name, address, _METH_FASTCALL, doc), None)
+
+
+def method(address: int, name: str, doc: str) -> Callable[[object], Callable[[], Any]]:
+    """A maker of builtins without arguments from a native ``PyObject *f(PyObject *self, PyObject *)``: ``make(self)``.
+
+    The builtin keeps `self` alive.
+    """
+    record = _definition(name, address, _METH_NOARGS, doc)
+    return lambda self: _function(record, self)
+
+
+def _definition(name: str, address: int, flags: int, doc: str) -> _MethodDef:
+    record = _MethodDef(name.encode(), address, flags, doc.encode())
     _immortal(record)                               # builtins read it even while they are deallocated
-    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-    return make(("PyCFunction_NewEx", ctypes.pythonapi))(ctypes.addressof(record), None, None)
+    return record
+
+
+def _function(record: _MethodDef, self: object) -> Callable[..., Any]:
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    return make(("PyCFunction_NewEx", ctypes.pythonapi))(ctypes.addressof(record), self, None)
 
 
 def substitute(text: str, values: dict[str, Any]) -> str:

@@ -18,11 +18,12 @@ fork, so a call that was cut off there does not hold the child's copy).
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from typing import Any
 
 from ...config import config
-from . import blas, native, pool
+from . import binding, blas, native, pool
 
 MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
@@ -444,7 +445,7 @@ bad:
 }
 """
 
-_API = (*pool.API, *blas.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t", "PyLong_AsLongLong",
+_API = (*pool.API, *blas.API, *binding.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t", "PyLong_AsLongLong",
         "PyLong_FromLongLong",
         "PyFloat_AsDouble", "PyEval_SaveThread", "PyEval_RestoreThread", "memset", "memmove", "TypeError",
         "ValueError", "ndarray")
@@ -462,7 +463,7 @@ def text() -> str:
                "PAUSE": pool.pause(), "MAX_THREADS": pool.MAX_THREADS,
                "STRINGS": "\n".join(f'@{name} = internal constant [{len(line) + 1} x i8] c"{line}\\00"'
                                     for name, line in _STRINGS.items())}
-    return (native.substitute(_TEXT, values) + native.substitute(pool.TEXT, values) + blas.text(values))
+    return "".join([native.substitute(t, values) for t in (_TEXT, binding.TEXT, pool.TEXT)]) + blas.text(values)
 
 
 class Runtime:
@@ -471,13 +472,14 @@ class Runtime:
     ``run(plan, *arguments) -> status``, ``bind(plan, *arguments)`` and ``run_bound(plan) -> status`` take the
     address of a plan; the status is ``OK``, ``BUSY`` (another thread is inside this very plan) or ``FAILED`` plus
     the kernel's own.  ``run_plan`` is the address of the C function ``i64 run_plan(i64 plan)``, which does what
-    ``run_bound`` does and may be called without the GIL.
+    ``run_bound`` does and may be called without the GIL.  ``run_record`` is that of ``i64 run_record(i64 record)`` and
+    ``bound(self)`` makes a builtin that runs one: see `binding`.
     """
 
-    __slots__ = ("run", "bind", "run_bound", "run_plan", "pool", "blas")
+    __slots__ = ("run", "bind", "run_bound", "bound", "run_plan", "run_record", "pool", "blas")
 
     def __init__(self, store: native.Store | None = None) -> None:
-        names = ("run", "bind", "run_bound", "run_plan", "set_api", *pool.NAMES)
+        names = ("run", "bind", "run_bound", "run_plan", "run_record", "run_self", "set_api", *pool.NAMES)
         library = native.load(text(), names, store=store, level=0)     # it is written as O2 would leave it
         self.blas = blas.find()
         put = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address("set_api"))
@@ -487,13 +489,17 @@ class Runtime:
         self.bind = native.builtin(library.address("bind"), "bind", "Give a plan its arguments.")
         self.run_bound = native.builtin(library.address("run_bound"), "run_bound",
                                         "Run a plan on the arguments it has.")
-        self.run_plan = library.address("run_plan")
+        self.bound = native.method(library.address("run_self"), "run", "Run what is bound; returns the value.")
+        self.run_plan, self.run_record = library.address("run_plan"), library.address("run_record")
         self.pool = pool.Pool(library.address, config.num_threads)
 
     def _c_function(self, name: str, library: native.Library) -> int | None:
         if name == "yield":
             found = pool.yielding()
             return library.address("pool_started") if found is None else _address(found)
+        if name == "sleep":                              # where there is none, waiting threads only yield
+            found = getattr(ctypes.CDLL(None), "usleep", None) if sys.platform != "win32" else None
+            return self._c_function("yield", library) if found is None else _address(found)
         if name == "ndarray":
             return _array_type()
         if name in ("TypeError", "ValueError"):

@@ -1,0 +1,198 @@
+"""Bound calls: a compiled program with its arguments and results fixed in memory.
+
+In: a traced function, arguments, and by which of them to differentiate.  Out: `Bound`.  Never copies an argument: what has no
+memory that it can read in place is refused.  Never runs Python in a call: what would need it is refused too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import tree
+from .backends.cpu.binding import Binding
+from .backends.cpu.runtime import OK, runtime
+from .dtypes import int64
+from .eager.creation import known, no_mask
+from .eager.state import state
+from .eager.storage import Storage, aval_of
+from .eager.tensor import Tensor, new
+from .engine import programs
+from .errors import CompileError, TraceError, explain
+from .ir.graph import Graph, Node, substitute
+from .ops.declare import cast
+from .tracing.plan import Fixed, Plan, float_beside, run_time
+from .tracing.recorder import within
+
+
+class Bound:
+    """A program that reads its arguments where they lie and writes its results where they lie; see `value_and_grad(f).bind`.
+
+    `b()` runs it and returns `b.value`; so does `b.run()`, the builtin behind it, which lets go of the GIL.  `b.value` and
+    `b.grads` are the same objects over the same memory for good.  Several threads may call: they run one after another.
+
+    `b.address` is a C function `int64_t f(void)` that does the same and returns 0, or a status for `b.check(status)`, which
+    raises the error that `b()` would.  ctypes, cffi and `@njit` code can call it, with or without the GIL, while `b` lives.
+    """
+
+    __slots__ = ("__call__", "value", "grads", "_binding", "_failed")  # __call__ in a slot: a call is the builtin's
+
+    __call__: Callable[[], Any]
+    value: Any
+    grads: Any
+
+    def __init__(self, binding: Binding, value: Any, grads: Any, failed: _Failed) -> None:
+        self._binding, self._failed = binding, failed
+        self.__call__ = binding.run  # type: ignore[method-assign]
+        self.value, self.grads = value, grads
+
+    @property
+    def run(self) -> Callable[[], Any]:
+        """The builtin: as `b()`, a few nanoseconds less."""
+        return self.__call__
+
+    @property
+    def address(self) -> int:
+        """The C function `int64_t f(void)`; made when it is first asked for."""
+        return self._binding.address
+
+    def check(self, status: int) -> None:
+        """Raise what a status of the C function means; nothing if it is 0."""
+        if status != OK:
+            self._failed(status)
+
+
+class _Failed:
+    """Raises what a status means."""
+
+    __slots__ = ("checks",)
+
+    def __init__(self, checks: Sequence[tuple[np.ndarray, np.ndarray, Any]]) -> None:
+        self.checks = checks
+
+    def __call__(self, status: int) -> None:
+        if status > 0:
+            raise CompileError(f"a kernel ended with status {status}")
+        least, greatest, check = self.checks[-status - 1]
+        check.range(int(least), int(greatest))
+        raise explain(IndexError("an index was out of range, and is not any more"), where=check.place)
+
+
+# ---------------------------------------------------------------- memory
+def place(x: Any, what: str) -> np.ndarray:
+    """The memory of an array or tensor as an array over it.  ValueError where it cannot be read as it lies."""
+    if isinstance(x, Tensor):
+        array = x.storage.expose(x)
+        for prim, params in x.chain:
+            seen: np.ndarray = prim.ref(array, *params)  # type: ignore[misc]
+            array = seen if seen.size == 0 or np.may_share_memory(seen, array) else array[::-1]
+        hint = "bind x.contiguous(), and write into that"
+    else:
+        array, hint = x, "bind np.ascontiguousarray(x), and write into that"
+    if not array.flags.c_contiguous:
+        raise explain(ValueError(f"bind() reads {what} where it lies, and its memory is not contiguous"), hint=hint)
+    if not array.dtype.isnative or not array.flags.aligned:
+        raise explain(ValueError(f"bind() reads {what} where it lies, and its memory is not aligned or in another byte order"),
+                      hint="bind x.astype(x.dtype.newbyteorder('=')), and write into that")
+    return array
+
+
+def _tensor(x: Any, beside: Any) -> Any:
+    """A run-time argument as a tensor that shows its very memory; a float becomes memory that nobody else sees."""
+    if not run_time(x) or isinstance(x, Tensor):
+        return x
+    if isinstance(x, np.ndarray):
+        no_mask(x)
+        known(x, None)
+        place(x, "an array")
+        return new(Storage(None, x.view(np.ndarray)[...]), aval_of(x))
+    made = np.asarray(x, beside.np)
+    return new(Storage(None, made), aval_of(made))
+
+
+def _captured(c: Any) -> np.ndarray:
+    """The memory of a captured tensor, or of an array that the function made while it was recorded."""
+    if isinstance(c, Fixed):
+        return c.array  # type: ignore[no-any-return]
+    return place(c if isinstance(c, Tensor) and not c.chain else new(c.storage, c.storage.read(c).aval), "a captured tensor")
+
+
+# ---------------------------------------------------------------- what cannot be bound
+def _refuse(plan: Plan, name: str) -> None:
+    why = hint = None
+    if plan.draws:
+        why, hint = "draws random numbers", "draw them outside, and pass them as an argument"
+    elif plan.writes or plan.grads or plan.bumps:
+        why, hint = "writes to tensors (in place, or .grad)", "return the new values, and write them after the call"
+    if why:
+        raise explain(RuntimeError(f"{name} {why}, which a bound call cannot: it runs no Python"), hint=hint)
+
+
+def _refuse_host(prepared: Any, name: str) -> None:
+    for step in prepared.schedule.steps:
+        prim = getattr(step, "prim", None)
+        if prim is not None:
+            raise explain(RuntimeError(f"{name} uses {prim.name}, which has no kernel and runs in NumPy: it cannot be bound"),
+                          hint="call it the ordinary way, or bind what comes before and after it")
+
+
+# ---------------------------------------------------------------- the program
+def _graph(plan: Plan) -> tuple[Graph, list[Any]]:
+    """The graph with all its checks as further outputs (least and greatest, int64), and the checks.
+
+    An ordinary call looks at places among its arguments before the run; here they are kept inside their axis, and what was
+    out of range is told after it.
+    """
+    count = len(plan.needs) + plan.gradients
+    inputs = plan.graph.inputs
+    outs: list[Node] = list(plan.graph.outputs[:count])
+    checks: list[Any] = []
+    for k, check in plan.before:
+        if inputs[k].aval.size:
+            outs += check.ends(inputs[k])
+            checks.append(check)
+    for least, greatest, check in plan.after:
+        outs += [plan.graph.outputs[least], plan.graph.outputs[greatest]]
+        checks.append(check)
+    if not checks:
+        return plan.graph, []
+    outs[count:] = [cast(n, int64) for n in outs[count:]]
+    return Graph(inputs, substitute(outs, {n: n for n in inputs}, within(()))), checks
+
+
+def fixed(args: tuple[Any, ...], static: frozenset[int]) -> tuple[Any, ...]:
+    """Arguments with every array and float as a tensor over its very memory."""
+    if state.trace is not None:
+        raise explain(TraceError("bind() inside a traced function"), hint="bind outside, and call the bound function there")
+    beside = float_beside(tree.flatten(args)[0])
+    return tuple([a if k in static else tree.tree_map(lambda x: _tensor(x, beside), a) for k, a in enumerate(args)])
+
+
+def bind(plan: Plan, tensors: Sequence[Tensor], name: str, structured: Callable[[list[Tensor]], Any] | None) -> Bound:
+    """A recording bound to the memory of its arguments, compiled (waits for it) and run once.  `structured`: gradients in the
+    form the user wants; None: values alone."""
+    from .engine import compile as pipeline  # the stages: imported when first needed
+    _refuse(plan, name)
+    graph, checks = _graph(plan)
+    program = plan.program if graph is plan.graph else programs.find(("bound", graph.key), lambda: graph, eager=False)
+    prepared = program.prepared
+    if prepared is None:
+        prepared = program.prepared = pipeline.prepare(graph)
+    _refuse_host(prepared, name)
+    native = prepared.link()
+    inputs = [*[place(t, "a tensor") for t in tensors], *[_captured(c) for c in plan.captured]]
+    outs = [np.empty(n.aval.shape, n.aval.dtype.np) for n in graph.outputs]
+    shown = [new(Storage(None, a[...]), n.aval) for a, n in zip(outs, graph.outputs)]
+    n, count = len(plan.needs), plan.gradients
+    value = plan.nest(shown[:n])
+    ends = outs[n + count:]
+    looked = list(zip(ends[::2], ends[1::2], checks))
+    failed = _Failed(looked)
+    assert native.plan is not None
+    binding = Binding(runtime(), native.plan, [*inputs, *outs], value, failed,
+                      [(least, greatest, c.lowest, c.end) for least, greatest, c in looked])
+    made = Bound(binding, value, None if structured is None else structured(shown[n:n + count]), failed)
+    made.run()
+    return made
