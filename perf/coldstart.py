@@ -21,7 +21,7 @@ from typing import Any
 
 from perf import machine
 from perf.measure import quartiles
-from perf.peers import SYSTEMS
+from perf.systems import SYSTEMS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 WARM_TARGET_SECONDS = 0.4

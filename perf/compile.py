@@ -24,7 +24,7 @@ TARGET_SECONDS = 3.0
 CHILD = """
 import json, sys, time
 import autojit as aj
-from perf.peers import autojit_namespace
+from perf.ours import autojit_namespace
 from perf.workloads import WORKLOADS
 name, sizes = sys.argv[1], json.loads(sys.argv[2])
 aj.config.tier = "compile"

@@ -13,10 +13,9 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -24,8 +23,10 @@ from typing import Any
 
 from perf import machine
 from perf.measure import quartiles
-from perf.peers import REFERENCES, SYSTEMS, System
-from perf.workloads import WORKLOADS, Workload
+from perf.ratios import contenders, ratios, stand_in
+from perf.system import System
+from perf.systems import OURS, REFERENCES, SYSTEMS
+from perf.workloads import Workload
 
 SETTLE_SECONDS = 0.01  # pools of the process that just answered stop spinning in this time
 ROUND_LIMIT_SECONDS = 120.0
@@ -36,14 +37,16 @@ Cell = dict[str, Any]
 
 @dataclass
 class Plan:
-    """What to run. cell_seconds: timing budget of one workload on one system.
+    """What to run. cell_seconds: timing budget of one row on one system.
 
     compile_limit: seconds until a first call is given up. patience: seconds of the whole run that
-    may go into waiting for a quiet machine.
+    may go into waiting for a quiet machine. known: rows measured before, by name; at another size
+    only those peers run that were near the best at the program's own.
     """
 
-    workloads: list[str]
+    rows: list[Workload]
     systems: list[str]
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
     cell_seconds: float = 0.8
     rounds: int = 8
     compile_limit: float = 120.0
@@ -88,13 +91,13 @@ class WorkerProcess:
     def _running(self) -> subprocess.Popen[str]:
         if self.process is None:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "perf.worker", self.system.name],
+                [self.system.python(), "-m", "perf.worker", self.system.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
                 cwd=machine.ROOT,
-                env={**os.environ, **self.system.env},
+                env={**os.environ, **self.system.environment()},
                 # compilers start helpers; a group of its own ends them too
                 start_new_session=True,
             )
@@ -129,18 +132,46 @@ def run(plan: Plan, say: Say = print) -> dict[str, Any]:
         "absent": absent,
         "cells": {},
         "ratios": {},
+        "seconds": {},
     }
     began, patience = monotonic(), machine.Patience(plan.patience)
     with _workers(systems) as (workers, reference), tempfile.TemporaryDirectory() as folder:
-        for name in plan.workloads:
-            path = Path(folder) / f"{name}.npz"
-            cells = run_workload(WORKLOADS[name], workers, reference, plan, path, patience)
-            record["cells"][name] = cells
-            record["ratios"][name] = ratios(WORKLOADS[name], cells)
-            say(_line(name, cells, record["ratios"][name]))
+        for number, row in enumerate(plan.rows):
+            start = monotonic()
+            chosen = _chosen(row, workers, record["cells"].get(row.base) or _known(plan, row.base))
+            path = Path(folder) / f"{number}.npz"
+            cells = run_workload(row, chosen, reference, plan, path, patience)
+            stand_in(row, cells, [n for n in plan.systems if n not in OURS])
+            record["cells"][row.name] = cells
+            record["ratios"][row.name] = ratios(row, cells)
+            record["seconds"][row.name] = round(monotonic() - start, 1)
+            say(
+                f"[{number + 1}/{len(plan.rows)}, {_left(plan, record, number)} left] "
+                + _line(row.name, cells, record["ratios"][row.name])
+            )
     record["load_after"] = machine.load()
     record["wall_s"] = round(monotonic() - began, 1)
     return record
+
+
+def _chosen(row: Workload, workers: dict[str, WorkerProcess], cells: dict[str, Cell]) -> dict[str, WorkerProcess]:
+    """Who runs this row: at another size, and in another dtype, the peers that have a chance."""
+    if row.part == "base" or not cells:
+        return workers
+    near = contenders(cells)
+    return {n: w for n, w in workers.items() if n in OURS or n in near}
+
+
+def _known(plan: Plan, row: str) -> dict[str, Cell]:
+    return plan.known.get(row, {}).get("cells", {})
+
+
+def _left(plan: Plan, record: dict[str, Any], done: int) -> str:
+    """Minutes that the rest will take, by what these rows took before or, else, rows of now."""
+    spent = record["seconds"]
+    mean = sum(spent.values()) / len(spent)
+    rest = sum(plan.known.get(r.name, {}).get("seconds", mean) for r in plan.rows[done + 1 :])
+    return f"{rest / 60:.1f} min"
 
 
 @contextlib.contextmanager
@@ -194,9 +225,7 @@ def run_workload(
     return cells
 
 
-def _checked(
-    worker: WorkerProcess, workload: Workload, limit: float, request: dict[str, Any]
-) -> Cell:
+def _checked(worker: WorkerProcess, workload: Workload, limit: float, request: dict[str, Any]) -> Cell:
     """The answer if its error is within tolerance, else a cell that says what went wrong."""
     try:
         answer = worker.ask(limit, **request)
@@ -241,9 +270,7 @@ def _timed(
                 cell["disturbed"] = len(cell["rounds"])
 
 
-def _quiet_round(
-    worker: WorkerProcess, seconds: float, patience: machine.Patience
-) -> dict[str, Any]:
+def _quiet_round(worker: WorkerProcess, seconds: float, patience: machine.Patience) -> dict[str, Any]:
     """One round; done again, while patience lasts, if others used the cores meanwhile.
 
     Thread pools that spin at a barrier are slower by a hundred times beside a busy neighbour, so
@@ -263,47 +290,13 @@ def _quiet_round(
         patience.wait()
 
 
-def ratios(workload: Workload, cells: dict[str, Cell]) -> dict[str, dict[str, Any]]:
-    """For each system of ours: the best rival's time by ours, and the best of all others' by ours.
-
-    The quartiles are those of the rounds' own ratios, in which both were measured close in time.
-    Disturbed times neither pass nor miss.
-    """
-    result: dict[str, dict[str, Any]] = {}
-    for name, system in SYSTEMS.items():
-        ours = cells.get(name, {})
-        if system.role != "ours" or "us" not in ours:
-            continue
-        entry: dict[str, Any] = {"target": workload.targets.get(name)}
-        rival = _fastest(cells, system.rivals)
-        if rival is not None:
-            pairs = zip(cells[rival]["rounds"], ours["rounds"], strict=False)
-            low, _, high = quartiles([theirs / mine for theirs, mine in pairs])
-            ratio = cells[rival]["us"] / ours["us"]
-            entry.update(ratio=ratio, low=low, high=high, rival=rival)
-            entry["disturbed"] = bool(ours.get("disturbed") or cells[rival].get("disturbed"))
-            if entry["target"] is not None and not entry["disturbed"]:
-                entry["pass"] = ratio >= entry["target"]
-        others = [other for other in SYSTEMS if SYSTEMS[other].role != "ours"]
-        best = _fastest(cells, others)
-        if best is not None:
-            entry.update(ratio_of_all=cells[best]["us"] / ours["us"], best_of_all=best)
-        result[name] = entry
-    return result
-
-
-def _fastest(cells: dict[str, Cell], names: Iterable[str]) -> str | None:
-    timed = [name for name in names if "us" in cells.get(name, {})]
-    return min(timed, key=lambda name: cells[name]["us"], default=None)
-
-
-def _line(workload: str, cells: dict[str, Cell], row: dict[str, dict[str, Any]]) -> str:
-    parts = []
-    for name, cell in cells.items():
-        parts.append(f"{name} {cell['us']:.4g}" if "us" in cell else f"{name} ({cell['note']})")
-    for name, entry in row.items():
-        if "ratio" in entry:
-            parts.append(f"{name}: {entry['ratio']:.2f} × {entry['rival']}")
-    disturbed = sum(cell.get("disturbed", 0) for cell in cells.values())
-    note = f"   [{disturbed} rounds disturbed]" if disturbed else ""
-    return f"{workload:11s} us: " + ", ".join(parts) + note
+def _line(name: str, cells: dict[str, Cell], found: dict[str, dict[str, Any]]) -> str:
+    """One row in one line, as it is measured."""
+    times = ", ".join(
+        f"{system} {cell['us']:.4g}" + "~" * ("published" in cell) if "us" in cell else f"{system} ({cell['note']})"
+        for system, cell in cells.items()
+    )
+    verdicts = ", ".join(f"{n} {e['ratio']:.2f} × {e['rival']}" for n, e in found.items())
+    disturbed = sum(c.get("disturbed", 0) for c in cells.values() if "published" not in c)
+    mark = f" [{disturbed} rounds disturbed]" if disturbed else ""
+    return f"{name}: {verdicts or 'none of ours'}; us: {times}{mark}"

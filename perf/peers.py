@@ -1,59 +1,15 @@
-"""Systems: what can compute a workload's value and gradients. One class each, one method of weight.
-
-In: a `Workload`. Out: a `Prepared` pair: `call()` computes value and gradients once and returns
-when they are there; `read()` gives those of the last call as NumPy arrays. A system imports its
-library only in `prepare`, never measures time and never checks a result. To add a peer, write a
-class and put it in `SYSTEMS`.
-"""
+"""The peers that run every program: PyTorch and JAX, as most write them and at their strongest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from perf.system import Prepared, System, cast
 from perf.workloads import Arrays, Workload
-
-
-class Prepared(NamedTuple):
-    call: Callable[[], object]
-    read: Callable[[], Arrays]
-
-
-class System:
-    """Base of all systems; the class attributes are what the harness and the report need.
-
-    package: what must be importable. role: "ours"; "peer", what most users write, against which
-    targets count; "strong", a second column. form: which form of a program it runs. slow_compile:
-    left out by `--quick`. env: what its process gets in its environment.
-    """
-
-    name = ""
-    package = ""
-    role = "peer"
-    form = "plain"
-    slow_compile = False
-    env: dict[str, str] = {}
-    rivals: tuple[str, ...] = ()
-
-    def missing(self) -> str | None:
-        """Why this system cannot run here, or None."""
-        found = find_spec(self.package) is not None
-        return None if found else f"{self.package} is not installed"
-
-    def handles(self, workload: Workload) -> bool:
-        return self.form == "plain" or workload.scan is not None
-
-    def prepare(self, workload: Workload, dtype: str = "float32") -> Prepared:
-        raise NotImplementedError
-
-
-def cast(arrays: Arrays, dtype: str) -> Arrays:
-    """The floating arrays in `dtype`, the others as they are."""
-    return [a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for a in arrays]
 
 
 def torch_namespace() -> Any:
@@ -132,7 +88,6 @@ class TorchCompileJoint(System):
 
     name = "torch.compile-joint"
     package = "torch"
-    role = "strong"
     slow_compile = True
 
     def prepare(self, workload: Workload, dtype: str = "float32") -> Prepared:
@@ -211,102 +166,4 @@ class JaxScan(Jax):
     """The looping programs written with `lax.scan`."""
 
     name = "jax-scan"
-    role = "strong"
     form = "scan"
-
-
-def autojit_namespace() -> Any:
-    import autojit as aj
-
-    return SimpleNamespace(
-        exp=aj.exp,
-        log=aj.log,
-        log1p=aj.log1p,
-        sin=aj.sin,
-        tanh=aj.tanh,
-        sigmoid=aj.sigmoid,
-        erf=aj.erf,
-        sqrt=aj.sqrt,
-        abs=aj.abs,
-        maximum=aj.maximum,
-        minimum=aj.minimum,
-        amax=lambda x, dim: aj.amax(x, dim, keepdim=True),
-        permute=lambda x, order: x.permute(order),
-        pick=lambda x, column: aj.gather(x, 1, column[:, None])[:, 0],
-    )
-
-
-class _Autojit(System):
-    package = "autojit"
-    role = "ours"
-    env = {"AUTOJIT_TIER": "compile"}
-
-    def missing(self) -> str | None:
-        import autojit
-
-        ready = hasattr(autojit, "value_and_grad")
-        return None if ready else "autojit has no value_and_grad yet"
-
-
-class AutojitTraced(_Autojit):
-    name = "autojit"
-    rivals = ("torch", "torch.compile", "jax")
-
-    def prepare(self, workload: Workload, dtype: str = "float32") -> Prepared:
-        import autojit as aj
-
-        function = aj.trace(workload.function(autojit_namespace(), self.form))
-        joint = aj.value_and_grad(function, argnums=tuple(range(workload.wrt)))
-        tensors = [aj.from_numpy(a) for a in cast(workload.arrays(), dtype)]
-        last: list[Any] = [None]
-
-        def call() -> None:
-            last[0] = joint(*tensors)
-            last[0][0].item()
-
-        def read() -> Arrays:
-            value, grads = last[0]
-            return [t.detach().numpy() for t in (value, *grads)]
-
-        return Prepared(call, read)
-
-
-class AutojitEager(_Autojit):
-    name = "autojit-eager"
-    rivals = ("torch",)
-
-    def prepare(self, workload: Workload, dtype: str = "float32") -> Prepared:
-        import autojit as aj
-
-        function = workload.function(autojit_namespace(), self.form)
-        tensors = [aj.from_numpy(a) for a in cast(workload.arrays(), dtype)]
-        leaves = [t.requires_grad_() for t in tensors[: workload.wrt]]
-        last: list[Any] = [None]
-
-        def call() -> None:
-            for leaf in leaves:
-                leaf.grad = None
-            last[0] = function(*tensors)
-            last[0].backward()
-            last[0].item()
-
-        def read() -> Arrays:
-            return [last[0].detach().numpy(), *(leaf.grad.numpy() for leaf in leaves)]
-
-        return Prepared(call, read)
-
-
-SYSTEMS: dict[str, System] = {
-    system.name: system
-    for system in (
-        AutojitTraced(),
-        AutojitEager(),
-        TorchEager(),
-        TorchCompile(),
-        Jax(),
-        TorchCompileJoint(),
-        JaxScan(),
-    )
-}
-# the first that is installed gives the float64 results that every system is checked against
-REFERENCES = ("torch", "jax")

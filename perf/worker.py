@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from perf.measure import sample, worst_error
-from perf.peers import SYSTEMS, Prepared
-from perf.workloads import WORKLOADS
+from perf.system import Prepared
+from perf.systems import SYSTEMS
+from perf.workloads import find
 
 
 class Worker:
@@ -28,7 +29,7 @@ class Worker:
         self.reference: list[np.ndarray] = []
 
     def do_reference(self, workload: str, path: str) -> dict[str, Any]:
-        prepared = self.system.prepare(WORKLOADS[workload], "float64")
+        prepared = self.system.prepare(find(workload), "float64")
         prepared.call()
         np.savez(path, *prepared.read())
         return {}
@@ -37,8 +38,9 @@ class Worker:
         """First call (compiles) and a second one, whose results are compared."""
         with np.load(path) as stored:
             self.reference = [stored[name] for name in stored.files]
-        self.prepared = self.system.prepare(WORKLOADS[workload])
-        start = perf_counter()
+        row, begun = find(workload), perf_counter()
+        self.prepared = self.system.prepare(row, row.dtype)
+        start = begun if self.system.early else perf_counter()
         self.prepared.call()
         first = perf_counter() - start
         self.prepared.call()

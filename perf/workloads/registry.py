@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 Arrays = list[np.ndarray]
 WORKLOADS: dict[str, Workload] = {}
+EAGER_TARGET = 1.0  # without a decorator no program may be slower than in torch eager
 
 
 @dataclass
@@ -26,8 +27,9 @@ class Workload:
     """A program, how its data are drawn, and what is asked of it.
 
     wrt: how many leading arrays are differentiated. targets: system of ours → what the best peer's
-    time is divided by, at least. tolerance: see `measure.worst_error`. slow: systems that take
-    minutes to compile it, left out by `--quick`.
+    time divided by ours must be, at least. tolerance: see `measure.worst_error`. slow: systems that
+    take minutes to compile it, left out by `--quick`. base: the name without size and dtype, by
+    which systems written for single programs know it.
     """
 
     name: str
@@ -39,6 +41,26 @@ class Workload:
     tolerance: float
     slow: tuple[str, ...] = ()
     scan: Callable[..., Any] | None = None
+    base: str = ""
+    dtype: str = "float32"
+    part: str = "base"
+
+    @property
+    def mode(self) -> str:
+        """The system of ours by which this program enters the geometric mean."""
+        return "autojit" if "autojit" in self.targets else "autojit-bound"
+
+    def variant(self, part: str, dtype: str = "float32", **sizes: int) -> Workload:
+        """The same program at other sizes or in another dtype, named after the difference."""
+        words = [f"{k}={v}" for k, v in sizes.items()] + ([dtype] if dtype != self.dtype else [])
+        return replace(
+            self,
+            name=" ".join([self.name, *words]),
+            sizes={**self.sizes, **sizes},
+            dtype=dtype,
+            part=part,
+            tolerance=1e-11 if dtype == "float64" else self.tolerance,
+        )
 
     @property
     def title(self) -> str:
@@ -63,19 +85,18 @@ def workload(
     draw: Callable[..., Arrays],
     *,
     wrt: int,
-    target: float,
-    eager_target: float | None = None,
+    target: float | None = None,
+    bound_target: float | None = None,
     tolerance: float = 1e-5,
     slow: tuple[str, ...] = (),
     **sizes: int,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated program under `name`."""
+    """Register the decorated program under `name`. bound_target: for calls with fixed buffers."""
+    asked = {"autojit": target, "autojit-bound": bound_target, "autojit-eager": EAGER_TARGET}
+    targets = {system: least for system, least in asked.items() if least is not None}
 
     def register(program: Callable[..., Any]) -> Callable[..., Any]:
-        targets = {"autojit": target}
-        if eager_target is not None:
-            targets["autojit-eager"] = eager_target
-        WORKLOADS[name] = Workload(name, program, draw, wrt, targets, sizes, tolerance, slow)
+        WORKLOADS[name] = Workload(name, program, draw, wrt, targets, sizes, tolerance, slow, base=name)
         return program
 
     return register

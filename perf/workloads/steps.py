@@ -12,6 +12,7 @@ from perf.workloads.registry import Arrays, Rng, normal, scan_form, workload
     lambda rng, n: [normal(rng, n)],
     wrt=1,
     target=2,
+    bound_target=1.0,
     n=10,
 )
 def rosen(m, x):
@@ -52,7 +53,7 @@ def rnn_scan(m, W, U, b, X):
     "ode",
     lambda rng, steps: [np.array([1.1, 0.4, 0.4, 0.1], np.float32)],
     wrt=1,
-    target=1.0,
+    bound_target=1.0,
     slow=("jax", "torch.compile", "torch.compile-joint"),
     steps=200,
 )
@@ -141,7 +142,15 @@ def filtered(m, F, q, r, H, eye, state, z):
     return x, P, loss + m.log(det) + e[0] * u + e[1] * v
 
 
-@workload("kalman", draw_kalman, wrt=3, target=2, tolerance=1e-4, steps=100)
+@workload(
+    "kalman",
+    draw_kalman,
+    wrt=3,
+    target=2,
+    tolerance=1e-4,
+    slow=("jax", "torch.compile", "torch.compile-joint"),
+    steps=100,
+)
 def kalman(m, F, q, r, H, eye, Z, *, steps):
     """Kalman filter, 4 states, 2 observed, 100 unrolled steps, likelihood by its noises"""
     state = 0 * q, eye + 0 * F, 0 * q[0]
