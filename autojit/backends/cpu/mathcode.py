@@ -78,7 +78,11 @@ def _from_vecmath(name: str) -> str:
     """The function as text; empty when vecmath lacks it."""
     from autojit.backends.cpu import vecmath
 
-    return str(vecmath.module(name, _arity(name))) if name in vecmath.FUNCTIONS else ""
+    if name not in vecmath.FUNCTIONS:
+        return ""
+    module = vecmath.module(name, _arity(name))
+    module.triple, module.data_layout = llvm.get_process_triple(), str(target.machine().target_data)
+    return str(module)
 
 
 def _from_libm(name: str) -> str:

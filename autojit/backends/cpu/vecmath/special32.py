@@ -6,37 +6,38 @@ Never branches, never calls libm.
 
 from __future__ import annotations
 
-from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, from_bits, horner, select, sqrt
+from autojit.backends.cpu.vecmath.core import copysign, f4, fabs, fma, horner, select, sqrt
 from autojit.backends.cpu.vecmath.exp32 import (
-    BIAS,
     INF,
     NAN,
     ONE,
     TWO,
     ZERO,
+    exp_f32,
     exp_nonpositive,
-    exp_parts,
     floats,
     log_f32,
 )
 
 _ERF_SMALL = floats(
-    -0.0006020797300152481, 0.004998959135264158, -0.026770493015646935, 0.11281921714544296,
-    -0.3761250376701355, 0.12837915122509003,
-)  # erf(x) / x - 1 in x**2, |x| <= 0.9
+    0.000561912078410387, 0.004914787132292986, 0.026709159836173058, 0.11280112713575363,
+    0.37612318992614746, 0.12837912142276764,
+)  # erf(x) / x - 1 in -x**2, |x| <= 1
 _ERF_LARGE = floats(
-    -0.00019822013564407825, 0.0030654973816126585, -0.022315237671136856, 0.10411371290683746,
-    0.6369760632514954, 1.127797245979309, 0.00016644809511490166,
-)  # -log(1 - erf(x)), 0.9 <= x <= 4
-_ERF_BORDER, _ERF_HIGH = floats(0.9, 4.0)  # erf(4) rounds to 1
+    0.00039378090878017247, -0.006065657362341881, 0.04131156578660011, -0.16501478850841522,
+    0.43313315510749817, -0.7940024137496948, 1.0489521026611328, -0.9862912893295288,
+)  # -erfc(x) exp(x**2), 1 <= x <= 4, as exact as erf wants it
+_ERF_HIGH = f4(4.0)  # erf(4) rounds to 1
 
 
 def erf_f32(x):
+    """By exp(x * -x), which is how LLVM writes the exponential in the derivative: a kernel with both computes it once."""
     size = fabs(x)
-    double, k = exp_parts(-horner(select(size > _ERF_HIGH, _ERF_HIGH, size), _ERF_LARGE))
-    large = copysign(fma(-double, from_bits(k + BIAS), ONE), x)
-    small = fma(x, horner(x * x, _ERF_SMALL), x)
-    return select(size < _ERF_BORDER, small, large)
+    square = x * -x
+    scaled = horner(select(size > _ERF_HIGH, _ERF_HIGH, size), _ERF_LARGE)
+    large = copysign(fma(exp_f32(square), scaled, ONE), x)
+    small = fma(x, horner(square, _ERF_SMALL), x)
+    return select(size < ONE, small, large)
 
 
 _ERFC = floats(
@@ -58,7 +59,7 @@ def erfc_f32(x):
     t = fma(-_SIX * u, error, fma(-_SIX, u, ONE))
     scaled = u * horner(t, _ERFC)
     tail = exp_nonpositive(-square) * fma(scaled, error - lost, scaled)
-    inner = ONE - fma(x, horner(x * x, _ERF_SMALL), x)
+    inner = ONE - fma(x, horner(x * -x, _ERF_SMALL), x)
     return select(size < _ERFC_BORDER, inner, select(x < ZERO, TWO - tail, tail))
 
 

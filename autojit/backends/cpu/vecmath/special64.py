@@ -7,13 +7,20 @@ Never branches, never calls libm.
 from __future__ import annotations
 
 from autojit.backends.cpu.vecmath.core import copysign, fabs, fma, horner, select, sqrt
-from autojit.backends.cpu.vecmath.exp64 import INF, NAN, exp_nonpositive, log_f64
+from autojit.backends.cpu.vecmath.exp64 import INF, NAN, exp_f64, exp_nonpositive, log_f64
 
 _ERF_SMALL = (
-    -7.884379888655434e-10, 1.3766365240491773e-08, -1.621875999866148e-07, 1.6448678499804701e-06,
-    -1.4924827673089099e-05, 0.00012055298786976266, -0.0008548326063633676, 0.005223977607689883,
-    -0.026866170643085188, 0.11283791670942114, -0.3761263890318341, 0.12837916709551256,
-)  # erf(x) / x - 1 in x**2, |x| <= 1
+    7.884379888655434e-10, 1.3766365240491773e-08, 1.621875999866148e-07, 1.6448678499804701e-06,
+    1.4924827673089099e-05, 0.00012055298786976266, 0.0008548326063633676, 0.005223977607689883,
+    0.026866170643085188, 0.11283791670942114, 0.3761263890318341, 0.12837916709551256,
+)  # erf(x) / x - 1 in -x**2, |x| <= 1
+_ERF_LARGE = (
+    6.361870698029265e-12, -3.186463014809345e-10, 7.536838686765724e-09, -1.1212297852076911e-07,
+    1.1792380006543777e-06, -9.347812246318484e-06, 5.817586559594046e-05, -0.0002925835799453739,
+    0.0012160304742427088, -0.004255929370901948, 0.012757963005690152, -0.03328682518539776,
+    0.0767339364628283, -0.15830916686634625, 0.29482388614129207, -0.49654475850976243,
+    0.7507765748420466, -0.9995550692833848, 1.128294940003864, -0.9999924766829582,
+)  # -erfc(x) exp(x**2), 1 <= x <= 6, as exact as erf wants it
 _ERFC = (
     -3.895955017757875e-09, -1.6393051816835223e-08, 1.1420453941745893e-08, 1.3166456322055183e-07,
     -8.686249650509967e-08, -8.575541548009e-07, 1.4305391790650045e-06, 4.7030213866543e-06,
@@ -26,7 +33,7 @@ _ERFC = (
 
 def _erf_inner(x):
     """erf for |x| <= 1."""
-    return fma(x, horner(x * x, _ERF_SMALL), x)
+    return fma(x, horner(x * -x, _ERF_SMALL), x)
 
 
 def _erfc_outer(size):
@@ -44,9 +51,11 @@ def _erfc_outer(size):
 
 
 def erf_f64(x):
+    """By exp(x * -x), as in float32."""
     size = fabs(x)
-    tail, _ = _erfc_outer(size)
-    return select(size < 1.0, _erf_inner(x), copysign(1.0 - tail, x))
+    scaled = horner(select(size > 6.0, 6.0, size), _ERF_LARGE)  # erf(6) rounds to 1
+    large = copysign(fma(exp_f64(x * -x), scaled, 1.0), x)
+    return select(size < 1.0, _erf_inner(x), large)
 
 
 def erfc_f64(x):
