@@ -70,6 +70,22 @@ def bitcode(name: str) -> bytes:
     return code
 
 
+def late_code(module: Any) -> list[Any]:
+    """Modules to link into an optimised one: what its words left undefined."""
+    undefined = {f.name for f in module.functions if f.is_declaration and f.name.startswith("autojit_")}
+    if not undefined:
+        return []
+    from autojit.backends.cpu import vecmath
+
+    return [llvm.parse_assembly(_placed(m)) for m in vecmath.late(undefined)]
+
+
+def _placed(module: Any) -> str:
+    """The text of a module that knows its machine."""
+    module.triple, module.data_layout = llvm.get_process_triple(), str(target.machine().target_data)
+    return str(module)
+
+
 def _arity(name: str) -> int:
     return 2 if name.rsplit("_", 1)[0] in interpret.BINARY else 1
 
@@ -80,9 +96,7 @@ def _from_vecmath(name: str) -> str:
 
     if name not in vecmath.FUNCTIONS:
         return ""
-    module = vecmath.module(name, _arity(name))
-    module.triple, module.data_layout = llvm.get_process_triple(), str(target.machine().target_data)
-    return str(module)
+    return _placed(vecmath.module(name, _arity(name)))
 
 
 def _from_libm(name: str) -> str:

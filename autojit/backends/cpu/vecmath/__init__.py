@@ -20,7 +20,7 @@ entry:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -31,6 +31,7 @@ from autojit.backends.cpu.vecmath import (
     exp64,
     gamma32,
     gamma64,
+    scale,
     special32,
     special64,
     trig32,
@@ -66,3 +67,8 @@ def module(name: str, arity: int) -> ir.Module:
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     builder.ret(FUNCTIONS[name](*[core.Value(builder, kind, x) for x in fn.args]).llvm)
     return made
+
+
+def late(undefined: Iterable[str]) -> list[ir.Module]:
+    """Modules that define what functions of this folder leave undefined until loops are vectors."""
+    return [scale.late_module(kind) for kind in ("f32", "f64") if f"autojit_scale_{kind}" in undefined]

@@ -21,6 +21,7 @@ from autojit.backends.cpu.vecmath.core import (
     i4,
     select,
 )
+from autojit.backends.cpu.vecmath.scale import scale
 
 
 def floats(*values: float) -> tuple[Any, ...]:
@@ -40,8 +41,6 @@ LEAST_NORMAL = f4(1.1754944e-38)
 TINY = f4(2.0**-25)
 
 BIAS = i4(126 << 23)  # the exponential's polynomials are doubled: e**x = (2 p) * 2**(k - 1)
-_BIAS_UP = i4((126 + 64) << 23)
-_DOWN = f4(2.0**-64)
 _SQRT_HALF_BITS = i4(0x3F3504F3)
 _ONE_BITS = i4(127 << 23)
 _TWO_BITS = i4(128 << 23)
@@ -53,7 +52,7 @@ _EXP2 = floats(
     0.00015326471475418657, 0.0013390806270763278, 0.009618505835533142, 0.05550359934568405,
     0.24022647738456726, 0.6931471824645996, 1.0,
 )  # 2**r, |r| <= 1/2
-_EXP_DOUBLED, _EXP2_DOUBLED = (tuple(TWO * c for c in table) for table in (_EXP, _EXP2))
+_EXP_DOUBLED = tuple(TWO * c for c in _EXP)
 _EXPM1 = floats(
     0.0013897845055907965, 0.008365971967577934, 0.04166685789823532, 0.16666549444198608, 0.5
 )  # (e**r - 1 - r) / r**2
@@ -79,46 +78,46 @@ _SINH = floats(
 
 
 # --------------------------------------------------------------------------------- exponentials
-def exp_parts(x):
-    """(2 e**r, k << 23) with x = k ln2 + r."""
+def _reduce(x):
+    """(r, k, t) with x = k ln2 + r; k in the low bits of t's pattern."""
     t = fma(x, LOG2_E, MAGIC)
     k = t - MAGIC
-    r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
+    return fma(k, -LN2_TAIL, fma(k, -LN2, x)), k, t
+
+
+def exp_parts(x):
+    """(2 e**r, k << 23) with x = k ln2 + r."""
+    r, _, t = _reduce(x)
     return horner(r, _EXP_DOUBLED), bits(t) << 23
 
 
-def _scale(double, k, small):
-    """double * 2**(k - 1); where small, in two steps, so that denormals are rounded once."""
-    scale = from_bits(k + select(small, _BIAS_UP, BIAS))
-    return double * scale * select(small, _DOWN, ONE)
-
-
-_EXP_HIGH, _EXP_LOW, _EXP_SMALL = floats(89.0, -104.0, -86.0)
+_EXP_HIGH, _EXP_LOW = floats(89.0, -104.0)
 
 
 def exp_f32(x):
-    x = select(x > _EXP_HIGH, _EXP_HIGH, x)
-    x = select(x < _EXP_LOW, _EXP_LOW, x)
-    double, k = exp_parts(x)
-    return _scale(double, k, x < _EXP_SMALL)
+    return exp_nonpositive(select(x > _EXP_HIGH, _EXP_HIGH, x))
 
 
-_EXP2_HIGH, _EXP2_LOW, _EXP2_SMALL = floats(128.25, -150.5, -124.0)
+def exp_nonpositive(x):
+    """exp without its upper end."""
+    r, k, t = _reduce(select(x < _EXP_LOW, _EXP_LOW, x))
+    return scale(horner(r, _EXP), t, k)
+
+
+_EXP2_HIGH, _EXP2_LOW = floats(128.25, -150.5)
 
 
 def exp2_f32(x):
     x = select(x > _EXP2_HIGH, _EXP2_HIGH, x)
     x = select(x < _EXP2_LOW, _EXP2_LOW, x)
     t = x + MAGIC
-    double = horner(x - (t - MAGIC), _EXP2_DOUBLED)
-    return _scale(double, bits(t) << 23, x < _EXP2_SMALL)
+    k = t - MAGIC
+    return scale(horner(x - k, _EXP2), t, k)
 
 
 def _expm1_parts(x):
     """(e**r - 1, k << 23) with x = k ln2 + r."""
-    t = fma(x, LOG2_E, MAGIC)
-    k = t - MAGIC
-    r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
+    r, _, t = _reduce(x)
     return fma(r * r, horner(r, _EXPM1), r), bits(t) << 23
 
 
@@ -131,12 +130,6 @@ def expm1_f32(x):
     q, k = _expm1_parts(y)
     half = from_bits(k + BIAS)  # 2**(k - 1), finite for k = 128
     return select(fabs(x) < TINY, x, TWO * fma(half, q, half - HALF))
-
-
-def exp_nonpositive(x):
-    x = select(x < _EXP_LOW, _EXP_LOW, x)
-    double, k = exp_parts(x)
-    return _scale(double, k, x < _EXP_SMALL)
 
 
 def sigmoid_f32(x):

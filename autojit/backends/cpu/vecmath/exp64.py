@@ -17,6 +17,7 @@ from autojit.backends.cpu.vecmath.core import (
     select,
     shift_right,
 )
+from autojit.backends.cpu.vecmath.scale import scale
 
 INF, NAN = float("inf"), float("nan")
 # Adding 1.5 * 2**52 rounds to an integer and leaves it in the low bits of the pattern.
@@ -30,8 +31,6 @@ TINY = 2.0**-54
 
 ONE_BITS = 1023 << 52
 BIAS = 1022 << 52  # the exponential's polynomials are doubled: e**x = (2 p) * 2**(k - 1)
-_BIAS_UP = (1022 + 128) << 52
-_DOWN = 2.0**-128
 _TWO_BITS = 1024 << 52
 _HALF_BIAS = 1021 << 52
 SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
@@ -49,7 +48,7 @@ _EXP2 = (
     1.5252733633287643e-05, 0.00015403530449049574, 0.0013333558146546819, 0.0096181291076016,
     0.05550410866482172, 0.24022650695910108, 0.6931471805599453, 1.0,
 )  # 2**r, |r| <= 1/2
-_EXP_DOUBLED, _EXP2_DOUBLED = (tuple(2.0 * c for c in table) for table in (_EXP, _EXP2))
+_EXP_DOUBLED = tuple(2.0 * c for c in _EXP)
 _EXPM1 = (
     2.0898024570735315e-09, 2.510865606783514e-08, 2.7557315830425793e-07, 2.755724519605176e-06,
     2.4801587294753125e-05, 0.00019841269885351222, 0.0013888888888886832, 0.008333333333321775,
@@ -71,29 +70,27 @@ TWICE_ATANH = (
 
 
 # --------------------------------------------------------------------------------- exponentials
-def exp_parts(x):
-    """(2 e**r, k << 52) with x = k ln2 + r."""
+def _reduce(x):
+    """(r, k, t) with x = k ln2 + r; k in the low bits of t's pattern."""
     t = fma(x, LOG2_E, MAGIC)
     k = t - MAGIC
-    r = fma(k, -LN2_TAIL, fma(k, -LN2, x))
+    return fma(k, -LN2_TAIL, fma(k, -LN2, x)), k, t
+
+
+def exp_parts(x):
+    """(2 e**r, k << 52) with x = k ln2 + r."""
+    r, _, t = _reduce(x)
     return horner(r, _EXP_DOUBLED), bits(t) << 52
 
 
-def _scale(double, k, small):
-    """double * 2**(k - 1); where small, in two steps, so that denormals are rounded once."""
-    return double * from_bits(k + select(small, _BIAS_UP, BIAS)) * select(small, _DOWN, 1.0)
-
-
 def exp_f64(x):
-    x = select(x > 710.0, 710.0, x)
-    return exp_nonpositive(x)
+    return exp_nonpositive(select(x > 710.0, 710.0, x))
 
 
 def exp_nonpositive(x):
     """exp without its upper end."""
-    x = select(x < -746.0, -746.0, x)
-    double, k = exp_parts(x)
-    return _scale(double, k, x < -705.0)
+    r, k, t = _reduce(select(x < -746.0, -746.0, x))
+    return scale(horner(r, _EXP), t, k)
 
 
 def exp2_sum(x, low):
@@ -101,8 +98,8 @@ def exp2_sum(x, low):
     x = select(x > 1024.25, 1024.25, x)
     x = select(x < -1080.0, -1080.0, x)
     t = x + MAGIC
-    double = horner((x - (t - MAGIC)) + low, _EXP2_DOUBLED)
-    return _scale(double, bits(t) << 52, x < -1020.0)
+    k = t - MAGIC
+    return scale(horner((x - k) + low, _EXP2), t, k)
 
 
 def exp2_f64(x):
@@ -112,9 +109,7 @@ def exp2_f64(x):
 def expm1_f64(x):
     y = select(x > 710.0, 710.0, x)
     y = select(y < -38.0, -38.0, y)
-    t = fma(y, LOG2_E, MAGIC)
-    k = t - MAGIC
-    r = fma(k, -LN2_TAIL, fma(k, -LN2, y))
+    r, _, t = _reduce(y)
     q = fma(r * r, horner(r, _EXPM1), r)
     half = from_bits((bits(t) << 52) + BIAS)  # 2**(k - 1), finite for k = 1024
     return select(fabs(x) < TINY, x, 2.0 * fma(half, q, half - 0.5))

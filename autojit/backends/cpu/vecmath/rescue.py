@@ -10,22 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 
 from autojit.backends.cpu.vecmath.core import TYPES, Value, declared
+from autojit.backends.cpu.vecmath.variants import announce, pure
 
 _I32, _I64, _I128, _I192 = (ir.IntType(n) for n in (32, 64, 128, 192))
 _LANES = (2, 4, 8, 16, 32)
-_NO_EFFECTS = "memory(none)" if binding.llvm_version_info[0] >= 16 else "readnone"
 
 
 # ------------------------------------------------------------------------------------- rescues
 def rescue(name: str, slow: Callable[[Value], Value], limit: float) -> Callable[[Value, Value], Value]:
-    """The operation ``fix(x, y)``: y where |x| <= limit or x is not finite, else slow(x).
-
-    LLVM's vectoriser learns from the attribute ``vector-function-abi-variant`` which functions do the work of several
-    calls at once; this is how vector libraries of mathematics are hooked up, only that ours live in the same module.
-    """
+    """The operation ``fix(x, y)``: y where |x| <= limit or x is not finite, else slow(x)."""
 
     def fix(x: Value, y: Value) -> Value:
         b = x.builder
@@ -38,7 +34,8 @@ def rescue(name: str, slow: Callable[[Value], Value], limit: float) -> Callable[
 def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: str, limit: float) -> ir.Function:
     """The scalar function and its vector variants, all in `module`."""
     ty = TYPES[kind]
-    fn = _pure(module, name, ty, "noinline")
+    fn = pure(module, name, ty, "noinline")
+    fn.linkage = "weak_odr"
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     x, y = fn.args
     size = _fabs(builder, x)
@@ -48,18 +45,15 @@ def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: 
         builder.ret(slow(Value(builder, kind, x)).llvm)
     builder.ret(y)
     variants = [_define_vector(module, fn, lanes, limit) for lanes in _LANES]
-    maps = ",".join(
-        f"_ZGV_LLVM_N{lanes}vv_{name}({v.name})" for lanes, v in zip(_LANES, variants, strict=True)
-    )
-    set.add(fn.attributes, f'"vector-function-abi-variant"="{maps}"')
-    _keep(module, variants)
+    announce(fn, variants)
     return fn
 
 
 def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float) -> ir.Function:
     """The test of a whole vector, small enough to inline behind the vectoriser, and its slow side."""
     ty = ir.VectorType(fn.return_value.type, lanes)
-    slow = _pure(module, f"{fn.name}_v{lanes}_slow", ty, "noinline", "cold")
+    slow = pure(module, f"{fn.name}_v{lanes}_slow", ty, "noinline", "cold")
+    slow.linkage = "weak_odr"
     builder = ir.IRBuilder(slow.append_basic_block("entry"))
     result = slow.args[1]
     for lane in map(_I32, range(lanes)):
@@ -67,7 +61,8 @@ def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float)
         result = builder.insert_element(result, builder.call(fn, pair), lane)
     builder.ret(result)
 
-    variant = _pure(module, f"{fn.name}_v{lanes}", ty, "alwaysinline")
+    variant = pure(module, f"{fn.name}_v{lanes}", ty, "alwaysinline")
+    variant.linkage = "weak_odr"
     builder = ir.IRBuilder(variant.append_basic_block("entry"))
     x, y = variant.args
     huge = builder.fcmp_ordered(">", _fabs(builder, x), ir.Constant(ty, [limit] * lanes))
@@ -76,23 +71,6 @@ def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float)
         builder.ret(builder.call(slow, variant.args))
     builder.ret(y)
     return variant
-
-
-def _pure(module: ir.Module, name: str, ty: ir.Type, *attributes: str) -> ir.Function:
-    """An empty function (ty, ty) -> ty without effects."""
-    fn = ir.Function(module, ir.FunctionType(ty, [ty, ty]), name)
-    fn.linkage = "weak_odr"
-    for attribute in ("nounwind", "willreturn", _NO_EFFECTS, *attributes):
-        set.add(fn.attributes, attribute)  # llvmlite's own add refuses words it has not heard of
-    return fn
-
-
-def _keep(module: ir.Module, functions: list[ir.Function]) -> None:
-    """The variants are named in an attribute only: without this they would be dropped as unused."""
-    pointer = ir.IntType(8).as_pointer()
-    used = ir.GlobalVariable(module, ir.ArrayType(pointer, len(functions)), "llvm.compiler.used")
-    used.linkage, used.section = "appending", "llvm.metadata"
-    used.initializer = ir.Constant(used.value_type, [f.bitcast(pointer) for f in functions])
 
 
 def _fabs(builder: ir.IRBuilder, x: Any) -> Any:

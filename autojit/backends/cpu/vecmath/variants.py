@@ -1,0 +1,42 @@
+"""Functions with forms for whole vectors: what LLVM's vectoriser calls in place of several calls.
+
+In: a scalar function and functions of vectors that do the same.  Out: the attribute that tells the vectoriser of them;
+this is how vector libraries of mathematics are hooked up, only that ours live in the same module.  Never calls libm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import binding, ir
+
+_NO_EFFECTS = "memory(none)" if binding.llvm_version_info[0] >= 16 else "readnone"
+
+
+def pure(module: ir.Module, name: str, ty: ir.Type, *attributes: str) -> ir.Function:
+    """An empty function (ty, ty) -> ty without effects."""
+    fn = ir.Function(module, ir.FunctionType(ty, [ty, ty]), name)
+    for attribute in ("nounwind", "willreturn", _NO_EFFECTS, *attributes):
+        set.add(fn.attributes, attribute)  # llvmlite's own add refuses words it has not heard of
+    return fn
+
+
+def announce(fn: ir.Function, variants: Sequence[ir.Function]) -> None:
+    """Tell the vectoriser which functions of vectors do the work of `fn`."""
+    maps = ",".join(f"_ZGV_LLVM_N{v.return_value.type.count}vv_{fn.name}({v.name})" for v in variants)
+    set.add(fn.attributes, f'"vector-function-abi-variant"="{maps}"')
+    _keep(fn.module, variants)
+
+
+def _keep(module: ir.Module, functions: Sequence[ir.Function]) -> None:
+    """The variants are named in an attribute only: without this they would be dropped as unused."""
+    name, pointer = "llvm.compiler.used", ir.IntType(8).as_pointer()
+    kept: list[Any] = [f.bitcast(pointer) for f in functions]
+    there = module.globals.get(name)
+    if there is not None:
+        kept += there.initializer.constant
+        module.remove_global(there)
+    used = ir.GlobalVariable(module, ir.ArrayType(pointer, len(kept)), name)
+    used.linkage, used.section = "appending", "llvm.metadata"
+    used.initializer = ir.Constant(used.value_type, kept)
