@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .index import Range, Space
+from .index import Ix, Range, Size, Space
 from .scalar import E
 
 DEAR = 6                           # an operation from which keeping beats computing again
 STRIDED = 8                        # an access that jumps costs this much
 JUMP = 16                          # a stride in elements from which it does
 KERNEL = 5_000                     # entering one more kernel
+LANES = 16                         # numbers in a vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,17 @@ class Target:
     threads: int = 8
     serial: int = 100_000          # weighted operations below which a kernel runs serially
     grain: int = 25_000            # weighted operations a chunk should have at least
-    run: int = 128                 # rows in a run
-    lanes: int = 32                # inner extents up to this make no good vector loop
+    run: int = 128                 # rows in a run, at most
 
 
 def stride(e: E, r: Range) -> int:
     """Elements from one turn of r to the next in a load; a big number if the place is irregular."""
+    return distance(e.params[1], e.params[2], r)
+
+
+def distance(index: tuple[Ix, ...], shape: tuple[int, ...], r: Range) -> int:
+    """Elements from one turn of r to the next at a place in an array; a big number if the place is irregular."""
     total, step = 0, 1
-    _, index, shape, _ = e.params
     for ix, n in zip(reversed(index), reversed(shape)):
         for t, c in ix.terms:
             if t is r:
@@ -42,12 +46,21 @@ def stride(e: E, r: Range) -> int:
     return abs(total)
 
 
+def turns(r: Range) -> float:
+    """What a turn of an innermost loop over r costs, 1 being a lane of a full vector.  The rest goes in half vectors and one
+    by one; a loop of constant and few turns LLVM unrolls before it would make vectors."""
+    n = r.usual
+    if n <= LANES and type(r.extent) is not Size:
+        return float(LANES)
+    return LANES * (n // LANES + n % LANES // 8 + n % 8) / n
+
+
 def work(roots: Iterable[tuple[int, E]], space: Space, stop: set[E] = frozenset()) -> float:  # type: ignore[assignment]
     """Work of a DAG when each value is computed once for each point of the ranges it varies with; `roots`: (the ranges of
     its stores, scalar)."""
     total, seen, stack = 0.0, set(stop), []
     for mask, e in roots:
-        total += 2 * space.points(mask)
+        total += 2 * space.usual(mask)
         stack.append(e)
     while stack:
         e = stack.pop()
@@ -58,8 +71,8 @@ def work(roots: Iterable[tuple[int, E]], space: Space, stop: set[E] = frozenset(
             mask = e.free
             for r in e.params[1]:
                 mask |= r.bit
-            total += space.points(mask)
+            total += space.usual(mask)
         else:
-            total += space.points(e.free) * e.own
+            total += space.usual(e.free) * e.own
         stack.extend(e.args)
     return total

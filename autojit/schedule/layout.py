@@ -1,32 +1,41 @@
-"""Layouts of short rows: how a kernel's rows are arranged where their own loops are too short to vectorise.
+"""Layouts of rows: how a kernel's loops are arranged, and what each way costs.
 
-In: the tasks of a kernel and its parallel range.  Out: a `Layout` that the deciding of `passes.py` asks, or None.  Both
-kinds work on runs of rows whose values between passes stand in arrays over the run.
+In: scalars and tasks of a kernel, its parallel range.  Out: `Estimate`, what the kernel costs as plain loops, in blocks or
+in lanes, and the cheapest `Layout` that the deciding of `passes.py` asks, or None for plain loops.  Runs are of rows whose
+values between passes stand in arrays over the run.
 
-block   row ends in dear scalars: first all row reductions of a run, then all its row scalars (which vectorise over the
-        rows), then what has loops of its own
-lanes   every inner loop is tiny: the rows of a run become the innermost loop of everything
+block   first all row reductions of a run, then all its row scalars (which vectorise over the rows), then what has loops
+        of its own
+lanes   the rows of a run become the innermost loop of everything
+
+What decides is what LLVM can make vectors of: innermost loops of enough turns over neighbouring elements, in which no other
+loop stands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .cost import DEAR, Target, stride
-from .index import Range, Space
+from .cost import DEAR, JUMP, LANES, STRIDED, Target, distance, stride, turns
+from .index import Ix, Range, Space
 from .scalar import E
 from .tasks import Task, mask_of
 
-ROWS = 1024                        # rows from which runs pay
-SHORT = 256                        # turns of all inner loops together up to which a row counts as short
+ROWS = 256                         # rows from which runs pay
+LOOP = 6                           # vector operations that a reduction costs beside its terms
+GATHER = 6                         # what a place costs that lanes reach one by one
+BETTER = 0.9                       # a layout must cost at most this share of the plain loops
+CACHE = 1 << 18                    # bytes that the arrays of a run may take
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """kind: block or lanes; `rows`: the range that is cut into runs."""
+    """kind: block or lanes; `rows`: the range that is cut into runs of `length`."""
 
     kind: str
     rows: Range
+    length: int
 
     def wish(self, e: E, t: Task, inside: int) -> str | None:
         """How a value that `t` needs gets into an array of the run before: "table" (computed), "accumulate" (summed up there),
@@ -50,28 +59,140 @@ class Layout:
         return len(t.ranges) > 1 or t.own and t.expr.op == "red"
 
 
-def choose(tasks: list[Task], p: Range, space: Space, target: Target) -> Layout | None:
-    """The layout for a kernel with these tasks, parallel over p."""
-    if p.hi + 1 < ROWS:
-        return None
-    inner, dear, seen = 0, False, set()
-    stack = [t.expr for t in tasks]
-    for t in tasks:
-        inner |= mask_of(t.ranges)
-    while stack:
-        e = stack.pop()
-        if e in seen or not e.free & p.bit and not (e.op == "red" and p in e.params[1]):
-            continue
-        seen.add(e)
-        inner |= e.free
+@dataclass(slots=True)
+class Sink:
+    """Where a scalar goes: to `index` of an array for all points of `mask`, or added there over the parallel range."""
+
+    mask: int
+    expr: E
+    index: tuple[Ix, ...] = ()
+    shape: tuple[int, ...] = ()
+    summed: bool = False
+
+
+class Estimate:
+    """What a kernel parallel over p costs as `plain` loops, in `block`s and in `lanes`: in operations of which a vector does
+    LANES at once, so that a loop of perfect vectors costs one for each point."""
+
+    def __init__(self, sinks: Iterable[Sink], p: Range, order: dict[int, int], space: Space, chunks: int) -> None:
+        self.space, self.p, self.order, self.chunks = space, p, order, chunks
+        self.rows = p.usual
+        self.plain = self.block = self.lanes = 0.0
+        self.scalars = 0.0                                  # operations on row scalars
+        self.bytes = 0                                      # of the arrays of a run, for each of its rows
+        self.nested = False                                 # does any loop stand inside that over the rows?
+        self._chains: dict[tuple[E, Range], int] = {}
+        seen: set[E] = set()
+        for sink in sinks:
+            self._sink(sink)
+            self._walk(sink.expr, seen)
+        rows = self.scalars * self.rows
+        self._add(rows * (LANES if self.nested else 1), rows * (1 if self.nested else LANES), rows)
+
+    def best(self, target: Target) -> Layout | None:
+        """The layout that costs least, or None for plain loops."""
+        if self.rows < ROWS or not self.nested:
+            return None
+        length = target.run
+        while length > 4 * LANES and length * self.bytes > CACHE:
+            length //= 2
+        lanes = self.lanes * (1 + LANES / length)         # what entering many short loops adds
+        if lanes < min(self.block, BETTER * self.plain) and length * self.bytes <= CACHE:
+            return Layout("lanes", self.p, length)
+        return Layout("block", self.p, target.run) if self.block < BETTER * self.plain else None
+
+    @property
+    def cost(self) -> float:
+        """What the best way costs."""
+        return min(self.plain, self.block, self.lanes) if self.rows >= ROWS and self.nested else self.plain
+
+    def _add(self, plain: float, block: float, lanes: float) -> None:
+        self.plain, self.block, self.lanes = self.plain + plain, self.block + block, self.lanes + lanes
+
+    def _inner(self, mask: int) -> Range:
+        """The innermost loop over these ranges, none of them p."""
+        return max(self.space.members(mask), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid))
+
+    def _sink(self, sink: Sink) -> None:
+        mask, p = sink.mask & ~self.p.bit, self.p
+        points = 2 * self.space.usual(mask) * self.rows
+        apart = distance(sink.index, sink.shape, p)
+        if not mask:
+            near = float(points * (STRIDED if apart > JUMP else 1))
+            self._add(near, near, near)
+            return
+        r = self._inner(mask)
+        each = points * (STRIDED if distance(sink.index, sink.shape, r) > JUMP else turns(r))
+        if sink.summed:
+            self._add(1.5 * each, 1.5 * each, points / LANES)
+        else:
+            self._add(each, each, points * (GATHER if apart > 1 else 1))
+
+    def _walk(self, root: E, seen: set[E]) -> None:
+        stack = [root]
+        while stack:
+            e = stack.pop()
+            if e in seen or e.op == "const":
+                continue
+            seen.add(e)
+            mask = e.free
+            if e.op == "red":
+                mask |= mask_of(e.params[1])
+            if not mask & self.p.bit:
+                each = float(e.own * self.space.usual(mask) * self.chunks)
+                self._add(each, each, each)
+            elif mask & ~self.p.bit:
+                self._varying(e, mask & ~self.p.bit)
+            elif e.op == "load":
+                self._add(self.rows, self.rows, self.rows)
+            else:
+                self.scalars += 1 if e.op == "red" else e.own
+            stack.extend(e.args)
+
+    def _varying(self, e: E, inner: int) -> None:
+        """A scalar that varies inside a row, or is reduced there."""
+        points = self.space.usual(inner) * self.rows
+        own = 1 if e.op == "red" else e.own
+        r = self._inner(inner)
+        self.nested = True
+        if e.op == "load" and not e.args and stride(e, r) > JUMP:
+            plain = float(STRIDED * points)
+        elif e.op != "red" and e.chain and self._chain(e, r) == e.chain:
+            plain = float(own * points * LANES)             # a reduction's loop stands in the loop over r
+        else:
+            plain = own * points * turns(r)
         if e.op == "red":
-            inner |= mask_of(e.params[1])
-        elif e.free == p.bit and e.own >= DEAR:
-            dear = True
-        stack.extend(e.args)
-    inner &= ~p.bit
-    if not dear or not inner:
-        return None
-    if max([r.hi + 1 for r in space.members(inner)]) <= target.lanes:
-        return Layout("lanes", p)
-    return Layout("block", p) if space.points(inner) <= SHORT else None
+            plain += LOOP * LANES * points / r.usual
+        self._add(plain, plain, own * points + self._array(e, inner))
+
+    def _array(self, e: E, inner: int) -> float:
+        """What lanes pay for a value that goes to an array over the run."""
+        if e.op == "red":
+            if not e.free & self.p.bit:
+                return 0.0
+            self.bytes += self.space.usual(e.free & ~self.p.bit) * e.dtype.itemsize
+            return 2.0 * self.space.usual(inner) * self.rows
+        packed = e.op == "load" and not e.args and stride(e, self.p) > 1
+        if not packed and e.own < DEAR:
+            return 0.0
+        points = self.space.usual(inner)
+        self.bytes += points * e.dtype.itemsize
+        return float((GATHER if packed else 1) * points * self.rows)
+
+    def _chain(self, root: E, r: Range) -> int:
+        """How many reductions stand one inside the other in the deepest one that the scalar needs and r varies."""
+        memo, stack = self._chains, [root]
+        while stack:
+            e = stack[-1]
+            if (e, r) in memo:
+                stack.pop()
+            elif not e.free & r.bit or e.chain == 0:
+                memo[e, r] = 0
+            elif e.op == "red":
+                memo[e, r] = e.chain
+            else:
+                todo = [a for a in e.args if (a, r) not in memo]
+                if not todo:
+                    memo[e, r] = max([memo[a, r] for a in e.args])
+                stack.extend(todo)
+        return memo[root, r]

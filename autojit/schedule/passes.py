@@ -135,7 +135,7 @@ class Decider:
     def tabled(self, e: E, r: Range, inside: int) -> bool:
         """Does `e`, which the loop over r does not vary, deserve a table made before that loop?"""
         if e.op == "load":
-            if r.hi < PACKED or any([type(t) is not Range for ix in e.params[1] for t, _ in ix.terms]):
+            if r.usual <= PACKED or any([type(t) is not Range for ix in e.params[1] for t, _ in ix.terms]):
                 return False
             return min([stride(e, q) for q in self.space.members(inside)]) > 1
         return e.op == "red" or e.cost >= DEAR
@@ -150,7 +150,7 @@ class Decider:
     def _inverted(self, e: E, t: Task, inside: int) -> bool:
         """Should the reduction's loop stand outside the one over which the results lie side by side?"""
         r = t.ranges[0]
-        if len(t.ranges) != 1 or inside != r.bit or r.hi + 1 < VECTOR:
+        if len(t.ranges) != 1 or inside != r.bit or r.usual < VECTOR:
             return False
         last = self.room.sort(mask_of(e.params[1]))[-1]
         bad = good = 0

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .cost import JUMP, KERNEL, STRIDED, Target, stride, work
+from .cost import KERNEL, Target, work
 from .index import Range, Size
-from .layout import Layout, choose
+from .layout import Estimate, Layout, Sink
 from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store
 from .lower import Lowering
 from .nest import Nest
@@ -48,6 +48,7 @@ class Choice:
     shared: list[E]                # reductions over it: privatised
     work: float
     cost: float
+    layout: Layout | None
 
 
 @dataclass(slots=True)
@@ -131,16 +132,18 @@ class Stager:
         if not now and not shared:
             return None
         t = self.target
-        rows = p.hi + 1
+        rows = p.usual
         chunks = min(rows, 2 * t.threads)
-        own = self._work(now, list(shared), p, chunks)
+        estimate = self._estimate(now, list(shared), p, chunks)
+        own = estimate.cost
         for e in shared:
-            own += 3 * chunks * self.space.points(e.free)
+            own += 3 * chunks * self.space.usual(e.free)
         rest = work([(g.mask, g.expr) for g in later], self.space, set(shared))
         if rest > t.serial:
             rest = max(rest * 2 / t.threads, t.serial)
-        cost = own / min(t.threads, max(1.0, rows / 4)) + rest + KERNEL * (1 + bool(later))
-        return Choice(p, now, later, list(shared), own, cost)
+        speed = rows / -(-rows // t.threads) * rows / (rows + t.threads)     # few rows are hard to share evenly
+        cost = own / speed + rest + KERNEL * (1 + bool(later))
+        return Choice(p, now, later, list(shared), own, cost, estimate.best(t))
 
     def _apart(self, g: Goal, p: Range) -> bool:
         """Does the goal loop over p, and do different p go to different places?"""
@@ -168,47 +171,14 @@ class Stager:
                 d += 1
             level[e] = d
 
-    def _work(self, now: list[Goal], shared: list[E], p: Range, chunks: int) -> float:
-        """Work of the kernel parallel over p: what does not vary with p is done by every chunk."""
-        space, total = self.space, 0.0
-        seen: set[E] = set()
-        stack = [g.expr for g in now] + [e.args[0] for e in shared]
-        for g in now:
-            total += 2 * space.points(g.mask) * self._jump(g.memory.index, g.memory.shape, self._inner(g.mask, p))
+    def _estimate(self, now: list[Goal], shared: list[E], p: Range, chunks: int) -> Estimate:
+        """What the kernel parallel over p costs: what does not vary with p is done by every chunk."""
+        sinks = [Sink(g.mask, g.expr, g.memory.index, g.memory.shape, g.op is not None) for g in now]
         for e in shared:
-            total += 2 * space.points(e.free | p.bit) if e.free else 0
-        while stack:
-            e = stack.pop()
-            if e in seen or e.op == "const":
-                continue
-            seen.add(e)
-            mask = e.free
-            if e.op == "red":
-                for r in e.params[1]:
-                    mask |= r.bit
-            own = e.own
-            if e.op == "red":
-                own = 1
-            elif e.op == "load" and mask:
-                own = STRIDED if stride(e, self._inner(mask, p)) > JUMP else 1
-            total += own * space.points(mask) * (1 if mask & p.bit else chunks)
-            stack.extend(e.args)
-        return total
-
-    def _inner(self, mask: int, p: Range) -> Range:
-        """The innermost loop over these ranges, if p is outermost."""
-        ranges = sorted(self.space.members(mask), key=lambda r: (r is not p, r.k, self.order.get(r.axis, -1), r.uid))
-        return ranges[-1]
-
-    def _jump(self, index: Any, shape: Any, r: Range) -> int:
-        step = total = 1
-        total = 0
-        for ix, n in zip(reversed(index), reversed(shape)):
-            for t, c in ix.terms:
-                if t is r:
-                    total += int(c) * step
-            step *= int(n)
-        return STRIDED if abs(total) > JUMP else 1
+            rest = tuple([r for r in e.params[1] if r is not p])
+            inner = self.low.scalars.red_node(e.params[0], rest, e.args[0]) if rest and e.free else e.args[0]
+            sinks.append(Sink(e.free | p.bit, inner, summed=True) if e.free else Sink(p.bit, inner))
+        return Estimate(sinks, p, self.order, self.space, chunks)
 
     # ------------------------------------------------------------------ a parallel kernel
     def _parallel(self, c: Choice) -> list[Goal]:
@@ -233,11 +203,10 @@ class Stager:
         body: list[Any] = []
         env: dict[E, Any] = {}
         nest.level(zero, 0, env, body)
-        layout = choose(tasks, p, self.space, self.target)
-        if layout is None:
+        if c.layout is None:
             nest.level(tasks, 0, env, body)
         else:
-            self._runs(layout, tasks, nest, env, body)
+            self._runs(c.layout, tasks, nest, env, body)
         for part in parts:
             for e, memory in part.values:
                 if not e.free:
@@ -255,13 +224,13 @@ class Stager:
         for t in tasks:
             if t.red is not None:
                 body.append(Init(t.name, t.red.params[0], t.red.dtype))
-        nest.decider.layout, nest.room.rows, nest.spans[p] = layout, (p, self.target.run), "run"
+        nest.decider.layout, nest.room.rows, nest.spans[p] = layout, (p, layout.length), "run"
         if layout.kind == "lanes":
             nest.room.first, nest.room.last = None, p
         inner = [self._in_run(t, layout, nest) for t in tasks]
         inside: list[Any] = []
         nest.level(inner, 0, dict(env), inside)
-        body.append(Run(p, self.target.run, tuple(inside)))
+        body.append(Run(p, layout.length, tuple(inside)))
         for t in tasks:
             if t.red is not None:
                 env[t.red] = t.name
@@ -355,8 +324,9 @@ class Stager:
         """Enough chunks for balance, but each with work to do, and what every chunk repeats a small share of it."""
         t = self.target
         once = [s for s in body if not isinstance(s, Run) and not (isinstance(s, Loop) and s.span == "chunk")]
-        repeated = sum([_statements(s) for s in once]) + sum([2 * part.size for part in parts])
-        most = min(c.parallel.hi + 1, 2 * t.threads, int(c.work / t.grain))
+        repeated = sum([_statements(s) for s in once]) + sum(
+            [2 * (self.space.usual(mask_of(part.order)) if part.order else part.size) for part in parts])
+        most = min(c.parallel.usual, 2 * t.threads, int(c.work / t.grain))
         return max(1, min(most, max(4, int(0.1 * c.work / max(repeated, 1)))))
 
     def _combined(self, c: Choice, parts: list[Part], chunks: int) -> list[Goal]:
@@ -395,5 +365,5 @@ def _position(m: Memory) -> int:
 def _statements(s: Any) -> float:
     """A rough count of what a statement executes."""
     if isinstance(s, Loop):
-        return (s.range.hi + 1) * sum([_statements(x) for x in s.body])
+        return s.range.usual * sum([_statements(x) for x in s.body])
     return 1
