@@ -46,12 +46,20 @@ def lower(text: str) -> Any:
     for word in mathcode.words_in(text):
         code = llvm.parse_bitcode(mathcode.bitcode(word))
         module.link_in(_not_inlined(code) if apart else code)
+    _close(module, name)
+    target.optimise(module)
+    for late in mathcode.late_code(module):
+        module.link_in(late)
+    _close(module, name)
+    target.drop_unused(module)
+    return module
+
+
+def _close(module: Any, name: str) -> None:
+    """Leave nothing visible but the kernel."""
     for inner in (*module.functions, *module.global_variables):
         if not (inner.is_declaration or inner.name == name or inner.name.startswith("llvm.")):
             inner.linkage = "internal"
-    target.optimise(module)
-    target.drop_unused(module)
-    return module
 
 
 def _outside(module: Any, code: bytes, name: str) -> set[str]:
