@@ -47,6 +47,8 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
     "cache_dir": ("AUTOJIT_CACHE_DIR", str, _default_cache, "where compiled kernels are kept"),
     "tier": ("AUTOJIT_TIER", _tier, lambda: "auto",
              "auto: NumPy at once, compiled code when ready; compile: wait for it; numpy: never compile"),
+    "forms": ("AUTOJIT_FORMS", _whole("AUTOJIT_FORMS", 0), lambda: 0,
+              "1: a program for a new size is made from those for other sizes, without a schedule; 2: and checked"),
     "num_threads": ("AUTOJIT_NUM_THREADS", _whole("AUTOJIT_NUM_THREADS", 1), _default_threads,
                     "threads that run kernels"),
     "workers": ("AUTOJIT_WORKERS", _whole("AUTOJIT_WORKERS", 0), _default_threads,
@@ -63,6 +65,7 @@ class Config:
     debug: int
     cache_dir: str
     tier: str
+    forms: int
     num_threads: int
     workers: int
 

@@ -20,7 +20,7 @@ from ..rewrite.simplify import simplify
 from ..schedule.loops import GemmStep, HostStep, KernelStep, Schedule
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
-from . import events, kernels
+from . import events, families, kernels
 
 
 class Prepared:
@@ -59,6 +59,18 @@ class Prepared:
         others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"))
         parts += [f"{n} {word}" for n, word in others if n]
         return ", ".join(parts) + "; " + ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in self.seconds.items())
+
+
+def known(graph: Graph) -> NativeProgram | None:
+    """The native program, if graphs like this one have a form: no stage is run."""
+    return families.find(inline(graph), prepare) if config.forms else None
+
+
+def learn(graph: Graph, prepared: Prepared, native: NativeProgram) -> None:
+    """Let the next graph like this one be `known`."""
+    if config.forms:
+        with paused():
+            families.learn(inline(graph), native, prepared.texts, prepare)
 
 
 def prepare(graph: Graph) -> Prepared:

@@ -83,13 +83,21 @@ class Program:
     def _compile(self, wait: bool) -> None:
         from . import compile as pipeline  # the stages: imported when first needed
         if self.prepared is None:
+            native = pipeline.known(self.graph)
+            if native is not None:
+                self._take(native, "of a known form")
+                return
             self.prepared = pipeline.prepare(self.graph)
             self.prepared.request()
         if wait or self.prepared.ready():
             native = self.prepared.link()
-            self.native = profiled(native) if config.debug >= 2 else native
-            self.tier = "compiled"
-            events.log(1, "compiled", self.prepared.summary)
+            self._take(native, self.prepared.summary)
+            pipeline.learn(self.graph, self.prepared, native)
+
+    def _take(self, native: Any, how: str) -> None:
+        self.native = profiled(native) if config.debug >= 2 else native
+        self.tier = "compiled"
+        events.log(1, "compiled", how)
 
     def wait(self) -> None:
         """Compile now, whatever the tier; if that fails, say so and stay on the NumPy tier."""

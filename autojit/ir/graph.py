@@ -196,12 +196,13 @@ def private() -> Callable[[Primitive, tuple[Node, ...], tuple[Any, ...]], Node]:
 class Graph:
     """(inputs, outputs): a pure function.  Inputs are leaves of any kind but const; every leaf that is reached must be one."""
 
-    __slots__ = ("inputs", "outputs", "_order", "_key")
+    __slots__ = ("inputs", "outputs", "_order", "_key", "outline")
 
     def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
         self.inputs, self.outputs = tuple(inputs), tuple([o.real or o for o in outputs])
         self._order: list[Node] | None = None
         self._key: tuple[Any, ...] | None = None
+        self.outline: Any = None                          # kept by `ir.outline.outline`
 
     @property
     def order(self) -> list[Node]:

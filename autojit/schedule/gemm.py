@@ -164,10 +164,11 @@ class Gemm:
         return out
 
     def _calls(self) -> int:
+        batch = self._batch()
         calls = 1
-        for item in self._batch()[:-1]:
+        for item in batch:
             calls *= item[0]
-        return calls
+        return calls // max([item[0] for item in batch], default=1)
 
     def steps(self, memory: dict[Node, Buffer], out: Buffer, beta: float = 0.0) -> list[GemmStep]:
         """The product into `out`, or with beta 1 added to what is there."""
@@ -182,9 +183,10 @@ class Gemm:
             batch = []
         elif batch and not ma.trans and batch[-1][2] == 0 and batch[-1][1] == m * ma.ld:
             m *= batch.pop()[0]                             # one right-hand matrix for all: a taller product
-        inner = batch[-1] if batch else (1, 0, 0, 0)
+        batch.sort(key=lambda item: item[0])                # the longest goes in one call: few steps, whatever the batch
+        inner = batch.pop() if batch else (1, 0, 0, 0)
         steps = []
-        for at in product(*[range(item[0]) for item in batch[:-1]]):
+        for at in product(*[range(item[0]) for item in batch]):
             offsets = [self.a.offset, self.b.offset, 0]
             for i, item in zip(at, batch):
                 for x in range(3):

@@ -15,7 +15,7 @@ from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
 from .axes import PIECES, Axes, Frame, find_uniform, operands
 from .cost import Target
 from .gemm import Gemm, is_product
-from .index import Range, Size
+from .index import Range, Size, usual
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
@@ -56,7 +56,7 @@ class _Planner:
         per_chunk = kind in ("scratch", "part")
         if per_chunk:                                       # whole lines, and room so that no two chunks share one
             line = 64 // dtype.itemsize
-            size = -(-int(size) // line) * line + ROOM // dtype.itemsize
+            size = -(-usual(size) // line) * line + ROOM // dtype.itemsize
         b = Buffer(f"{kind}{len(self.buffers)}", kind, dtype, int(size), per_chunk)
         self.buffers[b.name] = b
         return b

@@ -208,12 +208,24 @@ class HostCall:
 class NativeProgram:
     """A compiled graph.  Calls from several threads are safe: a plan that is busy runs on a clone."""
 
-    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "run", "_small", "_lock")
+    __slots__ = ("parts", "pools", "plan", "address", "nbytes", "areas", "run", "_small", "_lock")
 
     def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]], outputs: Sequence[Aval]) -> None:
         builder = Builder(schedule, emitted)
-        self.parts = builder.parts()
-        self.nbytes = [sum(map(builder.memory.nbytes, builder.memory.touched(k, s))) for k, s in enumerate(schedule.steps)]
+        memory = builder.memory
+        nbytes = [sum(map(memory.nbytes, memory.touched(k, s))) for k, s in enumerate(schedule.steps)]
+        self._hold(builder.parts(), outputs, nbytes, [memory.nbytes(name) for name in sorted(memory.offsets)])
+
+    @classmethod
+    def over(cls, plan: NativePlan, outputs: Sequence[Aval], nbytes: Sequence[int], areas: Sequence[int]) -> NativeProgram:
+        """A program that is one finished plan; `nbytes`: of each step, `areas`: of each temporary."""
+        self = cls.__new__(cls)
+        self._hold([plan], outputs, nbytes, areas)
+        return self
+
+    def _hold(self, parts: list[NativePlan | HostCall], outputs: Sequence[Aval], nbytes: Sequence[int],
+              areas: Sequence[int]) -> None:
+        self.parts, self.nbytes, self.areas = parts, nbytes, areas
         self.pools = [OutputPool(a) for a in outputs]
         self._small = [(p.shape, p.dtype) for p in self.pools] if all(p.small for p in self.pools) else None
         only = self.parts[0]

@@ -1,0 +1,274 @@
+"""Graphs that differ in one size: the second size of a class finds what they have in common, the third needs no schedule.
+
+In: graphs on their way to native code, and the programs that came of them.  Out: `find`, a native program made from a form,
+and `learn`.  A family is a guess (which numbers follow the size, and how) that each member must confirm: a graph belongs to
+it only if all its numbers are those that the family has for its size.  So a member *is* the family's graph of that size, and
+its plan is the form's, fitted through plans that were really made, at both ends of the class and between.
+Never compiles: a class within which kernels differ has no form, and its members go the long way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.cpu.instance import Form, NoForm, Sample, difference
+from ..backends.cpu.link import NativeProgram
+from ..backends.cpu.series import LEAST
+from ..config import config
+from ..errors import VerifyError
+from ..ir.graph import Graph
+from ..ir.outline import Outline, outline, rebuilt
+from . import events
+
+KEPT = 256                                                # outlines that are remembered
+RECORDS = 6                                               # programs of one outline, and families, that are remembered
+GUESSES = 8                                               # families of one outline that are tried
+_lock = threading.RLock()
+Law = tuple[int, int, int]                                # constant, slope, curvature
+Prepare = Callable[[Graph], Any]                          # the stages: `compile.prepare`
+
+
+def class_of(n: int) -> int:
+    """Sizes of one class end at a power of two: 5 to 8, 9 to 16, ..."""
+    return (n - 1).bit_length()
+
+
+class Record:
+    """A program that was made the long way: its graph without data, and what a form needs of its plan."""
+
+    __slots__ = ("graph", "line", "sample", "texts")
+
+    def __init__(self, graph: Graph, native: NativeProgram, texts: Sequence[str]) -> None:
+        self.line = outline(graph)
+        bare = all([i.op == "placeholder" for i in graph.inputs])
+        self.graph = graph if bare else rebuilt(graph, self.line.ints, [v for v, _ in self.line.floats])
+        self.sample, self.texts = Sample(native), frozenset(texts)
+
+
+class Family:
+    """Graphs of one outline over one varying size.  `forms`: by class, the form or why there is none."""
+
+    __slots__ = ("graph", "where", "base", "slope", "curve", "floats", "forms", "samples")
+
+    def __init__(self, graph: Graph, where: int, laws: Sequence[Law], floats: list[tuple[Any, Any]]) -> None:
+        self.graph, self.where, self.floats = graph, where, floats
+        self.base, self.slope, self.curve = (np.array([w[k] for w in laws], np.int64) for k in range(3))
+        self.forms: dict[int, Any] = {}
+        self.samples: dict[int, dict[int, Record]] = {}
+
+    def ints(self, n: int) -> np.ndarray:
+        return self.base + (self.slope + self.curve * n) * n
+
+    def numbers(self, n: int) -> list[Any]:
+        """The floating constants at size n."""
+        return [law(n) if callable(law) else law for law, _ in self.floats]
+
+    def moving(self, n: int) -> list[Any]:
+        """The floating constants that vary, and one by each."""
+        found = [law(n) for law, _ in self.floats if callable(law)]
+        with np.errstate(all="ignore"):
+            return [*found, *[type(v)(1) / v for v in found]]
+
+    def size(self, line: Outline) -> int | None:
+        """The size at which this graph is a member, or None."""
+        n = line.ints[self.where]
+        if n < 2 or not np.array_equal(self.ints(n), line.ints):
+            return None
+        for (law, _), (value, _) in zip(self.floats, line.floats):
+            if (law(n) if callable(law) else law).tobytes() != value.tobytes():
+                return None
+        return n
+
+    def member(self, n: int) -> Graph:
+        return rebuilt(self.graph, self.ints(n).tolist(), self.numbers(n))
+
+
+class _Kin:
+    """What is known of one outline."""
+
+    __slots__ = ("records", "families", "left")
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.families: list[Family] = []
+        self.left = GUESSES
+
+
+_KIN: OrderedDict[Any, _Kin] = OrderedDict()
+
+
+def find(graph: Graph, prepare: Prepare) -> NativeProgram | None:
+    """The native program of a member of a family with a form; None for any other graph.  `prepare` is the long way."""
+    line = outline(graph)
+    kin = _KIN.get(line.key)
+    if kin is None:
+        return None
+    for f in kin.families:
+        n = f.size(line)
+        form = None if n is None else f.forms.get(class_of(n))
+        if n is not None and form is not None and type(form) is not str:
+            native = form.make(n, f.moving(n), [o.aval for o in graph.outputs])
+            if native is not None and config.forms > 1:
+                _checked(prepare(graph).link(), native, n)
+            return native  # type: ignore[no-any-return]
+    return None
+
+
+def _checked(wanted: NativeProgram, native: NativeProgram, n: int) -> None:
+    """The form's program held against the long way's: AUTOJIT_FORMS=2."""
+    found = difference(native, wanted)
+    if found is not None:
+        raise VerifyError(f"a program of size {n} that was made from a form is wrong: {found}")
+
+
+def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Prepare) -> None:
+    """Remember a program that was made the long way; find the family, and the form of its class."""
+    record = Record(graph, native, texts)
+    line = record.line
+    with _lock:
+        kin = _KIN.setdefault(line.key, _Kin())
+        _KIN.move_to_end(line.key)
+        while len(_KIN) > KEPT:
+            _KIN.popitem(last=False)
+        known = [(f, n) for f in kin.families for n in [f.size(line)] if n is not None]
+        if not known and kin.left:
+            for other in kin.records:
+                f = _related(other, record)
+                if f is not None:
+                    kin.left -= 1
+                    kin.families = [f, *kin.families[:RECORDS - 1]]
+                    _sample(f, other, prepare)
+                    known = [(f, line.ints[f.where])]
+                    break
+        kin.records = [record, *kin.records[:RECORDS - 1]]
+        for f, _ in known[:1]:
+            _sample(f, record, prepare)
+
+
+def _sample(f: Family, record: Record, prepare: Prepare) -> None:
+    """One more program of a class; the second makes its form."""
+    n = record.line.ints[f.where]
+    c = class_of(n)
+    samples = f.samples.setdefault(c, {})
+    samples[n] = record
+    if len(samples) > 1 and c not in f.forms:
+        f.forms[c] = _form(f, c, samples, prepare)
+        events.log(1, "form", f"of sizes {2 ** (c - 1) + 1} to {2 ** c}: "
+                   f"{f.forms[c] if type(f.forms[c]) is str else 'found'}")
+        f.samples[c] = {n: record}
+
+
+def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> Any:
+    """The form of a class, or why there is none."""
+    least, greatest = 2 ** (c - 1) + 1, 2 ** c
+    made = {n: r.sample for n, r in samples.items()}
+    texts = next(iter(samples.values())).texts
+    if any(r.texts != texts for r in samples.values()):
+        return "its members have other kernels"
+    for n in (greatest, greatest - 1, least, *_between(least, greatest)):
+        if n in made or n == greatest - 1 and greatest in made:
+            continue
+        found = _made(prepare, f, n, texts)
+        if type(found) is not str:
+            made[n] = found
+        elif n != greatest:                               # x / 64 is another program than x / 63: a product, and exact
+            return found
+    if len(made) < LEAST:
+        return "too few sizes"
+    sizes = sorted(made)
+    try:
+        return Form(sizes, [made[n] for n in sizes], list(zip(*[f.moving(n) for n in sizes])))
+    except NoForm as e:
+        return str(e)
+
+
+def _made(prepare: Prepare, f: Family, n: int, texts: frozenset[str]) -> Any:
+    """The sample of size n, or why it is none: it must consist of these kernels."""
+    try:
+        prepared = prepare(f.member(n))
+    except (RuntimeError, ValueError, TypeError, IndexError) as e:
+        return f"there is no member of size {n}: {e}"
+    return Sample(prepared.link()) if texts == frozenset(prepared.texts) else f"other kernels for size {n}"
+
+
+def _between(least: int, greatest: int) -> list[int]:
+    """Odd sizes in the middle, without structure of their own."""
+    span = greatest - least
+    return sorted({least + span * 2 // 5 | 1, least + span * 7 // 10 | 1} - {greatest + 1})
+
+
+# ------------------------------------------------------------------------------------------------ guesses
+def _related(a: Record, b: Record) -> Family | None:
+    """The family of two graphs of one outline whose inputs differ in one size."""
+    x, y = a.line.ints, b.line.ints
+    where = next((k for k, (i, j) in enumerate(zip(x, y)) if i != j), None)
+    if where is None or not _of_input(a.graph, where):
+        return None
+    m, n = x[where], y[where]
+    laws: list[Law] = []
+    for i, j in zip(x, y):
+        law = _law(m, i, n, j)
+        if law is None:
+            return None
+        laws.append(law)
+    floats: list[tuple[Any, Any]] = []
+    for (u, d), (v, _) in zip(a.line.floats, b.line.floats):
+        found = u if u.tobytes() == v.tobytes() else _float_law(m, u, n, v, d.np.type)
+        if found is None:
+            return None
+        floats.append((found, d))
+    return Family(b.graph, where, laws, floats)
+
+
+def _of_input(graph: Graph, k: int) -> bool:
+    """Is the k-th number an extent of an input?  They come first."""
+    return k < sum([len(i.aval.shape) for i in graph.inputs])
+
+
+def _law(m: int, i: int, n: int, j: int) -> Law | None:
+    """The simplest polynomial that is i at m and j at n."""
+    if i == j:
+        return i, 0, 0
+    if i * n == j * m and i % m == 0:
+        return 0, i // m, 0
+    if i * n * n == j * m * m and i % (m * m) == 0:
+        return 0, 0, i // (m * m)
+    slope, r = divmod(j - i, n - m)
+    return None if r else (i - slope * m, slope, 0)
+
+
+def _float_law(m: int, u: Any, n: int, v: Any, kind: Any) -> Callable[[int], Any] | None:
+    """The simplest function that is exactly u at m and v at n: a whole number that follows the size, or one by such."""
+    with np.errstate(all="ignore"):
+        tries = ((u, v, False), (kind(1) / u, kind(1) / v, True))
+    for p, q, turned in tries:
+        if not (np.isfinite(p) and np.isfinite(q)) or max(abs(p), abs(q)) > 2 ** 53:
+            continue
+        law = _law(m, round(float(p)), n, round(float(q)))
+        if law is None:
+            continue
+        f = _turned(law, kind) if turned else _whole(law, kind)
+        if f(m).tobytes() == u.tobytes() and f(n).tobytes() == v.tobytes():
+            return f
+    return None
+
+
+def _whole(law: Law, kind: Any) -> Callable[[int], Any]:
+    a, b, c = law
+    return lambda n: kind(a + (b + c * n) * n)
+
+
+def _turned(law: Law, kind: Any) -> Callable[[int], Any]:
+    a, b, c = law
+    return lambda n: kind(1) / kind(a + (b + c * n) * n)
+
+
+def clear() -> None:
+    """Forget all families: for tests."""
+    with _lock:
+        _KIN.clear()
