@@ -8,6 +8,7 @@ for whatever is not plainly the language: Numba then decides, and says what is w
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 from llvmlite import ir
@@ -36,6 +37,20 @@ _BINARY: dict[type, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast
 _UNARY: dict[type, str] = {ast.USub: "neg", ast.Invert: "invert", ast.Not: "not_"}
 _COMPARED: dict[type, str] = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 _FUSED = frozenset(("fadd", "fsub", "fmul", "fdiv", "frem", "fcmp"))
+
+
+# a loop over a chunk (long) with so many functions that one turn fills the processor's window: two turns go side by side
+_CHUNK = ast.dump(ast.parse("lo, hi", mode="eval").body)
+_WAITING = range(5, 41)
+_PAIR = "autojit pair"
+_PAIRED = re.compile(rf'^(!\d+) = !{{ !"{_PAIR} \d+" }}$', re.M)
+
+
+def _waits(s: ast.For) -> bool:
+    """Does a turn consist of much that waits for other parts of it?"""
+    nodes = [n for line in s.body for n in ast.walk(line)]
+    called = [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    return not any(isinstance(n, ast.For) for n in nodes) and sum(c.rsplit("_", 1)[0] in interpret.MATH for c in called) in _WAITING
 
 
 class Foreign(Exception):
@@ -82,6 +97,7 @@ class _Function:
         self.places: dict[str, Any] = {}                   # name → its place on the stack, where it is assigned again
         self.views: dict[str, View] = {}
         self.again = self._assigned_again()
+        self.paired = 0
 
     def text(self) -> str:
         arguments = self.tree.args
@@ -98,7 +114,7 @@ class _Function:
         self.b.position_at_end(self.entry)
         self.b.branch(first)
         _contract(self.function)
-        return str(self.module)
+        return _PAIRED.sub(r'\1 = distinct !{ \1, !{ !"llvm.loop.interleave.count", i32 2 } }', str(self.module))
 
     def _assigned_again(self) -> set[str]:
         """Names that are assigned at more than one place: registers of loops."""
@@ -193,7 +209,10 @@ class _Function:
         else:
             self.values[name] = outer
         i.add_incoming(b.add(i, I64(step), flags=("nsw",)), b.block)
-        b.branch(head)
+        back = b.branch(head)
+        if ast.dump(ast.Tuple(bounds, ast.Load())) == _CHUNK and _waits(s):
+            self.paired += 1
+            back.set_metadata("llvm.loop", self.module.add_metadata([f"{_PAIR} {self.paired}"]))
         b.position_at_end(after)
 
     def branch(self, s: ast.If) -> None:

@@ -1,0 +1,248 @@
+"""Repeated stretches of a long list: where an unrolled loop of the user's program stands in it, and what its turns share.
+
+In: for each item a number (equal for items that may be one item of a loop's body), the items its operands come from, and
+whole numbers that may move from turn to turn.  Out: `Region`s, each with a rule for every operand: the same in all turns,
+an item of this turn or of one of the turns before, or a walk through another region's turns.  Items are statements
+(`roll.py`) or nodes (`turns.py`); nothing here knows which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+PERIOD = 400                       # items in a turn at most
+TURNS = 6                          # turns that make a loop
+SAVED = 60                         # items a loop must save
+LAG = 3                            # turns that a value is carried
+WHOLE = 3_000                      # items up to which every period is tried
+SAMPLES = 24                       # places that say which periods to try
+TRIED = 24                         # periods that are tried
+
+
+@dataclass(slots=True)
+class Ref:
+    """An operand over the turns.  kind: same (a constant, or item `at` of the list), turn (place `at` of the turn `lag`
+    turns before), walk (place `at` of `region` in turn start + step * turn)."""
+
+    kind: str
+    at: Any
+    lag: int = 0
+    region: Region | None = None
+    start: int = 0
+    step: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """Turns first..last-1 of `period` items, turn 0 beginning at item `begin`.  `opens`: the first turn takes what other
+    turns take from the turn before from wherever it stands."""
+
+    begin: int
+    period: int
+    first: int
+    last: int
+    refs: list[list[Ref]] = field(default_factory=list)
+    steps: list[tuple[int, ...]] = field(default_factory=list)     # how the numbers of an item move from turn to turn
+
+    def place(self, at: int) -> tuple[int, int] | None:
+        """(turn, place in it) of an item that the loop has taken."""
+        turn, q = divmod(at - self.begin, self.period)
+        return (turn, q) if self.first <= turn < self.last else None
+
+    def at(self, turn: int, q: int) -> int:
+        return self.begin + turn * self.period + q
+
+    @property
+    def turns(self) -> int:
+        return self.last - self.first
+
+
+class Periods:
+    """The regions of a list.  `operands[k]`: for each operand of item k the item it comes from, or anything else that is
+    equal for equal constants; `numbers[k]`: what may move; `opens`: first turns may take their values from anywhere."""
+
+    def __init__(self, signs: np.ndarray, operands: Sequence[Sequence[Any]], numbers: Callable[[int], tuple[int, ...]],
+                 opens: bool = False) -> None:
+        self.operands, self.numbers, self.opens = operands, numbers, opens
+        self.regions: list[Region] = []
+        for begin, period, turns in stretches(signs):
+            region = self._region(begin, period, turns)
+            if region is not None:
+                self.regions.append(region)
+
+    def taken(self, at: int) -> tuple[Region, int, int] | None:
+        """(region, turn, place) of an item that a loop has taken."""
+        for r in self.regions:
+            spot = r.place(at)
+            if spot is not None:
+                return r, *spot
+        return None
+
+    def _region(self, begin: int, period: int, turns: int) -> Region | None:
+        """The turns of a stretch over which every operand keeps its kind."""
+        region = Region(begin, period, 0, turns)
+        lo, hi = 0, turns
+        for q in range(period):
+            refs: list[Ref] = []
+            for i in range(len(self.operands[region.at(0, q)])):
+                ref, a, b = self._follow(region, q, i)
+                if ref is None:
+                    return None
+                if not (self.opens and ref.kind == "turn" and ref.lag == a == 1):
+                    lo = max(lo, a)
+                hi = min(hi, b)
+                refs.append(ref)
+            region.refs.append(refs)
+            steps, a, b = self._moves(region, q)
+            lo, hi = max(lo, a), min(hi, b)
+            region.steps.append(steps)
+        lags = [r.lag for refs in region.refs for r in refs]
+        if lo == 0 and not (self.opens and max(lags, default=0) <= 1 and self._alike(region)):
+            lo += max(lags, default=0)
+        for refs in region.refs:                            # what is the same in all turns stands before them
+            for r in refs:
+                if r.kind == "same" and isinstance(r.at, int) and r.at >= begin:
+                    lo = max(lo, (r.at - begin) // period + 1)
+        region.first, region.last = lo, hi
+        return region if hi - lo >= TURNS and (hi - lo - 1) * period >= SAVED else None
+
+    def _alike(self, region: Region) -> bool:
+        """Does the first turn take each carried value from one item alone?"""
+        starts: dict[int, Any] = {}
+        for q, refs in enumerate(region.refs):
+            for i, r in enumerate(refs):
+                if r.kind == "turn" and r.lag == 1:
+                    here = self.operands[region.at(0, q)][i]
+                    if starts.setdefault(r.at, here) != here:
+                        return False
+        return True
+
+    def start(self, region: Region, at: int, lag: int) -> Any:
+        """Where the value of `lag` turns before the first comes from."""
+        turn = region.first - lag
+        if turn >= 0:
+            return region.at(turn, at)
+        for q, refs in enumerate(region.refs):
+            for i, r in enumerate(refs):
+                if r.kind == "turn" and r.lag == lag and r.at == at:
+                    return self.operands[region.at(region.first, q)][i]
+        return None
+
+    def _follow(self, region: Region, q: int, i: int) -> tuple[Ref | None, int, int]:
+        """An operand's way through the turns, and the turns over which it keeps to it."""
+        operands, period = self.operands, region.period
+        middle = (region.last - 1) // 2
+        base = region.begin + q
+        here, there = operands[base + middle * period][i], operands[base + (middle + 1) * period][i]
+        ref = Ref("same", here)
+        if here == there:
+            def same(turn: int) -> bool:
+                return bool(operands[base + turn * period][i] == here)
+        elif type(here) is not int or type(there) is not int:
+            return None, 0, 0
+        elif there - here == period:
+            back, place = divmod(here - region.at(middle, 0), period)
+            if -back > LAG:
+                return None, 0, 0
+            ref = Ref("turn", place, -back)
+            first = here - middle * period
+
+            def same(turn: int) -> bool:
+                return bool(operands[base + turn * period][i] == first + turn * period)
+        else:
+            walk = self._walk(here, there, middle)
+            if walk is None:
+                return None, 0, 0
+            ref = walk
+            other = walk.region
+            assert other is not None
+
+            def same(turn: int) -> bool:
+                at = operands[base + turn * period][i]
+                return type(at) is int and other.place(at) == (walk.start + walk.step * turn, walk.at)
+        return ref, *_grown(same, middle, region.last)
+
+    def _walk(self, here: int, there: int, turn: int) -> Ref | None:
+        for other in self.regions:
+            a, b = other.place(here), other.place(there)
+            if a is not None and b is not None and a[1] == b[1]:
+                step = b[0] - a[0]
+                return Ref("walk", a[1], region=other, start=a[0] - step * turn, step=step)
+        return None
+
+    def _moves(self, region: Region, q: int) -> tuple[tuple[int, ...], int, int]:
+        """How far each number of an item moves from turn to turn."""
+        middle = (region.last - 1) // 2
+        start = self.numbers(region.at(middle, q))
+        if not start:
+            return (), 0, region.last
+        steps = tuple([b - a for a, b in zip(start, self.numbers(region.at(middle + 1, q)))])
+
+        def same(turn: int) -> bool:
+            return self.numbers(region.at(turn, q)) == tuple([a + c * (turn - middle) for a, c in zip(start, steps)])
+
+        return steps, *_grown(same, middle, region.last)
+
+
+def _grown(same: Callable[[int], bool], middle: int, last: int) -> tuple[int, int]:
+    """The turns around the middle that are like it."""
+    lo = middle
+    while lo > 0 and same(lo - 1):
+        lo -= 1
+    hi = middle + 1
+    while hi < last and same(hi):
+        hi += 1
+    return lo, hi
+
+
+# ------------------------------------------------------------------------------------------------ what repeats
+def stretches(signs: np.ndarray) -> list[tuple[int, int, int]]:
+    """(begin, period, turns) of repeated stretches, in order: the longest first, then what is left on both sides of it."""
+    found: list[tuple[int, int, int]] = []
+    todo = [(0, len(signs))]
+    while todo:
+        lo, hi = todo.pop()
+        best = (0, 0, 0, 0)
+        part = signs[lo:hi]
+        for period in _periods(part):
+            a, b = _longest_run(part[period:] == part[:-period])
+            saved = b - a - period
+            if saved > max(best[0], SAVED) and (b - a + period) // period >= TURNS:
+                best = (saved, lo + a, period, (b - a + period) // period)
+        if best[0]:
+            _, begin, period, turns = best
+            found.append((begin, period, turns))
+            todo += [(lo, begin), (begin + period * turns, hi)]
+    return sorted(found)
+
+
+def _periods(part: np.ndarray) -> Sequence[int]:
+    """Periods to try: all of them, or those that many places of a long list have in common."""
+    most = min(PERIOD, len(part) // TURNS)
+    if len(part) <= WHOLE:
+        return range(1, most + 1)
+    votes: Counter[int] = Counter()
+    for at in np.linspace(0, len(part) - most - 1, SAMPLES).astype(int):
+        votes.update((np.flatnonzero(part[at + 1:at + 1 + most] == part[at]) + 1).tolist())
+    chosen: list[int] = []
+    for p, _ in sorted(votes.items(), key=lambda v: (-v[1], v[0])):
+        if not any([p % q == 0 for q in chosen if votes[q] >= votes[p]]):     # what repeats once repeats twice
+            chosen.append(p)
+        if len(chosen) == TRIED:
+            break
+    return sorted({d for p in chosen for d in range(1, p + 1) if p % d == 0})
+
+
+def _longest_run(equal: np.ndarray) -> tuple[int, int]:
+    """The longest stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], equal.view(np.int8), [0]))))
+    if not len(edges):
+        return 0, 0
+    lengths = edges[1::2] - edges[::2]
+    k = int(np.argmax(lengths))
+    return int(edges[2 * k]), int(edges[2 * k + 1])
