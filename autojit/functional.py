@@ -20,9 +20,8 @@ from .eager.modes import enable_grad
 from .eager.state import state
 from .eager.tensor import Tensor, of_buffer, wrap
 from .errors import explain
-from .ir.primitive import BUFFER
 from .ops.declare import full
-from .tracing import hot
+from .tracing.hot import Call, Short, Writer
 from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
 from .tracing.traced import Traced
 
@@ -89,26 +88,16 @@ class ValueAndGrad:
     def __init__(self, fn: Callable[..., Any], argnums: Argnums, has_aux: bool) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.fn, self.argnums, self.has_aux = fn, argnums, has_aux
-        self._fast: dict[Any, _Fast] = {}
-        self._hot: Any = None                             # the short way of the signature used last, if one is written
-        self._arity = -1
+        self._short = Short()
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if len(args) == self._arity and not kwargs:
-            try:
-                found = self._hot(*args)
-            except AttributeError:                        # an argument is no tensor
-                found = None
-            if found is not None:
-                return found  # type: ignore[no-any-return]
-        try:
-            fast = self._fast[tuple([a.aval if a.fn is None and not a.req else None for a in args])]
-        except (KeyError, AttributeError):
-            fast = None
-        if fast is not None and not kwargs and state.trace is None and (not fast.watched or fast.plan.stale() is None):
-            return fast(args)
-        if type(self.fn) is Traced and not kwargs and state.trace is None and not (state.grad and _differentiated(args)):
-            return self._traced(args)
+        if not kwargs:
+            for call in self._short.calls:
+                found = call(args)
+                if found is not None:
+                    return found  # type: ignore[no-any-return]
+            if type(self.fn) is Traced and state.trace is None and not (state.grad and _differentiated(args)):
+                return self._traced(args)
         return self._eager(args, kwargs)
 
     # ------------------------------------------------------------ one compiled program
@@ -117,11 +106,25 @@ class ValueAndGrad:
         leaves, structure, tensors = fn.leaves(args, {})
         plan = fn.plan(leaves, structure, self._wrt(args, tensors))
         fn.last = plan
-        if plan.pure and all(isinstance(a, Tensor) and a.fn is None and not a.req for a in args):
-            if len(self._fast) > 256:
-                self._fast.clear()
-            self._fast[tuple([a.aval for a in args])] = _Fast(self, plan, args)
-        return self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
+        found = self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
+        if not fn.static_argnums:
+            self._short.used(plan, args, lambda native: self._write(plan, native, args))
+        return found
+
+    def _write(self, plan: Plan, native: Any, args: tuple[Any, ...]) -> Call:
+        w = Writer(self.fn, plan, native, args)
+        w.unpack()
+        value, at, per = w.value(), len(plan.needs), []
+        for k in _numbers(self.argnums, len(args)):
+            leaves, structure = tree.flatten(args[k])
+            parts = []
+            for x in leaves:
+                plain = f"r{at}" if isinstance(x, np.ndarray) else f"r{at}.item()"
+                parts.append(w.shown(at) if isinstance(x, Tensor) else plain)
+                at += 1
+            per.append(w.nest(structure, parts))
+        results = f"{value}, {per[0]}" if isinstance(self.argnums, int) else f"{value}, ({', '.join(per)},)"
+        return w.write(results, state.grad if _differentiated(args) else None)
 
     def _wrt(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> tuple[int, ...]:
         """Which of the run-time leaves of the arguments to differentiate by."""
@@ -194,52 +197,6 @@ class ValueAndGrad:
         if not nested:
             out = tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, out)
         return out, self._structured(args, grads)
-
-
-class _Fast:
-    """The short way for tensors alone: arrays out of the arguments, one native call, tensors around the results."""
-
-    __slots__ = ("owner", "traced", "plan", "program", "avals", "extra", "tuple_of", "watched", "native", "uses")
-
-    def __init__(self, owner: ValueAndGrad, plan: Plan, args: Sequence[Any]) -> None:
-        self.owner, self.plan, self.program = owner, plan, plan.program
-        self.traced: Any = owner.fn
-        self.avals = [r.aval for r in plan.results]
-        self.extra = bool(plan.captured or plan.draws)
-        self.watched = bool(plan.captured or plan.watch.anything)
-        self.native: Any = None
-        self.uses = 0
-        plain = len(plan.needs) == 1 and plan.structure == tree.LEAF
-        single = isinstance(owner.argnums, int)
-        count = 1 if single else len(_numbers(owner.argnums, len(args)))
-        self.tuple_of = (0 if single else count) if plain and len(self.avals) == 1 + count else -1
-
-    def __call__(self, args: Sequence[Any]) -> tuple[Any, Any]:
-        self.traced.last = self.plan
-        inputs = []
-        for a in args:
-            s = a.storage
-            n = s.value
-            inputs.append(n.data if s.mem is None and n.prim is BUFFER and not a.chain else array_of(a))
-        if self.extra:
-            inputs += gather(self.plan, draw(self.plan))
-        native = self.native
-        if native is None:
-            arrays = self.plan.run(inputs)
-            if not self.plan.before:
-                self.native = self.program.native
-        else:
-            arrays = native(inputs)
-            self.uses += 1
-            if self.uses == hot.USES and self.tuple_of >= 0 and hot.applies(self.plan, native):
-                given = [a.aval for a in args]
-                self.owner._hot = hot.write(self.traced, self.plan, native, given, self.avals, self.tuple_of > 0)
-                self.owner._arity = len(args)
-        if self.tuple_of < 0:
-            return self.owner._finish(self.plan, args, list(args), arrays)
-        trace = state.trace
-        outs = [of_buffer(x, a, trace) for x, a in zip(arrays, self.avals)]
-        return (outs[0], outs[1]) if self.tuple_of == 0 else (outs[0], tuple(outs[1:]))
 
 
 class Gradient:

@@ -99,7 +99,8 @@ def array_of(t: Any) -> Any:
         s = t.storage
         if s.mem is None and not t.chain:
             n = s.value
-            n = n.real or n
+            if n.real is not None and s.trace is None:
+                s.value = n = n.real
             if n.prim is BUFFER:
                 return n.data
         if t.chain:

@@ -24,6 +24,7 @@ from ..eager.tensor import Tensor, new, of_array, of_buffer, value
 from ..errors import explain
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
+from .hot import Short, Writer
 from .plan import Fixed, Plan, array_of, as_tensor, draw, float_beside, gather, run_time
 from .recorder import Recorder
 
@@ -56,9 +57,15 @@ class Traced:
         self.history: deque[str] = deque(maxlen=20)
         self.last: Plan | None = None
         self._ints: dict[Any, set[Any]] = {}
+        self._short = Short()
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs:
+            for call in self._short.calls:
+                found = call(args)
+                if found is not None:
+                    return found
         if state.trace is not None:                       # inside another trace: part of it
             return self.fn(*args, **kwargs)
         leaves, structure, tensors = self.leaves(args, kwargs)
@@ -69,7 +76,15 @@ class Traced:
         outs = self._pending(plan, tensors, drawn) if wanted else None
         if outs is None or not plan.pure:
             outs = self._at_once(plan, tensors, drawn, outs)
+        if not (wanted or kwargs or self.static_argnums):
+            self._short.used(plan, args, lambda native: self._write(plan, native, args))
         return plan.nest(outs)
+
+    def _write(self, plan: Plan, native: Any, args: tuple[Any, ...]) -> Any:
+        w = Writer(self, plan, native, args)
+        w.unpack()
+        value = w.value()
+        return None if value == "None" else w.write(value, state.grad)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
