@@ -31,7 +31,7 @@ from autojit.backends.cpu.vecmath import (
     exp64,
     gamma32,
     gamma64,
-    scale,
+    powers,
     special32,
     special64,
     trig32,
@@ -71,4 +71,4 @@ def module(name: str, arity: int) -> ir.Module:
 
 def late(undefined: Iterable[str]) -> list[ir.Module]:
     """Modules that define what functions of this folder leave undefined until loops are vectors."""
-    return [scale.late_module(kind) for kind in ("f32", "f64") if f"autojit_scale_{kind}" in undefined]
+    return powers.late_modules(undefined)

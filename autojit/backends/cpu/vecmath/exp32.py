@@ -21,7 +21,7 @@ from autojit.backends.cpu.vecmath.core import (
     i4,
     select,
 )
-from autojit.backends.cpu.vecmath.scale import scale
+from autojit.backends.cpu.vecmath.powers import scale, split
 
 
 def floats(*values: float) -> tuple[Any, ...]:
@@ -36,12 +36,11 @@ MAGIC = f4(12582912.0)
 LOG2_E, LN2, LN2_TAIL = floats(1.442695, 0.6931472, -1.9046542e-09)
 LOG2_E_TAIL = f4(1.925963e-08)
 LOG10_E, LOG10_E_TAIL = floats(0.4342945, -1.010305e-08)
-LOG10_2, LOG10_2_TAIL = floats(0.30103, -1.4320989e-08)
-LEAST_NORMAL = f4(1.1754944e-38)
+LOG10_2, LOG10_2_TAIL = floats(0.3010299801826477, 1.5481333548450493e-08)
 TINY = f4(2.0**-25)
 
 BIAS = i4(126 << 23)  # the exponential's polynomials are doubled: e**x = (2 p) * 2**(k - 1)
-_SQRT_HALF_BITS = i4(0x3F3504F3)
+_THREE_QUARTERS_BITS = i4(0x3F400000)
 _ONE_BITS = i4(127 << 23)
 _TWO_BITS = i4(128 << 23)
 
@@ -57,20 +56,20 @@ _EXPM1 = floats(
     0.0013897845055907965, 0.008365971967577934, 0.04166685789823532, 0.16666549444198608, 0.5
 )  # (e**r - 1 - r) / r**2
 _LOG = floats(
-    0.0870044007897377, -0.14266785979270935, 0.14914464950561523, -0.16577665507793427,
-    0.19963102042675018, -0.2500133514404297, 0.3333390951156616, -0.5,
-)  # (log(1 + f) - f) / f**2, sqrt(1/2) <= 1 + f < sqrt(2)
+    0.05560334771871567, -0.12114718556404114, 0.1490447074174881, -0.16788719594478607,
+    0.1998230218887329, -0.249963641166687, 0.33333471417427063, -0.5,
+)  # (log(1 + f) - f) / f**2, 3/4 <= 1 + f < 3/2
 _LOG_LONG = floats(
     -0.07641845941543579, 0.12765374779701233, -0.13159087300300598, 0.14201146364212036,
     -0.16623421013355255, 0.20001256465911865, -0.2500081956386566, 0.3333333134651184, -0.5,
-)  # the same, a term more
+)  # the same for sqrt(1/2) <= 1 + f < sqrt(2), a term more
 _LOG2 = floats(
-    0.12609770894050598, -0.2064456045627594, 0.21520398557186127, -0.23905621469020844,
-    0.28799328207969666, -0.36069944500923157, 0.4809072017669678, -0.7213473916053772,
+    0.07802598178386688, -0.1740146279335022, 0.21615588665008545, -0.24271097779273987,
+    0.2882109582424164, -0.3605787754058838, 0.4809013605117798, -0.7213484048843384,
 )  # (log2(1 + f) - f / ln2) / f**2
 _LOG10 = floats(
-    0.03794644773006439, -0.062135156244039536, 0.06477953493595123, -0.07196369022130966,
-    0.0866951197385788, -0.10858136415481567, 0.14476747810840607, -0.21714720129966736,
+    0.023521535098552704, -0.05241131782531738, 0.06506748497486115, -0.07305804640054703,
+    0.08675995469093323, -0.10854537785053253, 0.14476574957370758, -0.21714749932289124,
 )  # (log10(1 + f) - f / ln10) / f**2
 _SINH = floats(
     2.782228648356977e-06, 0.0001984289410756901, 0.00833331048488617, 0.1666666716337204
@@ -190,41 +189,33 @@ def cosh_f32(x):
 
 
 # ----------------------------------------------------------------------------------- logarithms
-_UP, _UP_BITS = f4(2.0**23), f4(23.0)
+# ln2 and log10(2), cut so that the tails have their sign: n is Inf at the ends
+_LOG_2, _LOG_2_TAIL = floats(0.6931471228599548, 5.769998878690785e-08)
 
 
 def _log_parts(x):
-    """(f, n) with x = (1 + f) * 2**n, for x > 0."""
-    tiny = x < LEAST_NORMAL
-    i = bits(select(tiny, x * _UP, x))
-    e = (i - _SQRT_HALF_BITS) >> 23
-    n = f4(e) - select(tiny, _UP_BITS, ZERO)
-    return from_bits(i - (e << 23)) - ONE, n
-
-
-def _log_ends(x, y):
-    """y for 0 < x < inf, else what a logarithm gives."""
-    return select(x > ZERO, select(x < INF, y, x), select(x == ZERO, -INF, NAN))
+    """(f, n) with x = (1 + f) * 2**n."""
+    m, n = split(x)
+    return m - ONE, n
 
 
 def _log_join(f, n):
-    return fma(n, LN2, f + fma(f * f, horner(f, _LOG), n * LN2_TAIL))
+    return fma(n, _LOG_2, f + fma(f * f, horner(f, _LOG), n * _LOG_2_TAIL))
 
 
 def log_f32(x):
-    f, n = _log_parts(x)
-    return _log_ends(x, _log_join(f, n))
+    return _log_join(*_log_parts(x))
 
 
 def log2_f32(x):
     f, n = _log_parts(x)
-    return _log_ends(x, n + fma(f, LOG2_E, f * fma(f, horner(f, _LOG2), LOG2_E_TAIL)))
+    return n + fma(f, LOG2_E, f * fma(f, horner(f, _LOG2), LOG2_E_TAIL))
 
 
 def log10_f32(x):
     f, n = _log_parts(x)
     tail = fma(n, LOG10_2_TAIL, f * fma(f, horner(f, _LOG10), LOG10_E_TAIL))
-    return _log_ends(x, fma(n, LOG10_2, fma(f, LOG10_E, tail)))
+    return fma(n, LOG10_2, fma(f, LOG10_E, tail))
 
 
 def log1p_f32(x):
@@ -232,7 +223,7 @@ def log1p_f32(x):
     back = u - ONE
     lost = (x - back) + (ONE - (u - back))
     i = bits(u)
-    e = (i - _SQRT_HALF_BITS) >> 23
+    e = (i - _THREE_QUARTERS_BITS) >> 23
     shift = e << 23
     f = fma(HALF * lost, from_bits(_TWO_BITS - shift), from_bits(i - shift) - ONE)
     y = select(x < INF, _log_join(f, f4(e)), x)

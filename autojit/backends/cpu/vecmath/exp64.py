@@ -17,7 +17,7 @@ from autojit.backends.cpu.vecmath.core import (
     select,
     shift_right,
 )
-from autojit.backends.cpu.vecmath.scale import scale
+from autojit.backends.cpu.vecmath.powers import scale
 
 INF, NAN = float("inf"), float("nan")
 # Adding 1.5 * 2**52 rounds to an integer and leaves it in the low bits of the pattern.

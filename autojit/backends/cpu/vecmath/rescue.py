@@ -34,7 +34,7 @@ def rescue(name: str, slow: Callable[[Value], Value], limit: float) -> Callable[
 def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: str, limit: float) -> ir.Function:
     """The scalar function and its vector variants, all in `module`."""
     ty = TYPES[kind]
-    fn = pure(module, name, ty, "noinline")
+    fn = pure(module, name, ty, 2, "noinline")
     fn.linkage = "weak_odr"
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     x, y = fn.args
@@ -52,7 +52,7 @@ def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: 
 def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float) -> ir.Function:
     """The test of a whole vector, small enough to inline behind the vectoriser, and its slow side."""
     ty = ir.VectorType(fn.return_value.type, lanes)
-    slow = pure(module, f"{fn.name}_v{lanes}_slow", ty, "noinline", "cold")
+    slow = pure(module, f"{fn.name}_v{lanes}_slow", ty, 2, "noinline", "cold")
     slow.linkage = "weak_odr"
     builder = ir.IRBuilder(slow.append_basic_block("entry"))
     result = slow.args[1]
@@ -61,7 +61,7 @@ def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float)
         result = builder.insert_element(result, builder.call(fn, pair), lane)
     builder.ret(result)
 
-    variant = pure(module, f"{fn.name}_v{lanes}", ty, "alwaysinline")
+    variant = pure(module, f"{fn.name}_v{lanes}", ty, 2, "alwaysinline")
     variant.linkage = "weak_odr"
     builder = ir.IRBuilder(variant.append_basic_block("entry"))
     x, y = variant.args

@@ -14,9 +14,9 @@ from llvmlite import binding, ir
 _NO_EFFECTS = "memory(none)" if binding.llvm_version_info[0] >= 16 else "readnone"
 
 
-def pure(module: ir.Module, name: str, ty: ir.Type, *attributes: str) -> ir.Function:
-    """An empty function (ty, ty) -> ty without effects."""
-    fn = ir.Function(module, ir.FunctionType(ty, [ty, ty]), name)
+def pure(module: ir.Module, name: str, ty: ir.Type, arity: int, *attributes: str) -> ir.Function:
+    """An empty function of `arity` arguments of a type, and a result of the same, without effects."""
+    fn = ir.Function(module, ir.FunctionType(ty, [ty] * arity), name)
     for attribute in ("nounwind", "willreturn", _NO_EFFECTS, *attributes):
         set.add(fn.attributes, attribute)  # llvmlite's own add refuses words it has not heard of
     return fn
@@ -24,7 +24,8 @@ def pure(module: ir.Module, name: str, ty: ir.Type, *attributes: str) -> ir.Func
 
 def announce(fn: ir.Function, variants: Sequence[ir.Function]) -> None:
     """Tell the vectoriser which functions of vectors do the work of `fn`."""
-    maps = ",".join(f"_ZGV_LLVM_N{v.return_value.type.count}vv_{fn.name}({v.name})" for v in variants)
+    vectors = "v" * len(fn.args)
+    maps = ",".join(f"_ZGV_LLVM_N{v.return_value.type.count}{vectors}_{fn.name}({v.name})" for v in variants)
     set.add(fn.attributes, f'"vector-function-abi-variant"="{maps}"')
     _keep(fn.module, variants)
 
@@ -33,10 +34,11 @@ def _keep(module: ir.Module, functions: Sequence[ir.Function]) -> None:
     """The variants are named in an attribute only: without this they would be dropped as unused."""
     name, pointer = "llvm.compiler.used", ir.IntType(8).as_pointer()
     kept: list[Any] = [f.bitcast(pointer) for f in functions]
-    there = module.globals.get(name)
-    if there is not None:
-        kept += there.initializer.constant
-        module.remove_global(there)
-    used = ir.GlobalVariable(module, ir.ArrayType(pointer, len(kept)), name)
-    used.linkage, used.section = "appending", "llvm.metadata"
+    used = module.globals.get(name)
+    if used is None:
+        used = ir.GlobalVariable(module, ir.ArrayType(pointer, 0), name)
+        used.linkage, used.section = "appending", "llvm.metadata"
+    else:
+        kept += used.initializer.constant
+    used.value_type = ir.ArrayType(pointer, len(kept))
     used.initializer = ir.Constant(used.value_type, kept)

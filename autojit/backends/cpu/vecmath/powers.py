@@ -1,0 +1,137 @@
+"""Powers of two: multiplying by them with denormals rounded as they should be, and taking them out of a number.
+
+In: a float and an exponent, a float too; or a float.  Out: single instructions for vectors where the processor has them
+(AVX-512), integer work on exponent fields elsewhere.  Never branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+
+from autojit.backends.cpu.vecmath.core import TYPES, Value, bits, constant, declared, f4, from_bits, i4, select, shift_right
+from autojit.backends.cpu.vecmath.variants import announce, pure
+
+_LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8)}
+_MANTISSA = {"f32": 23, "f64": 52}
+_BIAS = {"f32": 127, "f64": 1023}
+_ALL_LANES, _CURRENT_ROUNDING = -1, 4
+_THREE_QUARTERS_OR_NAN = 15  # mantissas in [3/4, 3/2); of a negative number NaN
+_ARITY = {"scale": 2, "mantissa": 1, "exponent": 1}
+
+
+@cache
+def _native() -> bool:
+    """Has the processor these instructions, for vectors of every width?"""
+    from autojit.backends.cpu import target
+
+    found = target.features().split(",")
+    return "+avx512f" in found and "+avx512vl" in found
+
+
+def scale(p: Value, t: Value, k: Value) -> Value:
+    """p * 2**k for 1/2 < p < 2; t is k plus 1.5 times the power of two that leaves k in the low bits of t's pattern."""
+    return _call("scale", p, k) if _native() else _scale_by_bits(p, bits(t), k)
+
+
+def split(x: Value) -> tuple[Value, Value]:
+    """(m, n): x = m * 2**n, 3/4 <= m < 3/2, n a float.
+
+    n is -Inf for 0 and Inf for Inf, with m = 1; m is NaN where x is negative or NaN.
+    """
+    if not _native():
+        return _split_by_bits(x)
+    m = _call("mantissa", x)
+    return m, _call("exponent", x) - _call("exponent", m)
+
+
+# ------------------------------------------------------------------------------- by exponent fields
+def _number(kind: str, x: float) -> Any:
+    """A constant."""
+    return f4(x) if kind == "f32" else x
+
+
+def _fields(kind: str) -> Any:
+    """n -> the bit pattern of 2**n, a constant."""
+    return lambda n: i4((_BIAS[kind] + n) << 23) if kind == "f32" else (_BIAS[kind] + n) << 52
+
+
+def _scale_by_bits(p: Value, pattern: Value, k: Value) -> Value:
+    """In two factors where the result is small, so that denormals are rounded once; k may be one too large."""
+    field = _fields(p.kind)
+    small, lift = (-124.0, 64) if p.kind == "f32" else (-1018.0, 128)
+    low = k < small
+    first = from_bits((pattern << _MANTISSA[p.kind]) + select(low, field(lift - 1), field(-1)))  # finite for the largest k
+    return (p * 2.0) * first * select(low, _number(p.kind, 2.0**-lift), _number(p.kind, 1.0))
+
+
+def _split_by_bits(x: Value) -> tuple[Value, Value]:
+    kind = x.kind
+    field, mantissa = _fields(kind), _MANTISSA[kind]
+    zero, one, inf, nan, digits = (_number(kind, v) for v in (0.0, 1.0, float("inf"), float("nan"), float(mantissa)))
+    three_quarters = field(-1) + (1 << mantissa - 1)
+    tiny = x < 2.0 ** (1 - _BIAS[kind])
+    i = bits(select(tiny, x * 2.0**mantissa, x)) - three_quarters
+    if kind == "f32":
+        n = f4(i >> mantissa)
+    else:  # processors without AVX-512 cannot convert vectors of int64: 2**52's low bits hold an integer
+        n = from_bits(shift_right(i + field(0), mantissa) | field(mantissa)) - (2.0**mantissa + _BIAS[kind])
+    n = n - select(tiny, digits, zero)
+    m = from_bits((i & ((1 << mantissa) - 1)) + three_quarters)
+    m = select((x > 0.0) & (x < inf), m, select((x == 0.0) | (x == inf), one, nan))
+    return m, select(x < inf, select(x == 0.0, -inf, n), inf)
+
+
+# ---------------------------------------------------------------------- instructions linked in late
+def _call(what: str, *args: Value) -> Value:
+    """By name alone: what is inlined before loops are vectorised has no form for vectors."""
+    x = args[0]
+    module, name = x.builder.module, f"autojit_{what}_{x.kind}"
+    fn = module.globals.get(name)
+    if fn is None:
+        fn = pure(module, name, TYPES[x.kind], len(args))
+        announce(fn, [pure(module, f"{name}_v{n}", ir.VectorType(TYPES[x.kind], n), len(args)) for n in _LANES[x.kind]])
+    return Value(x.builder, x.kind, x.builder.call(fn, [a.llvm for a in args]))
+
+
+def late_modules(undefined: Iterable[str]) -> list[ir.Module]:
+    """What `_call` names, to be linked and inlined when loops are vectors."""
+    names = set(undefined)
+    return [_late_module(what, kind) for what in _ARITY for kind in _LANES if f"autojit_{what}_{kind}" in names]
+
+
+def _late_module(what: str, kind: str) -> ir.Module:
+    module = ir.Module(f"{what}_{kind}")
+    fn = pure(module, f"autojit_{what}_{kind}", TYPES[kind], _ARITY[what], "alwaysinline")
+    builder = ir.IRBuilder(fn.append_basic_block("entry"))
+    x, *more = (Value(builder, kind, a) for a in fn.args)
+    if what == "scale":
+        magic = constant(builder, kind, 1.5 * 2.0 ** _MANTISSA[kind])
+        result = _scale_by_bits(x, bits(more[0] + magic), more[0])
+    else:
+        result = _split_by_bits(x)[what == "exponent"]
+        if what == "exponent":  # that of a mantissa in [1, 2), which is one less below 1
+            result = result - select(_split_by_bits(x)[0] < 1.0, _number(kind, 1.0), _number(kind, 0.0))
+    builder.ret(result.llvm)
+    for lanes in _LANES[kind]:
+        _define_vector(module, what, kind, lanes)
+    return module
+
+
+def _define_vector(module: ir.Module, what: str, kind: str, lanes: int) -> None:
+    ty = ir.VectorType(TYPES[kind], lanes)
+    variant = pure(module, f"autojit_{what}_{kind}_v{lanes}", ty, _ARITY[what], "alwaysinline")
+    builder = ir.IRBuilder(variant.append_basic_block("entry"))
+    width = lanes * (32 if kind == "f32" else 64)
+    args = list(variant.args)
+    if what == "mantissa":
+        args.append(ir.IntType(32)(_THREE_QUARTERS_OR_NAN))
+    args += [ir.Constant(ty, [0.0] * lanes), ir.IntType(max(lanes, 8))(_ALL_LANES)]
+    if width == 512:
+        args.append(ir.IntType(32)(_CURRENT_ROUNDING))
+    short = {"scale": "scalef", "mantissa": "getmant", "exponent": "getexp"}[what]
+    name = f"llvm.x86.avx512.mask.{short}.p{'s' if kind == 'f32' else 'd'}.{width}"
+    builder.ret(builder.call(declared(module, name, ir.FunctionType(ty, [a.type for a in args])), args))
