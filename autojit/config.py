@@ -18,6 +18,12 @@ def _tier(text: str) -> str:
     return text
 
 
+def _blas(text: str) -> str:
+    if text not in ("auto", "own", "numpy", "mkl"):
+        raise ValueError(f"AUTOJIT_BLAS must be auto, own, numpy or mkl, not {text!r}")
+    return text
+
+
 def _whole(variable: str, least: int) -> Callable[[Any], int]:
     """A parser of whole numbers from `least` up; for the environment's text and for assigned values."""
     def parse(value: Any) -> int:
@@ -49,6 +55,8 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
              "auto: NumPy at once, compiled code when ready; compile: wait for it; numpy: never compile"),
     "forms": ("AUTOJIT_FORMS", _whole("AUTOJIT_FORMS", 0), lambda: 0,
               "1: a program for a new size is made from those for other sizes, without a schedule; 2: and checked"),
+    "blas": ("AUTOJIT_BLAS", _blas, lambda: "auto",
+             "auto: by size; own: autojit's kernels for every product; numpy: NumPy's library; mkl: Intel's"),
     "num_threads": ("AUTOJIT_NUM_THREADS", _whole("AUTOJIT_NUM_THREADS", 1), _default_threads,
                     "threads that run kernels"),
     "workers": ("AUTOJIT_WORKERS", _whole("AUTOJIT_WORKERS", 0), _default_threads,
@@ -66,6 +74,7 @@ class Config:
     cache_dir: str
     tier: str
     forms: int
+    blas: str
     num_threads: int
     workers: int
 

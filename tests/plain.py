@@ -55,10 +55,12 @@ def _gemm(s: GemmStep, memory: dict[str, np.ndarray]) -> None:
         assert (rows - 1) * ld + columns <= a.size
         return np.lib.stride_tricks.as_strided(a, (rows, columns), (ld * a.itemsize, a.itemsize))
 
-    for i in range(s.batch):
-        a = matrix(s.a, s.offsets[0] + i * s.stride_a, s.m, s.k, s.lda, s.trans_a)
-        b = matrix(s.b, s.offsets[1] + i * s.stride_b, s.k, s.n, s.ldb, s.trans_b)
-        c = matrix(s.c, s.offsets[2] + i * s.stride_c, s.m, s.n, s.ldc, False)
+    for o, i in np.ndindex(s.outer[0], s.batch):
+        near = s.stride_a, s.stride_b, s.stride_c
+        starts = [at + i * p + o * q for at, p, q in zip(s.offsets, near, s.outer[1:])]
+        a = matrix(s.a, starts[0], s.m, s.k, s.lda, s.trans_a)
+        b = matrix(s.b, starts[1], s.k, s.n, s.ldb, s.trans_b)
+        c = matrix(s.c, starts[2], s.m, s.n, s.ldc, False)
         c[...] = s.alpha * (a @ b) + (s.beta * c if s.beta else 0)
 
 

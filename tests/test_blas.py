@@ -11,13 +11,15 @@ import threading
 import numpy as np
 import pytest
 
-from autojit.backends.cpu import blas, native
-from autojit.backends.cpu.blas import BATCH, COLUMNS, ROWS, Split
+from autojit.backends.cpu import blas, libraries, native
+from autojit.backends.cpu.blas import BATCH, COLUMNS, ROWS, Shape, Split
 from autojit.backends.cpu.runner import PlanBuilder
 from autojit.backends.cpu.runtime import OK, runtime
+from autojit.config import config
 
 TYPES = {"f32": np.float32, "f64": np.float64}
-FOUND = blas.find()
+FOUND = libraries.find()
+OURS = bool(blas.own("f32"))
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +31,21 @@ def threads():
     pool.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def setting():
+    before = config.blas
+    yield
+    config.blas = before
+
+
+def library(monkeypatch, found):
+    config.blas = "numpy"
+    monkeypatch.setattr(libraries, "_found", [found])
+
+
 def fortran(monkeypatch):
     """Products go through SciPy's capsules."""
-    monkeypatch.setattr(blas, "_found", [blas._of_scipy()])
+    library(monkeypatch, libraries._of_scipy())
 
 
 def narrow(monkeypatch):
@@ -42,22 +56,41 @@ def narrow(monkeypatch):
     import scipy
 
     files = glob.glob(os.path.join(scipy.__path__[0], "..", "scipy.libs", "*openblas*"))
-    found = blas._of_library(ctypes.CDLL(files[0]), "scipy") if files else None
+    found = libraries._of_library(ctypes.CDLL(files[0]), "scipy") if files else None
     if found is None or found.integers != 32:
         pytest.skip("SciPy brings no BLAS with 32-bit integers")
-    monkeypatch.setattr(blas, "_found", [found])
+    library(monkeypatch, found)
 
 
 def nothing(monkeypatch):
     """There is no BLAS at all."""
-    monkeypatch.setattr(blas, "_found", [None])
+    library(monkeypatch, None)
 
 
-def as_found(monkeypatch):
-    """Whatever this machine has."""
+def numpys(monkeypatch):
+    """Whatever NumPy has."""
+    config.blas = "numpy"
 
 
-ROADS = [as_found, fortran, narrow, nothing]
+def intels(monkeypatch):
+    """MKL."""
+    config.blas = "mkl"
+    if libraries.mkl() is None:
+        pytest.skip("MKL is not installed")
+
+
+def chosen(monkeypatch):
+    """What is chosen by size."""
+
+
+def ours(monkeypatch):
+    """Our kernels, whatever the size."""
+    config.blas = "own"
+    if not OURS:
+        pytest.skip("registers are too narrow")
+
+
+ROADS = [chosen, ours, numpys, intels, fortran, narrow, nothing]
 
 
 def at(array):
@@ -114,10 +147,53 @@ def test_products_of_every_kind(dtype, road, monkeypatch):
 
 
 @pytest.mark.parametrize("axis", [BATCH, ROWS, COLUMNS])
+@pytest.mark.parametrize("road", [chosen, numpys], ids=lambda road: road.__name__)
 @pytest.mark.parametrize("m, n, k, batch", [(64, 256, 784, 1), (130, 70, 65, 3), (1, 700, 300, 1), (700, 1, 300, 2)])
-def test_splits_agree_with_the_whole(m, n, k, batch, axis):
-    for chunks, align in ((2, 1), (5, 16), (9, 4)):
-        Problem("f32", m, n, k, batch=batch, split=Split(axis, chunks, align)).check()
+def test_splits_agree_with_the_whole(m, n, k, batch, axis, road, monkeypatch):
+    road(monkeypatch)
+    for trans_b in (False, True):
+        for chunks, align in ((2, 1), (5, 16), (9, 4)):
+            Problem("f32", m, n, k, trans_b=trans_b, batch=batch, split=Split(axis, chunks, align)).check()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_our_kernels_at_the_edges_of_their_blocks(dtype, monkeypatch):
+    """Rows by 8, 6, 4, 1; columns by registers and a mask; terms and rows in blocks; a transposed B turned in squares."""
+    ours(monkeypatch)
+    for m, n, k in ((129, 33, 257), (21, 17, 512), (7, 15, 258), (260, 5, 9), (12, 47, 31)):
+        for trans_a, trans_b in itertools.product((False, True), (False, True)):
+            Problem(dtype, m, n, k, trans_a, trans_b, 1, 1.5, 0.5, 2).check()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_our_vectors_are_used_where_memory_is_read_in_order(dtype, monkeypatch):
+    ours(monkeypatch)
+    for m, n, k, trans_a, trans_b in ((133, 1, 217, False, True), (217, 1, 133, True, True), (1, 133, 77, False, False),
+                                      (1, 77, 133, False, True), (1, 1, 100, False, True)):
+        problem = Problem(dtype, m, n, k, trans_a, trans_b, 2, -1.5, 0.5, 0)
+        shape = Shape(dtype, m, n, k, 2, trans_a, trans_b)
+        assert blas.routine(shape) == (blas.OWN, blas.own(dtype)["vector"])
+        problem.check()
+    assert blas.routine(Shape(dtype, 5, 1, 7, ldb=3))[0] != blas.OWN          # a vector with holes
+    assert blas.routine(Shape(dtype, 5, 1, 7, trans_a=True, ldc=3))[0] != blas.OWN
+
+
+def test_batches_of_batches():
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((3, 4, 5, 6)), rng.standard_normal((4, 6, 3, 7))
+    c = np.zeros((3, 4, 5, 7))
+    made = PlanBuilder()
+    made.gemm("f64", 5, 7, 6, at(a), at(b), at(c), ldb=21, batch=4, stride_a=30, stride_b=126, stride_c=35,
+              outer=(3, 120, 7, 140))
+    assert runtime().run(made.build().address) == OK
+    np.testing.assert_allclose(c, a @ b.transpose(2, 0, 1, 3), rtol=1e-12)
+
+
+def test_the_flag_names_its_values():
+    for name in ("auto", "own", "numpy", "mkl"):
+        config.blas = name
+    with pytest.raises(ValueError, match="AUTOJIT_BLAS must be auto, own, numpy or mkl"):
+        config.blas = "atlas"
 
 
 @pytest.mark.parametrize("road", ROADS, ids=lambda road: road.__name__)
@@ -153,7 +229,7 @@ def test_leading_dimensions_are_checked():
 
 
 def test_numpy_s_own_library_is_found_without_scipy_or_numba():
-    program = ("import sys; from autojit.backends.cpu import blas; found = blas.find(); assert found, found\n"
+    program = ("import sys; from autojit.backends.cpu import libraries; found = libraries.find(); assert found, found\n"
                "assert not {'scipy', 'numba', 'llvmlite'} & set(sys.modules); print(found.fortran, found.name)")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -162,11 +238,23 @@ def test_numpy_s_own_library_is_found_without_scipy_or_numba():
 
 def test_integers_too_wide_for_the_library_take_the_loops(monkeypatch):
     fortran(monkeypatch)
-    assert blas.routine("f32", 2, 2, 2, 1 << 31)[0] == blas.LOOPS
-    assert blas.routine("f64", 2, 2, 2, 2)[0] == blas.FORTRAN32 + 1
+    assert blas.routine(Shape("f32", 2, 2, 2, lda=1 << 31))[0] == blas.LOOPS
+    assert blas.routine(Shape("f64", 2, 2, 2))[0] == blas.FORTRAN32 + 1
     nothing(monkeypatch)
-    assert blas.routine("f64", 2, 2, 2, 2) == (blas.LOOPS + 1, 0)
-    assert blas.find() is None
+    assert blas.routine(Shape("f64", 2, 2, 2)) == (blas.LOOPS + 1, 0)
+    assert libraries.find() is None
+
+
+def test_size_and_setting_alone_choose_the_routine():
+    small, large = Shape("f32", 64, 64, 64), Shape("f32", 1024, 1024, 1024)
+    if OURS:
+        assert blas.routine(small) == (blas.OWN, blas.own("f32")["matrices"])
+    assert blas.routine(large)[0] != blas.OWN
+    config.blas = "numpy"
+    assert blas.routine(small)[0] != blas.OWN
+    if libraries.mkl() is not None:
+        config.blas = "mkl"
+        assert blas.routine(small) == (blas.CBLAS32, libraries.mkl().gemm["f32"])
 
 
 @pytest.mark.parametrize("shape, batch, threads_now, axis, chunks", [
@@ -174,16 +262,16 @@ def test_integers_too_wide_for_the_library_take_the_loops(monkeypatch):
     ((64, 10, 256), 1, 2, BATCH, 1), ((64, 64, 64), 1, 2, BATCH, 1), ((64, 64, 32), 32, 2, BATCH, 4),
     ((512, 512, 512), 3, 2, ROWS, 4), ((512, 512, 512), 1, 1, BATCH, 1), ((33, 33, 4096), 1, 2, BATCH, 1),
     ((1000, 1, 1000), 1, 2, ROWS, 4), ((1, 50, 100000), 1, 2, BATCH, 1), ((1024, 1024, 1024), 1, 64, ROWS, 32),
-    ((96, 96, 4096), 1, 2, ROWS, 2)])
+    ((96, 96, 4096), 1, 2, ROWS, 2), ((16, 512, 128), 1, 2, COLUMNS, 4)])
 def test_the_split_follows_the_size(shape, batch, threads_now, axis, chunks):
-    split = blas.choose("f32", *shape, batch, threads_now)
+    split = blas.choose(Shape("f32", *shape, batch), threads_now)
     assert (split.axis, split.chunks) == (axis, chunks), split
 
 
 def test_a_library_that_threads_by_itself_and_cannot_be_told_is_left_alone(monkeypatch):
     fortran(monkeypatch)
-    assert blas.choose("f32", 512, 512, 512, 1, 2).chunks == 1
-    assert blas.choose("f32", 32, 32, 32, 64, 2).chunks > 1
+    assert blas.choose(Shape("f32", 512, 512, 512), 2).chunks == 1
+    assert blas.choose(Shape("f32", 32, 32, 32, 64), 2).chunks > 1
 
 
 # ---------------------------------------------------------------- the user's number of threads
@@ -193,6 +281,7 @@ settable = pytest.mark.skipif(FOUND is None or not FOUND.set_threads, reason="th
 
 @pytest.fixture
 def two():
+    config.blas = "numpy"
     before = FOUND.threads()
     FOUND.limit_threads(2)
     yield

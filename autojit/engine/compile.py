@@ -130,7 +130,7 @@ def _steps(prepared: Prepared, names: dict[str, str]) -> str:
             what = f"{call}  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
         elif isinstance(s, GemmStep):
             what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
-                f" batch {s.batch}" if s.batch > 1 else "")
+                f" batch {s.batch * s.outer[0]}" if s.batch * s.outer[0] > 1 else "")
         else:
             what = f"{s.output} = {s.prim.name}({', '.join(s.inputs)})"
         out.append(f"#   {what}")

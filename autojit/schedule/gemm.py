@@ -17,7 +17,7 @@ from .axes import SMALL, operands
 from .loops import Buffer, GemmStep
 
 TINY = 512                         # multiplications up to which a constant product is written out
-CALLS = 64                         # calls for batches that no single stride describes
+CALLS = 64                         # calls for batches that no two strides describe
 
 Ints = tuple[int, ...]
 
@@ -164,11 +164,10 @@ class Gemm:
         return out
 
     def _calls(self) -> int:
-        batch = self._batch()
         calls = 1
-        for item in batch:
-            calls *= item[0]
-        return calls // max([item[0] for item in batch], default=1)
+        for n in sorted([item[0] for item in self._batch()])[:-2]:
+            calls *= n
+        return calls
 
     def steps(self, memory: dict[Node, Buffer], out: Buffer, beta: float = 0.0) -> list[GemmStep]:
         """The product into `out`, or with beta 1 added to what is there."""
@@ -183,8 +182,10 @@ class Gemm:
             batch = []
         elif batch and not ma.trans and batch[-1][2] == 0 and batch[-1][1] == m * ma.ld:
             m *= batch.pop()[0]                             # one right-hand matrix for all: a taller product
-        batch.sort(key=lambda item: item[0])                # the longest goes in one call: few steps, whatever the batch
+        if len(batch) > 2:
+            batch.sort(key=lambda item: item[0])            # the longest go in one call: few steps, whatever the batch
         inner = batch.pop() if batch else (1, 0, 0, 0)
+        outer = batch.pop() if batch else (1, 0, 0, 0)
         steps = []
         for at in product(*[range(item[0]) for item in batch]):
             offsets = [self.a.offset, self.b.offset, 0]
@@ -193,5 +194,5 @@ class Gemm:
                     offsets[x] += i * item[x + 1]
             steps.append(GemmStep(self.node.dtype, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
                                   memory[self.b.base].name, mb.ld, out.name, n, inner[0], inner[1], inner[2], inner[3],
-                                  (offsets[0], offsets[1], offsets[2]), beta=beta))
+                                  (offsets[0], offsets[1], offsets[2]), beta=beta, outer=outer))
         return steps

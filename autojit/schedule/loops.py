@@ -231,7 +231,8 @@ class KernelStep:
 @dataclass(frozen=True, slots=True)
 class GemmStep:
     """Row-major c[i] := alpha * op(a[i]) @ op(b[i]) + beta * c[i] for `batch` matrices, `stride_*` elements apart, from
-    element `offsets` = (a, b, c) of their buffers; lda, ldb, ldc: elements from row to row as stored."""
+    element `offsets` = (a, b, c) of their buffers; all that `outer[0]` times, the rest of `outer` = (count, a, b, c) elements
+    apart; lda, ldb, ldc: elements from row to row as stored."""
 
     dtype: DType
     trans_a: bool
@@ -252,6 +253,7 @@ class GemmStep:
     offsets: tuple[int, int, int] = (0, 0, 0)
     alpha: float = 1.0
     beta: float = 0.0
+    outer: tuple[int, int, int, int] = (1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

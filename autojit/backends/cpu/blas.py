@@ -1,517 +1,134 @@
-"""Matrix products: the BLAS that NumPy already loaded, by address, and how to split a product over threads.
+"""Which routine computes a matrix product, and how the product is split over threads.
 
-In: nothing but an imported NumPy (SciPy only where NumPy shows no BLAS).  Out: ``find()``, addresses and calling
-conventions; ``TEXT``, the LLVM text that runs one product or a chunk of one; ``choose()``, the split by size.
-Never sets the BLAS's thread count for longer than a plan runs: the rest of the user's process has its own wishes.
+In: a ``Shape``.  Out: ``routine()``, a calling convention and an address: our own kernels, the BLAS that NumPy loaded, MKL,
+or plain loops; ``choose()``, the split.  Both follow the sizes, the CPU and ``config.blas`` alone, so results never depend
+on how fast something happened to be.  Never runs anything.
 """
 
 from __future__ import annotations
 
-import ctypes
-import glob
-import os
-from typing import Any
-
+from ...config import config
 from . import native
-
-# Calling conventions, as numbered in the switch of @gemm_one; + 1 for float64.
-LOOPS, CBLAS64, CBLAS32, FORTRAN32, GEMV64, GEMV32 = 0, 2, 4, 6, 8, 10
-BATCH, ROWS, COLUMNS = 0, 1, 2
-
-# What runs inside the plan's step; the word layout is runner.GEMM's.
-_PART = """
-%product = type { i64, i64, i64, i64, i64, ptr, i64, i64, i64, i64, i64, ptr, i64, ptr, i64, ptr, i64,
-                  i64, i64, i64, i64, double, double, i64 }
-
-define internal i32 @gemm_part(ptr %ret, ptr %exc, ptr %p, i64 %lo, i64 %hi, i64 %chunk) {
-entry:
-  %count = sub i64 %hi, %lo
-  %empty = icmp sle i64 %count, 0
-  br i1 %empty, label %out, label %read
-read:
-$READ
-  %by_batch = icmp eq i64 %axis, $BATCH
-  %by_rows = icmp eq i64 %axis, $ROWS
-  %by_cols = icmp eq i64 %axis, $COLUMNS
-  %ta = icmp ne i64 %transa, 0
-  %tb = icmp ne i64 %transb, 0
-  %row_a = select i1 %ta, i64 1, i64 %lda
-  %col_b = select i1 %tb, i64 %ldb, i64 1
-  %ar = mul i64 %lo, %row_a
-  %br = mul i64 %lo, %col_b
-  %cr = mul i64 %lo, %ldc
-  %ac = select i1 %by_rows, i64 %ar, i64 0
-  %bc = select i1 %by_cols, i64 %br, i64 0
-  %cc1 = select i1 %by_cols, i64 %lo, i64 0
-  %cc = select i1 %by_rows, i64 %cr, i64 %cc1
-  %m = select i1 %by_rows, i64 %count, i64 %m0
-  %n = select i1 %by_cols, i64 %count, i64 %n0
-  %from = select i1 %by_batch, i64 %lo, i64 0
-  %to = select i1 %by_batch, i64 %hi, i64 %batch
-  %no_rows = icmp eq i64 %m, 0
-  %no_cols = icmp eq i64 %n, 0
-  %nothing = or i1 %no_rows, %no_cols
-  br i1 %nothing, label %out, label %loop
-loop:
-  %i = phi i64 [ %from, %read ], [ %i1, %one ]
-  %more = icmp slt i64 %i, %to
-  br i1 %more, label %one, label %out
-one:
-  %as = mul i64 %i, %stridea
-  %bs = mul i64 %i, %strideb
-  %cs = mul i64 %i, %stridec
-  %a1 = add i64 %as, %ac
-  %b1 = add i64 %bs, %bc
-  %c1 = add i64 %cs, %cc
-  %a2 = mul i64 %a1, %size
-  %b2 = mul i64 %b1, %size
-  %c2 = mul i64 %c1, %size
-  %ai = getelementptr i8, ptr %a, i64 %a2
-  %bi = getelementptr i8, ptr %b, i64 %b2
-  %ci = getelementptr i8, ptr %c, i64 %c2
-  call void @gemm_one(i64 %routine, ptr %f, i64 %transa, i64 %transb, i64 %m, i64 %n, i64 %k, double %alpha,
-                      ptr %ai, i64 %lda, ptr %bi, i64 %ldb, double %beta, ptr %ci, i64 %ldc)
-  %i1 = add i64 %i, 1
-  br label %loop
-out:
-  ret i32 0
-}
-
-define internal i32 @gemm(ptr %p) {
-entry:
-$READ
-  %by_rows = icmp eq i64 %axis, $ROWS
-  %by_cols = icmp eq i64 %axis, $COLUMNS
-  %e1 = select i1 %by_rows, i64 %m0, i64 %batch
-  %extent = select i1 %by_cols, i64 %n0, i64 %e1
-  %many = icmp ugt i64 %chunks, 1
-  br i1 %many, label %split, label %whole
-split:
-  %s = call i32 @parallel(ptr @gemm_part, ptr %p, i64 %extent, i64 %chunks, i64 %mask)
-  ret i32 0
-whole:
-  %s1 = call i32 @gemm_part(ptr null, ptr null, ptr %p, i64 0, i64 %extent, i64 0)
-  ret i32 0
-}
-
-; A plan with products is inside from its first step to its last.  Meanwhile the BLAS is held at one thread: the
-; first who comes saves the user's setting, the last who goes puts it back.  And no fork happens: a child of a process
-; that is inside OpenBLAS may hang in its first product (NumPy's own products do not prevent that).
-@inside_lock = internal global i64 0, align 128
-@inside = internal global i64 0
-@fork_waits = internal global i64 0
-@user_threads = internal global i32 0
-
-define internal void @lock_inside() {
-  br label %try
-try:
-  %pair = cmpxchg ptr @inside_lock, i64 0, i64 1 seq_cst seq_cst
-  %won = extractvalue { i64, i1 } %pair, 1
-  br i1 %won, label %out, label %again
-again:
-  call void asm sideeffect "$PAUSE", ""()
-  br label %try
-out:
-  ret void
-}
-
-; Spin until the word is 0, at most `turns` times: a plan that runs inside another's kernel must not wait for ever.
-define internal void @until_zero(ptr %word, i64 %spins) {
-entry:
-  %spin = load atomic i64, ptr @spin monotonic, align 8
-  %turns = mul i64 %spin, %spins
-  br label %look
-look:
-  %i = phi i64 [ 0, %entry ], [ %i1, %again ]
-  %v = load atomic i64, ptr %word seq_cst, align 8
-  %zero = icmp eq i64 %v, 0
-  %over = icmp uge i64 %i, %turns
-  %stop = or i1 %zero, %over
-  br i1 %stop, label %out, label %again
-again:
-  call void @ease(i64 %i)
-  %i1 = add i64 %i, 1
-  br label %look
-out:
-  ret void
-}
-
-define internal void @products_enter() {
-  call void @until_zero(ptr @fork_waits, i64 20000)         ; one second
-  %get = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_get_threads)
-  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_set_threads)
-  call void @lock_inside()
-  %old = load i64, ptr @inside
-  %new = add i64 %old, 1
-  store atomic i64 %new, ptr @inside seq_cst, align 8
-  %first = icmp eq i64 %old, 0
-  %known = icmp ne ptr %set, null
-  %change = and i1 %first, %known
-  br i1 %change, label %save, label %out
-save:
-  %user = call i32 %get()
-  store i32 %user, ptr @user_threads
-  %is_one = icmp eq i32 %user, 1
-  br i1 %is_one, label %out, label %lower
-lower:
-  call void %set(i32 1)
-  br label %out
-out:
-  store atomic i64 0, ptr @inside_lock release, align 8
-  ret void
-}
-
-define internal void @products_leave() {
-  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $blas_set_threads)
-  call void @lock_inside()
-  %old = load i64, ptr @inside
-  %new = sub i64 %old, 1
-  %last = icmp eq i64 %new, 0
-  %known = icmp ne ptr %set, null
-  %user = load i32, ptr @user_threads
-  %more = icmp ne i32 %user, 1
-  %c1 = and i1 %last, %known
-  %change = and i1 %c1, %more
-  br i1 %change, label %raise, label %out
-raise:
-  call void %set(i32 %user)
-  br label %out
-out:
-  store atomic i64 %new, ptr @inside seq_cst, align 8
-  store atomic i64 0, ptr @inside_lock release, align 8
-  ret void
-}
-
-define void @before_fork() {
-  store atomic i64 1, ptr @fork_waits seq_cst, align 8
-  call void @until_zero(ptr @inside, i64 200000)            ; ten seconds
-  ret void
-}
-
-define void @after_fork() {
-  store atomic i64 0, ptr @fork_waits seq_cst, align 8
-  ret void
-}
-
-define internal void @products_forked() {
-  store atomic i64 0, ptr @fork_waits seq_cst, align 8
-  store atomic i64 0, ptr @inside seq_cst, align 8
-  store atomic i64 0, ptr @inside_lock seq_cst, align 8
-  ret void
-}
-"""
-
-_FIELDS = (("axis", "i64", 1), ("chunks", "i64", 2), ("mask", "i64", 3), ("routine", "i64", 4), ("f", "ptr", 5),
-           ("transa", "i64", 6), ("transb", "i64", 7), ("m0", "i64", 8), ("n0", "i64", 9), ("k", "i64", 10),
-           ("a", "ptr", 11), ("lda", "i64", 12), ("b", "ptr", 13), ("ldb", "i64", 14), ("c", "ptr", 15),
-           ("ldc", "i64", 16), ("batch", "i64", 17), ("stridea", "i64", 18), ("strideb", "i64", 19),
-           ("stridec", "i64", 20), ("alpha", "double", 21), ("beta", "double", 22), ("size", "i64", 23))
-
-_SIGNATURE = ("ptr %f, i64 %ta, i64 %tb, i64 %m, i64 %n, i64 %k, double %alpha, ptr %a, i64 %lda, ptr %b, i64 %ldb,"
-              " double %beta, ptr %c, i64 %ldc")
-
-# One per element type T and integer type I of the library.
-_CBLAS = """
-define internal void @gemm_$NAME($SIGNATURE) {
-$SCALARS
-  %ta32 = trunc i64 %ta to i32
-  %tb32 = trunc i64 %tb to i32
-  %opa = add i32 %ta32, 111
-  %opb = add i32 %tb32, 111
-$INTS
-  call void %f(i32 101, i32 %opa, i32 %opb, $I %m_, $I %n_, $I %k_, $T %alpha_, ptr %a, $I %lda_, ptr %b,
-               $I %ldb_, $T %beta_, ptr %c, $I %ldc_)
-  ret void
-}
-
-define internal void @gemv_$NAME($SIGNATURE) {     ; m or n is 1
-$SCALARS
-  %column = icmp eq i64 %n, 1
-  %ta1 = icmp ne i64 %ta, 0
-  %tb1 = icmp ne i64 %tb, 0
-  %rows_a = select i1 %ta1, i64 %k, i64 %m
-  %cols_a = select i1 %ta1, i64 %m, i64 %k
-  %rows_b = select i1 %tb1, i64 %n, i64 %k
-  %cols_b = select i1 %tb1, i64 %k, i64 %n
-  %not_tb = xor i1 %tb1, true
-  %step_a = select i1 %ta1, i64 %lda, i64 1
-  %step_b = select i1 %tb1, i64 1, i64 %ldb
-  %matrix = select i1 %column, ptr %a, ptr %b
-  %vector = select i1 %column, ptr %b, ptr %a
-  %trans = select i1 %column, i1 %ta1, i1 %not_tb
-  %rows = select i1 %column, i64 %rows_a, i64 %rows_b
-  %cols = select i1 %column, i64 %cols_a, i64 %cols_b
-  %ld = select i1 %column, i64 %lda, i64 %ldb
-  %incx = select i1 %column, i64 %step_b, i64 %step_a
-  %incy = select i1 %column, i64 %ldc, i64 1
-  %op = select i1 %trans, i32 112, i32 111
-$VECTOR_INTS
-  call void %f(i32 101, i32 %op, $I %rows_, $I %cols_, $T %alpha_, ptr %matrix, $I %ld_, ptr %vector, $I %incx_,
-               $T %beta_, ptr %c, $I %incy_)
-  ret void
-}
-"""
-
-_FORTRAN = """
-define internal void @gemm_$NAME($SIGNATURE) {     ; column-major: the transposed product
-$SCALARS
-$INTS
-  %ints = alloca [6 x i32]
-  %reals = alloca [2 x $T]
-  %ops = alloca [2 x i8]
-  %ta1 = icmp ne i64 %ta, 0
-  %tb1 = icmp ne i64 %tb, 0
-  %opa = select i1 %ta1, i8 84, i8 78
-  %opb = select i1 %tb1, i8 84, i8 78
-  %pa = getelementptr i8, ptr %ops, i64 1
-  store i8 %opb, ptr %ops
-  store i8 %opa, ptr %pa
-  %pbeta = getelementptr $T, ptr %reals, i64 1
-  store $T %alpha_, ptr %reals
-  store $T %beta_, ptr %pbeta
-  %pm = getelementptr i32, ptr %ints, i64 1
-  %pk = getelementptr i32, ptr %ints, i64 2
-  %plda = getelementptr i32, ptr %ints, i64 3
-  %pldb = getelementptr i32, ptr %ints, i64 4
-  %pldc = getelementptr i32, ptr %ints, i64 5
-  store i32 %n_, ptr %ints
-  store i32 %m_, ptr %pm
-  store i32 %k_, ptr %pk
-  store i32 %lda_, ptr %plda
-  store i32 %ldb_, ptr %pldb
-  store i32 %ldc_, ptr %pldc
-  call void %f(ptr %ops, ptr %pa, ptr %ints, ptr %pm, ptr %pk, ptr %reals, ptr %b, ptr %pldb, ptr %a, ptr %plda,
-               ptr %pbeta, ptr %c, ptr %pldc)
-  ret void
-}
-"""
-
-_LOOPS = """
-define internal void @gemm_$NAME($SIGNATURE) {     ; no library, or an empty sum: row by row
-entry:
-$SCALARS
-  %ta1 = icmp ne i64 %ta, 0
-  %tb1 = icmp ne i64 %tb, 0
-  %row_a = select i1 %ta1, i64 1, i64 %lda
-  %col_a = select i1 %ta1, i64 %lda, i64 1
-  %row_b = select i1 %tb1, i64 1, i64 %ldb
-  %col_b = select i1 %tb1, i64 %ldb, i64 1
-  %overwrite = fcmp oeq $T %beta_, 0.0
-  br label %row
-row:
-  %i = phi i64 [ 0, %entry ], [ %i1, %row_end ]
-  %rows = icmp slt i64 %i, %m
-  br i1 %rows, label %scale_start, label %out
-scale_start:
-  %ci = mul i64 %i, %ldc
-  %crow = getelementptr $T, ptr %c, i64 %ci
-  %ai = mul i64 %i, %row_a
-  %arow = getelementptr $T, ptr %a, i64 %ai
-  br label %scale
-scale:
-  %s = phi i64 [ 0, %scale_start ], [ %s1, %scale_one ]
-  %scaling = icmp slt i64 %s, %n
-  br i1 %scaling, label %scale_one, label %sum
-scale_one:
-  %sp = getelementptr $T, ptr %crow, i64 %s
-  %sv = load $T, ptr %sp
-  %sm = fmul $T %sv, %beta_
-  %sn = select i1 %overwrite, $T 0.0, $T %sm
-  store $T %sn, ptr %sp
-  %s1 = add i64 %s, 1
-  br label %scale
-sum:
-  %j = phi i64 [ 0, %scale ], [ %j1, %sum_end ]
-  %sums = icmp slt i64 %j, %k
-  br i1 %sums, label %term, label %row_end
-term:
-  %aj = mul i64 %j, %col_a
-  %ap = getelementptr $T, ptr %arow, i64 %aj
-  %a0 = load $T, ptr %ap
-  %av = fmul $T %a0, %alpha_
-  %bj = mul i64 %j, %row_b
-  %brow = getelementptr $T, ptr %b, i64 %bj
-  br label %column
-column:
-  %l = phi i64 [ 0, %term ], [ %l1, %add ]
-  %columns = icmp slt i64 %l, %n
-  br i1 %columns, label %add, label %sum_end
-add:
-  %bl = mul i64 %l, %col_b
-  %bp = getelementptr $T, ptr %brow, i64 %bl
-  %bv = load $T, ptr %bp
-  %cp = getelementptr $T, ptr %crow, i64 %l
-  %cv = load $T, ptr %cp
-  %pv = fmul contract $T %av, %bv
-  %cn = fadd contract $T %cv, %pv
-  store $T %cn, ptr %cp
-  %l1 = add i64 %l, 1
-  br label %column
-sum_end:
-  %j1 = add i64 %j, 1
-  br label %sum
-row_end:
-  %i1 = add i64 %i, 1
-  br label %row
-out:
-  ret void
-}
-"""
+from .libraries import Blas, find, mkl
+from .products import BATCH, CBLAS32, CBLAS64, COLUMNS, FORTRAN32, GEMV32, GEMV64, LOOPS, OWN, ROWS
 
 API = ("blas_get_threads", "blas_set_threads")
 
 
-def text(values: dict[str, Any]) -> str:
-    """The LLVM text of products; ``values`` are the indices of the table @api and the like."""
-    reads = "\n".join(f"  %{name}_at = getelementptr %product, ptr %p, i64 0, i32 {i}\n"
-                      f"  %{name} = load {kind}, ptr %{name}_at" for name, kind, i in _FIELDS)
-    values = values | {"READ": reads, "BATCH": BATCH, "ROWS": ROWS, "COLUMNS": COLUMNS}
-    parts = [native.substitute(_PART, values)]
-    cases = []
-    for code, template, name, integer in ((LOOPS, _LOOPS, "loops", "i64"), (CBLAS64, _CBLAS, "cblas64", "i64"),
-                                          (CBLAS32, _CBLAS, "cblas32", "i32"),
-                                          (FORTRAN32, _FORTRAN, "fortran32", "i32")):
-        for offset, kind in enumerate(("float", "double")):
-            full = f"{name}_{kind}"
-            parts.append(native.substitute(template, _typed(full, kind, integer)))
-            cases.append((code + offset, f"gemm_{full}"))
-            if template is _CBLAS:
-                cases.append((code + GEMV64 - CBLAS64 + offset, f"gemv_{full}"))
-    parts.append(_switch(cases))
-    return "".join(parts)
+class Shape:
+    """A product: C of m by n with rows ``ldc`` elements apart, from op(A) of m by k and op(B) of k by n, ``batch`` times."""
+
+    __slots__ = ("dtype", "m", "n", "k", "batch", "trans_a", "trans_b", "lda", "ldb", "ldc")
+
+    def __init__(self, dtype: str, m: int, n: int, k: int, batch: int = 1, trans_a: bool = False, trans_b: bool = False,
+                 lda: int = 0, ldb: int = 0, ldc: int = 0) -> None:
+        self.dtype, self.m, self.n, self.k, self.batch = dtype, m, n, k, batch
+        self.trans_a, self.trans_b = trans_a, trans_b
+        self.lda, self.ldb = lda or (m if trans_a else k), ldb or (k if trans_b else n)
+        self.ldc = ldc or n
+
+    @property
+    def work(self) -> int:
+        """Multiplications of one product."""
+        return self.m * self.n * self.k
+
+    @property
+    def vector(self) -> bool:
+        return self.m == 1 or self.n == 1
+
+    def streams(self) -> bool:
+        """Is it a matrix times a vector whose inner loop goes along memory?"""
+        if self.n == 1:
+            return self.ldc == 1 if self.trans_a else self.trans_b or self.ldb == 1
+        return self.m == 1 and (not self.trans_b or not self.trans_a or self.lda == 1)
 
 
-def _typed(name: str, kind: str, integer: str) -> dict[str, str]:
-    def ints(names: str) -> str:
-        cast = "add i64 0, %{0}" if integer == "i64" else "trunc i64 %{0} to i32"
-        return "\n".join(f"  %{n}_ = {cast.format(n)}" for n in names.split())
-
-    scalars = "\n".join(f"  %{s}_ = " + (f"fadd double -0.0, %{s}" if kind == "double" else
-                                         f"fptrunc double %{s} to float") for s in ("alpha", "beta"))
-    return {"NAME": name, "T": kind, "I": integer, "SIGNATURE": _SIGNATURE, "SCALARS": scalars,
-            "INTS": ints("m n k lda ldb ldc"), "VECTOR_INTS": ints("rows cols ld incx incy")}
+# ---------------------------------------------------------------------------------------------- our own kernels
+_OWN_WORK = 1 << 28                # multiplications of one product up to which ours are used
+_OWN_B = 1 << 22                   # bytes of B up to which they are: what the second cache does not hold, the third must
+_own: dict[str, dict[str, int]] = {}
+_store: list[native.Store | None] = [None]
 
 
-def _switch(cases: list[tuple[int, str]]) -> str:
-    arguments = _SIGNATURE
-    jumps = " ".join(f"i64 {code}, label %{name}" for code, name in cases)
-    blocks = "".join(f"{name}:\n  call void @{name}({arguments})\n  ret void\n" for code, name in cases)
-    return (f"\ndefine internal void @gemm_one(i64 %routine, {_SIGNATURE}) {{\n"
-            f"  switch i64 %routine, label %out [ {jumps} ]\n{blocks}out:\n  ret void\n}}\n")
+def keep(store: native.Store | None) -> None:
+    """Where the machine code of our kernels is kept between processes."""
+    _store[0] = store
 
 
-class Blas:
-    """A BLAS in this process: ``integers`` has 64 or 32 bits; addresses are 0 where a function is missing."""
-
-    __slots__ = ("name", "integers", "fortran", "gemm", "gemv", "get_threads", "set_threads")
-
-    def __init__(self, name: str, integers: int, fortran: bool, gemm: dict[str, int], gemv: dict[str, int],
-                 get_threads: int = 0, set_threads: int = 0) -> None:
-        self.name, self.integers, self.fortran = name, integers, fortran
-        self.gemm, self.gemv = gemm, gemv
-        self.get_threads, self.set_threads = get_threads, set_threads
-
-    def threads(self) -> int:
-        """How many threads a product may use now; 0 if the library does not say."""
-        return int(ctypes.CFUNCTYPE(ctypes.c_int)(self.get_threads)()) if self.get_threads else 0
-
-    def limit_threads(self, n: int) -> None:
-        """Let products use ``n`` threads from now on, NumPy's too."""
-        if self.set_threads:
-            ctypes.CFUNCTYPE(None, ctypes.c_int)(self.set_threads)(n)
-
-    def __repr__(self) -> str:
-        kind = "Fortran" if self.fortran else "C"
-        return f"Blas({self.name}, {kind}, {self.integers}-bit integers, {self.threads()} threads)"
+def own(dtype: str) -> dict[str, int]:
+    """Addresses of our kernels by name, made when first asked for; empty on a CPU whose registers are too narrow."""
+    if dtype not in _own:
+        _own[dtype] = _made(dtype)
+    return _own[dtype]
 
 
-_found: list[Blas | None] = []
+def _made(dtype: str) -> dict[str, int]:
+    from . import microkernels
+    from .target import vector_bits
+    bits = vector_bits()
+    if bits < 256:
+        return {}
+    kind = "float" if dtype == "f32" else "double"
+    names = [f"vector_{kind}", f"matrices_{kind}"]
+    library = native.load(microkernels.text(kind, bits), names, store=_store[0], level=1, host_cpu=True)
+    return {"vector": library.address(names[0]), "matrices": library.address(names[1])}
 
 
-def find() -> Blas | None:
-    """The BLAS of this process, looked for once; None if NumPy and SciPy show none.
+def _ours(s: Shape) -> int:
+    """The address of our kernel for a product; 0: not one of ours.
 
-    >>> find().threads() >= 1
-    True
+    One thread, float32, Zen 4 (AVX-512; GFLOP/s of OpenBLAS 0.3.31, MKL 2026, ours; the peak is about 116):
+
+        16, 512, 128          74   71  114         512, 512, 128         104  100  114
+        16, 128, 512 (B^T)    41   76   84         512, 128, 512         103  100  115
+        64, 64, 32 (B^T)      67   55  101         784, 256, 64 (A^T)     98   99  110
+        32, 32, 32           108   26  108         64, 256, 784           96   97  112
+        64, 10, 256           68   16   72         512, 512, 512         106  101  112
+        256, 10, 64 (A^T)     80   14   71         1024, 1024, 1024      100   95   90
+
+    They pack nothing, which costs them the largest.  A matrix of 2000 by 2000 times a vector is read at 61 (by rows) and
+    71 (by columns) GB/s, by OpenBLAS at 48 and 46.
     """
-    if not _found:
-        _found.append(_of_numpy() or _of_scipy())
-    return _found[0]
-
-
-def _of_numpy() -> Blas | None:
-    import numpy
-
-    core = numpy._core if hasattr(numpy, "_core") else numpy.core
-    folder = os.path.dirname(numpy.__file__)
-    # Looking a symbol up in NumPy's extension searches the libraries it was linked to as well, whatever they are.
-    files = [core._multiarray_umath.__file__]
-    for pattern in ("../numpy.libs/*blas*", ".dylibs/*blas*", ".libs/*blas*"):
-        files += sorted(glob.glob(os.path.join(folder, pattern)))
-    for file in files:
-        try:
-            library = ctypes.CDLL(file)
-        except OSError:
-            continue
-        found = _of_library(library, os.path.basename(file))
-        if found is not None:
-            return found
-    return None
-
-
-# prefix, suffix, width of integers: wheels of NumPy, Debian's and conda's 64-bit builds, plain, Accelerate.
-_SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_", "", 32), ("", "", 32),
-              ("", "$NEWLAPACK$ILP64", 64), ("", "$NEWLAPACK", 32))
-
-
-def _of_library(library: ctypes.CDLL, file: str) -> Blas | None:
-    for prefix, suffix, integers in _SPELLINGS:
-        def address(name: str, prefix: str = prefix, suffix: str = suffix) -> int:
-            return _symbol(library, f"{prefix}{name}{suffix}")
-
-        gemm = {"f32": address("cblas_sgemm"), "f64": address("cblas_dgemm")}
-        if all(gemm.values()):
-            gemv = {"f32": address("cblas_sgemv"), "f64": address("cblas_dgemv")}
-            get = address("openblas_get_num_threads") or _symbol(library, "MKL_Get_Max_Threads")
-            set_ = address("openblas_set_num_threads") or _symbol(library, "MKL_Set_Num_Threads")
-            return Blas(file, integers, False, gemm, gemv, get, set_ if get else 0)
-    return None
-
-
-def _symbol(library: ctypes.CDLL, name: str) -> int:
-    try:
-        return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-    except AttributeError:
+    if config.blas not in ("auto", "own") or s.k == 0 or max(s.m, s.n, s.k, s.lda, s.ldb, s.ldc) >= 1 << 40:
         return 0
+    if s.vector:
+        return own(s.dtype).get("vector", 0) if s.streams() else 0
+    size = 4 if s.dtype == "f32" else 8
+    if config.blas == "auto" and (s.work > _OWN_WORK or s.n * s.k * size > _OWN_B):
+        return 0
+    return own(s.dtype).get("matrices", 0)
 
 
-def _of_scipy() -> Blas | None:
-    try:
-        from scipy.linalg import cython_blas
-    except ImportError:
-        return None
-    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
-    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-        ("PyCapsule_GetPointer", ctypes.pythonapi))
-    capsules = cython_blas.__pyx_capi__
-    gemm = {kind: pointer(capsules[name], name_of(capsules[name])) or 0
-            for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
-    return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0})
-
-
-def routine(dtype: str, m: int, n: int, k: int, ld: int) -> tuple[int, int]:
+# ------------------------------------------------------------------------------------------------ which routine
+def routine(s: Shape) -> tuple[int, int]:
     """Which calling convention of @gemm_one serves a product, and the function's address."""
-    found = find()
-    wide = int(dtype == "f64")
-    if found is None or k == 0 or (found.integers == 32 and max(m, n, k, ld) >= 1 << 31):
+    wide = int(s.dtype == "f64")
+    address = _ours(s)
+    if address:
+        return OWN, address
+    found = _library(s)
+    if found is None:
         return LOOPS + wide, 0
     if found.fortran:
-        return FORTRAN32 + wide, found.gemm[dtype]
-    if (m == 1 or n == 1) and found.gemv[dtype]:
-        return (GEMV64 if found.integers == 64 else GEMV32) + wide, found.gemv[dtype]
-    return (CBLAS64 if found.integers == 64 else CBLAS32) + wide, found.gemm[dtype]
+        return FORTRAN32 + wide, found.gemm[s.dtype]
+    if s.vector and found.gemv[s.dtype]:
+        return (GEMV64 if found.integers == 64 else GEMV32) + wide, found.gemv[s.dtype]
+    return (CBLAS64 if found.integers == 64 else CBLAS32) + wide, found.gemm[s.dtype]
 
 
+def _library(s: Shape) -> Blas | None:
+    """The library for a product, None if there is none or its integers are too narrow."""
+    if s.k == 0:
+        return None
+    found = mkl() if config.blas == "mkl" else None
+    if found is None:
+        found = find()
+    if found is not None and found.integers == 32 and max(s.m, s.n, s.k, s.lda, s.ldb, s.ldc) >= 1 << 31:
+        return None
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ which split
 class Split:
     """How a product is run by the pool: along ``axis`` in ``chunks`` parts, cut at multiples of ``align``."""
 
@@ -525,8 +142,12 @@ class Split:
         return f"Split({name}, {self.chunks} chunks, align {self.align})"
 
 
-def choose(dtype: str, m: int, n: int, k: int, batch: int, threads: int) -> Split:
-    """How to run a product fastest on ``threads`` threads: always by our pool, never by the BLAS's own threads.
+_WORTH_A_SPLIT, _WORTH_A_PART = 1 << 19, 1 << 17
+_ALONE = 1 << 17                                    # libraries run smaller products on one thread by themselves
+
+
+def choose(s: Shape, threads: int) -> Split:
+    """How to run a product fastest on ``threads`` threads: always by our pool, never by a library's own threads.
 
     Measured with OpenBLAS on 2 cores (Zen 4, float32, us; pool: rows or columns in 2 parts):
 
@@ -534,37 +155,33 @@ def choose(dtype: str, m: int, n: int, k: int, batch: int, threads: int) -> Spli
         64, 256, 784              264          191    151                           4136, 280
         784, 256, 64 (A^T)        256          137    141                                 260
         512, 512, 128             656          596    364                          15998, 680
-        512, 128, 512 (B^T)       669          362    360                                 730
         256, 256, 256             320          179    168                          15994, 330
         1000, 16, 100              38           20     14                           7996, 32
-        16, 1000, 100              38           32     17                           7984, 38
         32 of 64, 64, 32           76           76     38
 
-    The BLAS waits for all its threads by spinning, hence its collapse.  A part takes all rows, or all columns, of
-    the longer side (columns cost up to 1.8x where rows are many).  Two parts a thread halve what a delayed thread
-    costs and let the caller go on while a sleeper wakes up (128, 128, 128 after a pause: 43 with one thread, 53 in
-    2 parts, 40 in 4); shorter parts pack the other matrix too often.  Below a million multiplications (20 us) the
-    split costs more than it saves when the helper sleeps (64, 64, 64: 5 against 12), so there is none; matrix times
-    vector takes 3 times as long a multiplication.
+    The BLAS waits for all its threads by spinning, hence its collapse.  A part takes all rows, or all columns, of the
+    longer side; columns of a transposed B, so that each part turns its own.  Two parts a thread halve what a delayed
+    thread costs and let the caller go on while a sleeper wakes up.  Below half a million multiplications (9 us) the
+    split costs more than it saves when the helper sleeps, so there is none; matrix times vector takes 4 times as
+    long a multiplication.
     """
-    vector = m == 1 or n == 1
     found = find()
-    if found is not None and not found.set_threads and m * n * k > _ALONE:
+    ours = _ours(s) != 0
+    if not ours and found is not None and not found.set_threads and s.work > _ALONE and config.blas != "mkl":
         return Split(BATCH, 1, 1)                   # it may start threads of its own and cannot be told not to
-    work = m * n * k * batch * (2 if dtype == "f64" else 1) * (3 if vector else 1)
-    if batch >= 4 * threads or (batch > 1 and batch % threads == 0):
-        axis, extent, align, shortest = BATCH, batch, 1, 1
-    elif m >= n:
-        axis, extent, align, shortest = ROWS, m, 4, 32
+    work = s.work * s.batch * (2 if s.dtype == "f64" else 1) * (4 if s.vector else 1)
+    if s.batch >= 4 * threads or (s.batch > 1 and s.batch % threads == 0):
+        axis, extent, align, shortest = BATCH, s.batch, 1, 1
+    elif s.vector:
+        axis, extent = (ROWS, s.m) if s.n == 1 else (COLUMNS, s.n)
+        align, shortest = 16, 64
+    elif s.m >= s.n and not (s.trans_b and ours and s.n >= 64 * threads):
+        axis, extent, align, shortest = ROWS, s.m, 8, 32
     else:
-        axis, extent, align, shortest = COLUMNS, n, 16, 32
+        axis, extent, align, shortest = COLUMNS, s.n, 32 if ours and s.n >= 256 else 16, 32
     parts = min(2 * threads, work // _WORTH_A_PART, extent // shortest)
     if threads > 1 and parts < 2 * threads:
         parts = min(parts, threads)
     if work < _WORTH_A_SPLIT or threads == 1 or parts < 2:
         return Split(BATCH, 1, 1)
     return Split(axis, int(parts), align)
-
-
-_WORTH_A_SPLIT, _WORTH_A_PART = 1 << 20, 1 << 18
-_ALONE = 1 << 17                                    # libraries run smaller products on one thread by themselves

@@ -105,13 +105,13 @@ class Form:
                 row[at + 3] = _memory_chunks(int(row[at + 2]))
                 continue
             w = row[at:at + 24].tolist()
-            key = (w[23], w[8], w[9], w[10], w[17], max(w[12], w[14], w[16]))
+            key = (*w[8:11], w[17], w[6], w[7], w[12], w[14], w[16], w[23])
             found = known.get(key)
             if found is None:
-                size, m, n, k, batch, widest = key
-                dtype = "f32" if size == 4 else "f64"
-                split = blas.choose(dtype, m, n, k, batch, self.threads)
-                found = known[key] = (split.axis, split.chunks, -split.align, *blas.routine(dtype, m, n, k, widest))
+                shape = blas.Shape("f32" if w[23] == 4 else "f64", w[8], w[9], w[10], w[17], bool(w[6]), bool(w[7]),
+                                   w[12], w[14], w[16])
+                split = blas.choose(shape, self.threads)
+                found = known[key] = (split.axis, split.chunks, -split.align, *blas.routine(shape))
             row[at + 1:at + 6] = found
 
     def make(self, size: int, floats: Sequence[Any], outputs: Sequence[Aval]) -> NativeProgram | None:

@@ -155,7 +155,7 @@ class Builder:
         a, b, c = (self.slots[name] + offset * size for name, offset in zip((s.a, s.b, s.c), s.offsets))
         self.plan.gemm(s.dtype.code, s.m, s.n, s.k, a, b, c, trans_a=s.trans_a, trans_b=s.trans_b, lda=s.lda, ldb=s.ldb,
                        ldc=s.ldc, batch=s.batch, stride_a=s.stride_a, stride_b=s.stride_b, stride_c=s.stride_c,
-                       alpha=s.alpha, beta=s.beta)
+                       alpha=s.alpha, beta=s.beta, outer=s.outer)
 
     def parts(self) -> list[NativePlan | HostCall]:
         out: list[NativePlan | HostCall] = []

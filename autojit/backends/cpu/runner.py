@@ -122,8 +122,9 @@ class PlanBuilder:
     def gemm(self, dtype: str, m: int, n: int, k: int, a: Word, b: Word, c: Word, *, trans_a: bool = False,
              trans_b: bool = False, lda: int | None = None, ldb: int | None = None, ldc: int | None = None,
              batch: int = 1, stride_a: int = 0, stride_b: int = 0, stride_c: int = 0, alpha: float = 1.0,
-             beta: float = 0.0, split: blas.Split | None = None) -> None:
-        """Row-major C = alpha op(A) op(B) + beta C, ``batch`` times.
+             beta: float = 0.0, outer: tuple[int, int, int, int] = (1, 0, 0, 0), split: blas.Split | None = None) -> None:
+        """Row-major C = alpha op(A) op(B) + beta C, ``batch`` times; all that ``outer[0]`` times, the other three elements
+        of ``outer`` apart.
 
         op(A) is m by k, op(B) k by n.  Strides and leading dimensions count elements; a leading dimension left out
         is that of a contiguous matrix.  With beta 0 what C held does not matter, NaN included.  ``split`` overrides
@@ -134,18 +135,19 @@ class PlanBuilder:
         widths = (m if trans_a else k, k if trans_b else n, n)
         lda, ldb, ldc = (max(1, width) if given is None else given
                          for given, width in zip((lda, ldb, ldc), widths, strict=True))
-        if 0 in (m, n, batch):
+        total = batch * outer[0]
+        if 0 in (m, n, total):
             return
-        if min(m, n, k, batch) < 0 or any(ld < max(1, w) for ld, w in zip((lda, ldb, ldc), widths, strict=True)):
+        if min(m, n, k, total) < 0 or any(ld < max(1, w) for ld, w in zip((lda, ldb, ldc), widths, strict=True)):
             raise ValueError(f"a product of {m}x{n}x{k} with leading dimensions {lda}, {ldb}, {ldc}")
-        routine, function = blas.routine(dtype, m, n, k, max(lda, ldb, ldc))
+        shape = blas.Shape(dtype, m, n, k, total, trans_a, trans_b, lda, ldb, ldc)
         if split is None:
-            split = blas.choose(dtype, m, n, k, batch, runtime().pool.num_threads)
+            split = blas.choose(shape, runtime().pool.num_threads)
         self._products = True
         self._step("gemm", GEMM, [
-            split.axis, split.chunks, -split.align, routine, function, int(trans_a), int(trans_b),
-            m, n, k, a, lda, b, ldb, c, ldc, batch, stride_a, stride_b, stride_c, _bits(alpha), _bits(beta),
-            4 if dtype == "f32" else 8])
+            split.axis, split.chunks, -split.align, *blas.routine(shape), int(trans_a), int(trans_b),
+            m, n, k, a, lda, b, ldb, c, ldc, total, stride_a, stride_b, stride_c, _bits(alpha), _bits(beta),
+            4 if dtype == "f32" else 8, max(1, batch), *outer[1:]])
 
     def _step(self, name: str, operation: int, words: list[Word]) -> None:
         self._steps.append([operation | (len(words) + 1) << 8, *words])

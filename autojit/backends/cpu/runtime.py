@@ -23,7 +23,7 @@ import threading
 from typing import Any
 
 from ...config import config
-from . import binding, blas, native, pool
+from . import binding, blas, libraries, native, pool, products
 
 MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
@@ -463,7 +463,7 @@ def text() -> str:
                "PAUSE": pool.pause(), "MAX_THREADS": pool.MAX_THREADS,
                "STRINGS": "\n".join(f'@{name} = internal constant [{len(line) + 1} x i8] c"{line}\\00"'
                                     for name, line in _STRINGS.items())}
-    return "".join([native.substitute(t, values) for t in (_TEXT, binding.TEXT, pool.TEXT)]) + blas.text(values)
+    return "".join([native.substitute(t, values) for t in (_TEXT, binding.TEXT, pool.TEXT)]) + products.text(values)
 
 
 class Runtime:
@@ -481,7 +481,8 @@ class Runtime:
     def __init__(self, store: native.Store | None = None) -> None:
         names = ("run", "bind", "run_bound", "run_plan", "run_record", "run_self", "set_api", *pool.NAMES)
         library = native.load(text(), names, store=store, level=0)     # it is written as O2 would leave it
-        self.blas = blas.find()
+        self.blas = libraries.find()
+        blas.keep(store)
         put = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address("set_api"))
         for i, name in enumerate(_API):
             put(i, self._c_function(name, library))
