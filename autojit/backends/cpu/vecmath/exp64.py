@@ -17,7 +17,7 @@ from autojit.backends.cpu.vecmath.core import (
     select,
     shift_right,
 )
-from autojit.backends.cpu.vecmath.powers import scale
+from autojit.backends.cpu.vecmath.powers import scale, split
 
 INF, NAN = float("inf"), float("nan")
 # Adding 1.5 * 2**52 rounds to an integer and leaves it in the low bits of the pattern.
@@ -25,7 +25,7 @@ MAGIC = 6755399441055744.0
 LOG2_E, LOG2_E_TAIL = 1.4426950408889634, 2.0355273740931033e-17
 LN2, LN2_TAIL = 0.6931471805599453, 2.3190468138462996e-17
 LOG10_E, LOG10_E_TAIL = 0.4342944819032518, 1.098319650216765e-17
-LOG10_2, LOG10_2_TAIL = 0.3010299956639812, -2.8037281277851704e-18
+LOG10_2, LOG10_2_TAIL = 0.30102999566398114, 5.270742310347266e-17  # of one sign: n is Inf at the ends
 LEAST_NORMAL = 2.2250738585072014e-308
 TINY = 2.0**-54
 
@@ -64,9 +64,9 @@ _SINH = (
     2.7557319310093907e-06, 0.0001984126984106116, 0.008333333333333573, 0.16666666666666666,
 )  # (sinh(x) - x) / x**3 in x**2, |x| <= 1
 TWICE_ATANH = (
-    0.14798605292290176, 0.15313802873874505, 0.18183573284029442, 0.22222198415399635,
-    0.2857142874377546, 0.3999999999940915, 0.6666666666666735,
-)  # (2 atanh(s) - 2 s) / s**3 in s**2, |s| <= 0.1716
+    0.15367205246039492, 0.15250322473378802, 0.1818634897655118, 0.22222138686062926,
+    0.2857142939286079, 0.39999999996176494, 0.6666666666667268,
+)  # (2 atanh(s) - 2 s) / s**3 in s**2, |s| <= 1/5
 
 
 # --------------------------------------------------------------------------------- exponentials
@@ -159,7 +159,7 @@ def cosh_f64(x):
 
 
 # ----------------------------------------------------------------------------------- logarithms
-def split(x):
+def split_normal(x):
     """(f, n, i) with x = (1 + f) * 2**n, for normal x > 0; i carries n in its exponent field."""
     i = bits(x) + (ONE_BITS - SQRT_HALF_BITS)
     n = from_bits(shift_right(i, 52) | INTEGER_BITS) - INTEGER_BIAS
@@ -167,15 +167,9 @@ def split(x):
 
 
 def _log_parts(x):
-    """(f, n) with x = (1 + f) * 2**n, for x > 0."""
-    tiny = x < LEAST_NORMAL
-    f, n, _ = split(select(tiny, x * 2.0**52, x))
-    return f, n - select(tiny, 52.0, 0.0)
-
-
-def _log_ends(x, y):
-    """y for 0 < x < inf, else what a logarithm gives."""
-    return select(x > 0.0, select(x < INF, y, x), select(x == 0.0, -INF, NAN))
+    """(f, n) with x = (1 + f) * 2**n."""
+    m, n = split(x)
+    return m - 1.0, n
 
 
 def _log_terms(f):
@@ -193,8 +187,7 @@ def log_join(f, n):
 
 
 def log_f64(x):
-    f, n = _log_parts(x)
-    return _log_ends(x, log_join(f, n))
+    return log_join(*_log_parts(x))
 
 
 def log2_f64(x):
@@ -203,7 +196,7 @@ def log2_f64(x):
     high = f - half_square
     low = fma(s, q, (f - high) - half_square)
     tail = fma(low, LOG2_E, high * LOG2_E_TAIL)
-    return _log_ends(x, n + fma(high, LOG2_E, tail))
+    return n + fma(high, LOG2_E, tail)
 
 
 def log10_f64(x):
@@ -212,12 +205,12 @@ def log10_f64(x):
     high = f - half_square
     low = fma(s, q, (f - high) - half_square)
     tail = fma(low, LOG10_E, fma(high, LOG10_E_TAIL, n * LOG10_2_TAIL))
-    return _log_ends(x, fma(n, LOG10_2, fma(high, LOG10_E, tail)))
+    return fma(n, LOG10_2, fma(high, LOG10_E, tail))
 
 
 def log_sum(u, lost, more):
     """log(u + lost) + more ln2 for u > 2**-60 and a small rest `lost`, 0 where u > 2**60."""
-    f, n, i = split(u)
+    f, n, i = split_normal(u)
     up = from_bits(_TWO_BITS - ((i & ~MANTISSA) - ONE_BITS))  # 2**(1 - n)
     return log_join(fma(0.5 * lost, up, f), n + more)
 

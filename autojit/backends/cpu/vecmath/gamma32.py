@@ -9,7 +9,7 @@ from __future__ import annotations
 from autojit.backends.cpu.vecmath.core import copysign, f4, f8, fabs, fma, horner, rint, select
 from autojit.backends.cpu.vecmath.exp32 import INF, NAN, ONE, TWO, ZERO
 from autojit.backends.cpu.vecmath.exp64 import INF as INF64
-from autojit.backends.cpu.vecmath.exp64 import log_f64, log_join, split
+from autojit.backends.cpu.vecmath.exp64 import log_f64, log_join, split_normal
 from autojit.backends.cpu.vecmath.gamma64 import (
     COS_PI,
     LOG_PI,
@@ -27,7 +27,7 @@ _ASYMPTOTIC = (
 
 def _log(x):
     """log of a normal float64 > 1, Inf or NaN."""
-    f, n, _ = split(x)
+    f, n, _ = split_normal(x)
     return select(x < INF64, log_join(f, n), x)
 
 

@@ -26,7 +26,7 @@ from autojit.backends.cpu.vecmath.exp64 import (
     exp2_sum,
     log_sum,
     one_plus,
-    split,
+    split_normal,
 )
 from autojit.backends.cpu.vecmath.wide32 import exp2_short, log2_short
 
@@ -61,7 +61,7 @@ def _log2_pair(f):
 def pow_f64(x, y):
     size = fabs(x)
     tiny = size < LEAST_NORMAL
-    f, n, _ = split(select(tiny, size * 2.0**52, size))
+    f, n, _ = split_normal(select(tiny, size * 2.0**52, size))
     n = n - select(tiny, 52.0, 0.0)
     high, low = _log2_pair(f)
     log = n + high
