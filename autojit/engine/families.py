@@ -21,6 +21,7 @@ from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.series import LEAST
 from ..config import config
 from ..errors import VerifyError
+from ..ir.aval import Aval
 from ..ir.graph import Graph
 from ..ir.outline import Outline, outline, rebuilt
 from . import events
@@ -50,16 +51,14 @@ class Record:
         self.sample, self.texts = Sample(native), frozenset(texts)
 
 
-class Family:
-    """Graphs of one outline over one varying size.  `forms`: by class, the form or why there is none."""
+class Laws:
+    """How the numbers of an outline follow one size, the `where`-th of its integers."""
 
-    __slots__ = ("graph", "where", "base", "slope", "curve", "floats", "forms", "samples")
+    __slots__ = ("where", "base", "slope", "curve", "floats")
 
-    def __init__(self, graph: Graph, where: int, laws: Sequence[Law], floats: list[tuple[Any, Any]]) -> None:
-        self.graph, self.where, self.floats = graph, where, floats
+    def __init__(self, where: int, laws: Sequence[Law], floats: list[tuple[Any, Any]]) -> None:
+        self.where, self.floats = where, floats
         self.base, self.slope, self.curve = (np.array([w[k] for w in laws], np.int64) for k in range(3))
-        self.forms: dict[int, Any] = {}
-        self.samples: dict[int, dict[int, Record]] = {}
 
     def ints(self, n: int) -> np.ndarray:
         return self.base + (self.slope + self.curve * n) * n
@@ -84,8 +83,24 @@ class Family:
                 return None
         return n
 
+
+class Family:
+    """Graphs of one outline over one varying size.  `forms`: by class, the form or why there is none."""
+
+    __slots__ = ("graph", "laws", "forms", "samples")
+
+    def __init__(self, graph: Graph, laws: Laws) -> None:
+        self.graph, self.laws = graph, laws
+        self.forms: dict[int, Any] = {}
+        self.samples: dict[int, dict[int, Record]] = {}
+
     def member(self, n: int) -> Graph:
-        return rebuilt(self.graph, self.ints(n).tolist(), self.numbers(n))
+        return rebuilt(self.graph, self.laws.ints(n).tolist(), self.laws.numbers(n))
+
+    def make(self, n: int, outputs: Sequence[Aval]) -> NativeProgram | None:
+        """The member of size n as a native program, if its class has a form."""
+        form = self.forms.get(class_of(n))
+        return None if form is None or type(form) is str else form.make(n, self.laws.moving(n), outputs)
 
 
 class _Kin:
@@ -109,17 +124,23 @@ def find(graph: Graph, prepare: Prepare) -> NativeProgram | None:
     if kin is None:
         return None
     for f in kin.families:
-        n = f.size(line)
-        form = None if n is None else f.forms.get(class_of(n))
-        if n is not None and form is not None and type(form) is not str:
-            native = form.make(n, f.moving(n), [o.aval for o in graph.outputs])
-            if native is not None and config.forms > 1:
-                _checked(prepare(graph).link(), native, n)
-            return native  # type: ignore[no-any-return]
+        n = f.laws.size(line)
+        if n is not None:
+            native = f.make(n, [o.aval for o in graph.outputs])
+            if native is not None:
+                if config.forms > 1:
+                    checked(prepare(graph).link(), native, n)
+                return native
     return None
 
 
-def _checked(wanted: NativeProgram, native: NativeProgram, n: int) -> None:
+def family_of(line: Outline) -> Family | None:
+    """The family of a graph with this outline."""
+    kin = _KIN.get(line.key)
+    return None if kin is None else next((f for f in kin.families if f.laws.size(line) is not None), None)
+
+
+def checked(wanted: NativeProgram, native: NativeProgram, n: int) -> None:
     """The form's program held against the long way's: AUTOJIT_FORMS=2."""
     found = difference(native, wanted)
     if found is not None:
@@ -135,7 +156,7 @@ def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Pr
         _KIN.move_to_end(line.key)
         while len(_KIN) > KEPT:
             _KIN.popitem(last=False)
-        known = [(f, n) for f in kin.families for n in [f.size(line)] if n is not None]
+        known = [(f, n) for f in kin.families for n in [f.laws.size(line)] if n is not None]
         if not known and kin.left:
             for other in kin.records:
                 f = _related(other, record)
@@ -143,7 +164,7 @@ def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Pr
                     kin.left -= 1
                     kin.families = [f, *kin.families[:RECORDS - 1]]
                     _sample(f, other, prepare)
-                    known = [(f, line.ints[f.where])]
+                    known = [(f, line.ints[f.laws.where])]
                     break
         kin.records = [record, *kin.records[:RECORDS - 1]]
         for f, _ in known[:1]:
@@ -152,7 +173,7 @@ def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Pr
 
 def _sample(f: Family, record: Record, prepare: Prepare) -> None:
     """One more program of a class; the second makes its form."""
-    n = record.line.ints[f.where]
+    n = record.line.ints[f.laws.where]
     c = class_of(n)
     samples = f.samples.setdefault(c, {})
     samples[n] = record
@@ -182,7 +203,7 @@ def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> An
         return "too few sizes"
     sizes = sorted(made)
     try:
-        return Form(sizes, [made[n] for n in sizes], list(zip(*[f.moving(n) for n in sizes])))
+        return Form(sizes, [made[n] for n in sizes], list(zip(*[f.laws.moving(n) for n in sizes])))
     except NoForm as e:
         return str(e)
 
@@ -204,33 +225,33 @@ def _between(least: int, greatest: int) -> list[int]:
 
 # ------------------------------------------------------------------------------------------------ guesses
 def _related(a: Record, b: Record) -> Family | None:
-    """The family of two graphs of one outline whose inputs differ in one size."""
-    x, y = a.line.ints, b.line.ints
-    where = next((k for k, (i, j) in enumerate(zip(x, y)) if i != j), None)
-    if where is None or not _of_input(a.graph, where):
+    laws = between(a.line, b.line, sum([len(i.aval.shape) for i in a.graph.inputs]))
+    return None if laws is None else Family(b.graph, laws)
+
+
+def between(a: Outline, b: Outline, inputs: int) -> Laws | None:
+    """The laws of two outlines of one key that differ in one size of the inputs: among their first `inputs` integers."""
+    x, y = a.ints, b.ints
+    where = next((k for k, (i, j) in enumerate(zip(x, y)) if i != j), inputs)
+    if where >= inputs:
         return None
     m, n = x[where], y[where]
     laws: list[Law] = []
     for i, j in zip(x, y):
-        law = _law(m, i, n, j)
+        law = law_of(m, i, n, j)
         if law is None:
             return None
         laws.append(law)
     floats: list[tuple[Any, Any]] = []
-    for (u, d), (v, _) in zip(a.line.floats, b.line.floats):
+    for (u, d), (v, _) in zip(a.floats, b.floats):
         found = u if u.tobytes() == v.tobytes() else _float_law(m, u, n, v, d.np.type)
         if found is None:
             return None
         floats.append((found, d))
-    return Family(b.graph, where, laws, floats)
+    return Laws(where, laws, floats)
 
 
-def _of_input(graph: Graph, k: int) -> bool:
-    """Is the k-th number an extent of an input?  They come first."""
-    return k < sum([len(i.aval.shape) for i in graph.inputs])
-
-
-def _law(m: int, i: int, n: int, j: int) -> Law | None:
+def law_of(m: int, i: int, n: int, j: int) -> Law | None:
     """The simplest polynomial that is i at m and j at n."""
     if i == j:
         return i, 0, 0
@@ -249,7 +270,7 @@ def _float_law(m: int, u: Any, n: int, v: Any, kind: Any) -> Callable[[int], Any
     for p, q, turned in tries:
         if not (np.isfinite(p) and np.isfinite(q)) or max(abs(p), abs(q)) > 2 ** 53:
             continue
-        law = _law(m, round(float(p)), n, round(float(q)))
+        law = law_of(m, round(float(p)), n, round(float(q)))
         if law is None:
             continue
         f = _turned(law, kind) if turned else _whole(law, kind)

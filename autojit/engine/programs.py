@@ -20,6 +20,7 @@ from ..rewrite.inline import inline
 from . import events
 
 if TYPE_CHECKING:
+    from ..backends.cpu.link import NativeProgram
     from .compile import Prepared
 
 Arrays = Sequence[Any]
@@ -30,10 +31,11 @@ KEPT = 4096                                               # programs that are re
 class Program:
     """One graph made executable.  `tier` is the tier that answered last: "numpy" or "compiled"."""
 
-    __slots__ = ("graph", "runs", "tier", "native", "prepared", "failed", "_numpy", "_lock", "eager", "checked")
+    __slots__ = ("_graph", "_make", "runs", "tier", "native", "prepared", "failed", "_numpy", "_lock", "eager", "checked")
 
-    def __init__(self, graph: Graph, eager: bool = True) -> None:
-        self.graph, self.eager = graph, eager
+    def __init__(self, graph: Graph | None, eager: bool = True, make: Callable[[], Graph] | None = None) -> None:
+        """`graph`, or None and how it is made if somebody asks."""
+        self._graph, self._make, self.eager = graph, make, eager
         self.runs = 0
         self.tier = "numpy"
         self.native: Callable[[Arrays], list[Any]] | None = None
@@ -42,6 +44,13 @@ class Program:
         self._numpy: NumpyProgram | None = None
         self._lock = threading.Lock()
         self.checked = 0.0
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            assert self._make is not None
+            self._graph = self._make()
+        return self._graph
 
     def __call__(self, arrays: Arrays) -> list[Any]:
         """Arrays for the graph's inputs (C-contiguous, right dtype and shape); fresh arrays for its outputs."""
@@ -85,16 +94,17 @@ class Program:
         if self.prepared is None:
             native = pipeline.known(self.graph)
             if native is not None:
-                self._take(native, "of a known form")
+                self.take(native, "of a known form")
                 return
             self.prepared = pipeline.prepare(self.graph)
             self.prepared.request()
         if wait or self.prepared.ready():
             native = self.prepared.link()
-            self._take(native, self.prepared.summary)
+            self.take(native, self.prepared.summary)
             pipeline.learn(self.graph, self.prepared, native)
 
-    def _take(self, native: Any, how: str) -> None:
+    def take(self, native: NativeProgram, how: str) -> None:
+        """This is the compiled code."""
         self.native = profiled(native) if config.debug >= 2 else native
         self.tier = "compiled"
         events.log(1, "compiled", how)
@@ -141,6 +151,13 @@ def find(key: Hashable, build: Callable[[], Graph], eager: bool = True) -> Progr
             program = _PROGRAMS.setdefault(key, program)
             while len(_PROGRAMS) > KEPT:
                 _PROGRAMS.popitem(last=False)
+    return program
+
+
+def made(native: NativeProgram, graph: Callable[[], Graph]) -> Program:
+    """A program that has its compiled code, and a graph that is made if somebody asks."""
+    program = Program(None, False, graph)
+    program.take(native, "of a known form")
     return program
 
 

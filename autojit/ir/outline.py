@@ -69,7 +69,7 @@ def outline(graph: Graph) -> Outline:
 def _leaf(n: Node, rows: list[Any], ints: list[int], floats: list[tuple[Any, DType]]) -> None:
     d = n.dtype
     rows += (d, n.aval.device)
-    if n.op != "const":
+    if n.op not in ("const", "scalar"):
         rows.append(len(n.aval.shape))
         ints += n.aval.shape
     elif d.category == FLOAT and n.data == n.data and n.data not in SPECIAL:
@@ -95,7 +95,7 @@ def rebuilt(graph: Graph, ints: Sequence[int], floats: Sequence[Any]) -> Graph:
         if n.prim.kind != LEAF:
             params = tuple([taken(p) for p in n.params]) if n.op in SIZED else n.params
             env[n] = made(n.prim, tuple([env[i.real or i] for i in n.inputs]), params)
-        elif n.op != "const":
+        elif n.op not in ("const", "scalar"):
             env[n] = placeholder(aval(taken(n.aval.shape), d, n.aval.device))
         elif d.category == FLOAT and n.data == n.data and n.data not in SPECIAL:
             env[n] = const(next(value), d)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import tree
+from ..config import config
 from ..dtypes import FLOAT
 from ..eager.backward import backward_nodes
 from ..eager.state import state
@@ -21,6 +22,7 @@ from ..ir.graph import Graph, Node, base, const, forget, linearise, placeholder,
 from ..ir.primitive import BUFFER, PLACEHOLDER, SCALAR
 from ..ops.control import SubGraph
 from ..ops.declare import P, full
+from .light import signature
 from .plan import Fixed, Plan, look_of, run_time
 from .trace import SHOWN, Trace
 from .watch import Watch
@@ -34,6 +36,7 @@ class Recorder:
         self.trace = Trace()
         self.kept: list[Tensor] = []                      # the run-time arguments as the function sees them
         self.placeholders: list[Node] = []
+        self.line: Any = None                             # the signature of a pure recording, if it is wanted
 
     def record(self) -> Plan:
         plan = Plan()
@@ -108,6 +111,8 @@ class Recorder:
             check.sort_into(plan, inputs, add)
         plan.pure = not (plan.writes or plan.grads or plan.after)
         pulls = self._pulls(plan, tensors) if self.wrt is None and any(plan.needs) else []
+        if config.forms and plan.pure and self.wrt is not None:
+            self.line = signature(trace, self.kept, self.placeholders, tensors)
         self._graph(plan, inputs, [*outputs, *grads, *extra], pulls)
 
     def _gradients(self, tensors: list[Tensor]) -> list[Node]:

@@ -82,6 +82,8 @@ class Trace:
         self.bumps: dict[Any, int] = {}
         self.draws: list[tuple[Node, Callable[[], Any]]] = []
         self.checks: list[Check] = []
+        self.calls: list[tuple[Any, ...]] = []            # of public ops: see `light.signature`
+        self.light: Any = None                            # itself, if ops go to its `record` instead of the tape
         self.cut = False                                  # something stood between values and their derivatives
 
     def touch(self, storage: Storage, tensor: Any) -> None:
@@ -126,6 +128,7 @@ class Trace:
     def restore(self) -> None:
         """Everything outside as it was; the trace is over."""
         self.closed = True
+        self.calls.clear()
         for storage, c in self.captured.items():
             storage.value, storage.mem, storage.trace = c.value, c.mem, c.trace
         for tensor, old in self.grads.items():

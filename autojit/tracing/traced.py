@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import tree
 from ..collector import paused
+from ..config import config
 from ..eager.apply import apply
 from ..eager.evaluate import settle
 from ..eager.state import state
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 KEPT = 512                                                # recordings of one function that are remembered
+LOOKED_AT = 8                                             # recordings that a new one is explained by
 MANY = 3                                                  # this many values of one int argument are worth a warning
 
 
@@ -57,6 +59,7 @@ class Traced:
         self.history: deque[str] = deque(maxlen=20)
         self.last: Plan | None = None
         self._ints: dict[Any, set[Any]] = {}
+        self._likes: dict[Any, Any] = {}                  # kind of arguments → what is known of its recordings
         self._short = Short()
         self._lock = threading.RLock()
 
@@ -137,18 +140,42 @@ class Traced:
         with self._lock:
             self._warn_ints(leaves)
             with paused():
-                plan = Recorder(self._bare(), leaves, structure, wrt).record()
-            self.history.append(f"recorded{' with its gradient' * (wrt is not None)} ({why}): "
-                                f"{len(plan.graph.order)} nodes for {_kind(leaves)}")
+                plan = self._alike(leaves, structure, wrt) or self._recorded(leaves, structure, wrt, why)
             self.plans[key] = [plan, *(found or [])[:3]]
             while len(self.plans) > KEPT:
                 self.plans.popitem(last=False)
         return plan
 
+    def _recorded(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None, why: str | None) -> Plan:
+        recorder = Recorder(self._bare(), leaves, structure, wrt)
+        plan = recorder.record()
+        self.history.append(f"recorded{' with its gradient' * (wrt is not None)} ({why}): "
+                            f"{len(plan.graph.order)} nodes for {_kind(leaves)}")
+        if config.forms and wrt is not None:
+            from .likeness import Likeness
+            like = self._likes.setdefault(_outer(leaves, structure, wrt), Likeness(plan.watch))
+            like.watch = plan.watch
+            like.learn(recorder.line, plan.graph, sum([len(x.aval.shape) for x in leaves if isinstance(x, Tensor)]))
+        return plan
+
+    def _alike(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None) -> Plan | None:
+        """The plan for a new size of what was recorded for others, without recording it whole."""
+        if not config.forms or wrt is None or not self._likes or config.tier == "numpy":
+            return None
+        like = self._likes.get(_outer(leaves, structure, wrt))
+        if like is None:
+            return None
+        from .likeness import light_plan
+        plan = light_plan(like, self._bare(), leaves, structure, wrt)
+        if plan is not None:
+            self.history.append(f"of a known form: {_kind(leaves)}")
+        return plan
+
     def _news(self, key: Any) -> str:
-        """What is new in this call, held against the recording that is nearest."""
+        """What is new in this call, held against the nearest of the last recordings."""
         structure, leaves, wrt, _ = key
-        alike = [(sum(a == b for a, b in zip(leaves, k[1])), k) for k in self.plans if k[0] == structure]
+        last = [k for _, k in zip(range(LOOKED_AT), reversed(self.plans))]
+        alike = [(sum([a == b for a, b in zip(leaves, k[1])]), k) for k in last if k[0] == structure]
         if not alike:
             return "the first call" if not self.plans else "no call with arguments of this structure before"
         _, nearest = max(alike, key=lambda p: p[0])
@@ -242,6 +269,12 @@ class _Static:
 
     def __hash__(self) -> int:
         return hash(self.value)
+
+
+def _outer(leaves: Sequence[Any], structure: Any, wrt: Any) -> Any:
+    """Arguments without their extents."""
+    kinds = [(x.aval.dtype, len(x.aval.shape)) if isinstance(x, Tensor) else _static_key(x) for x in leaves]
+    return structure, tuple(kinds), wrt
 
 
 def _static_key(x: Any) -> Any:
