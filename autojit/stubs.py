@@ -135,7 +135,8 @@ def _methods() -> Iterator[str]:
         yield f"    def __{word}__(self) -> Tensor: ...\n"
     for name in sorted(set(dir(aj.Tensor)) - set(dir(object)) - done):
         member = inspect.getattr_static(aj.Tensor, name)
-        if name.startswith("_") and not name.startswith("__") or name in ("__dict__", "__weakref__", "__slots__", "__module__"):
+        hidden = ("__dict__", "__weakref__", "__slots__", "__module__", "__getattr__")
+        if name.startswith("_") and not name.startswith("__") or name in hidden:
             continue
         if name.strip("_")[1 if name.startswith(("__r", "__i")) else 0:] in OPERATORS or name.strip("_") in OPERATORS:
             continue

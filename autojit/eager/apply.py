@@ -93,6 +93,11 @@ def saved_of(t: Template, args: Sequence[Argument], own: Any = None) -> list[Any
 
 def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), number: bool = False) -> Any:
     """A tensor, or a tuple of tensors where the op has several results."""
+    path = state.path
+    if path is not None:
+        out = path.record(op, args, static, number)
+        if out is not None:
+            return out
     nodes, edges, t, plain = gather(op, args, static, number, False)
     record = None
     if edges is not None:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import explain
+from .ahead import begin, lesson_of, ran_ahead
 from .backward import backward, gradients
+from .state import state
 from .tensor import Tensor
 
 
@@ -48,19 +50,30 @@ def backward_method(self: Tensor, gradient: Any = None, retain_graph: bool | Non
     >>> x.grad
     tensor([2., 4.])
     """
-    backward_function(self, gradient, retain_graph, create_graph, inputs)
+    path, lesson = state.path, None
+    if (path is not None and self.path is path and gradient is None and inputs is None and not retain_graph
+            and not create_graph):
+        if ran_ahead(self):
+            return
+        lesson = lesson_of(path, self)
+    _run(self, gradient, retain_graph, create_graph, inputs, lesson)
 
 
 def backward_function(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
                       inputs: Any = None) -> None:
     """`autograd.backward`: the sum of gradients of several tensors, added to the leaves."""
+    _run(tensors, grad_tensors, retain_graph, create_graph, inputs, None)
+
+
+def _run(tensors: Any, grad_tensors: Any, retain_graph: bool | None, create_graph: bool, inputs: Any, lesson: Any) -> None:
     roots = _tuple(tensors)
     cts = check_seeds(roots, (None,) * len(roots) if grad_tensors is None else _tuple(grad_tensors))
     if inputs is not None:
         inputs = _tuple(inputs)
         if not inputs:
             raise explain(RuntimeError("`inputs` argument to `backward()` cannot be empty."))
-    backward(roots, cts, create_graph if retain_graph is None else retain_graph, create_graph, inputs)
+    backward(roots, cts, create_graph if retain_graph is None else retain_graph, create_graph, inputs, lesson)
+    begin()
 
 
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,

@@ -19,6 +19,7 @@ from ..ops.declare import OPS, Op
 from .apply import apply
 from .checks import check_bounds, check_divisor, check_probabilities
 from .inplace import apply_into
+from .quick import quick_binary, quick_pair, quick_static, quick_unary, written_ints
 from .tensor import Tensor
 
 SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input", "x": "input", "x1": "input", "x2": "other",
@@ -280,12 +281,15 @@ def function_of(op: Op, method: bool = False) -> Callable[..., Any]:
             return apply(op, args, fixed)
         return call(op, args, kwargs, method)
 
+    f.__name__ = unary.__name__ = binary.__name__ = op.name
+    f.__doc__ = unary.__doc__ = binary.__doc__ = op.doc
     if simple and op.ntensors == 1 and not rest and op.is_tensor[0]:
-        f = unary
+        f = quick_unary(unary, op, fixed)
     elif simple and op.ntensors == 2 and op.is_tensor[:2] == (True, True) and rest in ([op.params[1]], []):
-        f = binary
-    f.__name__ = f.__qualname__ = op.name
-    f.__doc__ = op.doc
+        f = quick_pair(binary, op, fixed)
+    elif simple and op.ntensors == 1 and op.is_tensor[0]:
+        f = quick_static(f, written_ints)
+    f.__qualname__ = op.name
     return f
 
 
@@ -324,7 +328,11 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
             n = number(other, (self,), op.name)
             return apply(op, (n, b) if swap else (a, n), fixed, True)
         return call(op, (a, b), {})
-    return f
+
+    f.__name__ = op.name
+    if by_number is not None:
+        return quick_static(f, written_ints)              # x ** 2
+    return quick_binary(f, op, fixed, swap) if plain else f
 
 
 def _operator_into(op: Op) -> Callable[..., Any]:

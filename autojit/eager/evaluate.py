@@ -33,6 +33,16 @@ class _Load:
     bytes = 0
 
 
+class Note:
+    """What a run was: its program, the leaves it took, in order; whole: nothing else came along."""
+
+    __slots__ = ("program", "leaves", "whole")
+
+    program: Any
+    leaves: list[Node]
+    whole: bool
+
+
 def _alone() -> int:
     """The reference count of an object that only the table of waiting storages holds, as the loop in `_waiting` sees it."""
     table: dict[Any, None] = {object(): None}
@@ -55,6 +65,8 @@ def load(nbytes: int) -> None:
     _Load.bytes += nbytes
     if _Load.bytes > HEAVY:
         _Load.bytes = 0
+        if state.open is not None and state.open.begun:
+            state.open.settle()
         forget()
         _waiting()
 
@@ -90,9 +102,28 @@ def _carried(reached: dict[Node, int]) -> list[Any]:
             if (s.value in reached and not s.taped) or clock.run - s.value.born >= AGE]
 
 
+def settle_untaped(n: Node) -> None:
+    """Compute `n` and whatever waits outside the tape: parameters after an update."""
+    run(list(dict.fromkeys([n, *[s.value for s in _waiting() if not s.taped]])))
+
+
+def replay(program: Any, arrays: Sequence[Any]) -> list[Any]:
+    """A run whose program is known already; what has waited too long is computed by a run of its own."""
+    with _lock:
+        found: list[Any] = program(arrays)
+        clock.run += 1
+        _Load.bytes = 0
+        forget()
+        if PENDING:
+            old = [s.value for s in _waiting() if clock.run - s.value.born >= AGE]
+            if old:
+                run(old)
+    return found
+
+
 def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict[Node, int]], Any] | None = None,
-        build: Callable[[], list[Node]] | None = None) -> list[Any]:
-    """Arrays for `wanted` and for what `build()` adds to them, by one program.
+        build: Callable[[], list[Node]] | None = None, note: Note | None = None) -> list[Any]:
+    """Arrays for `wanted` and for what `build()` adds to them, by one program.  `note` takes down which.
 
     The program is looked up by the structure of what was recorded (`wanted` and `keyed`) and by `sign(numbers)`, before
     `build` makes the reverse pass.  Every leaf that `build` reaches must be reached by `wanted` or `keyed`.
@@ -119,6 +150,8 @@ def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict
             return Graph(inputs, substitute(outputs, dict(zip(leaves, inputs)), private()))
 
         program = programs.find(key, graph)
+        if note is not None:
+            note.program, note.leaves, note.whole = program, leaves, not extra
         arrays = program([_data(n) for n in leaves])
         clock.run += 1
         _Load.bytes = 0

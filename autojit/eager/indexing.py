@@ -23,6 +23,7 @@ from .checks import check_bounds
 from .convert import TO_COPY, array_of
 from .creation import tensor
 from .inplace import COPY, FILL, apply_into
+from .quick import quick_static, written_key
 from .state import state
 from .template import Rule, scalar_type
 from .tensor import Tensor, of_array
@@ -236,7 +237,7 @@ def _fitting(v: Any, shape: Shape) -> Any:
 
 
 def install() -> None:
-    Tensor.__getitem__ = getitem  # type: ignore[method-assign]
+    Tensor.__getitem__ = quick_static(getitem, written_key)  # type: ignore[method-assign]
     Tensor.__setitem__ = setitem  # type: ignore[method-assign]
 
 

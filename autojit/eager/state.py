@@ -1,6 +1,6 @@
-"""What a thread of the user's program is in the middle of: grad mode, open trace, anomaly detection.
+"""What a thread of the user's program is in the middle of: grad mode, open trace, anomaly detection, open path.
 
-In: context managers of `modes`, and `tracing`.  Out: plain attributes of `state`.  Never decides anything.
+In: context managers of `modes`, `tracing`, and `path`.  Out: plain attributes of `state`.  Never decides anything.
 
 A trace, where one is open, is an object with these methods (`autojit.tracing` has the real one):
     touch(storage, tensor)      before the first read or write of a storage that was made outside; puts a placeholder in it
@@ -18,14 +18,41 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+_set = threading.local.__setattr__
+
 
 class State(threading.local):
-    """One a thread; class attributes are what a fresh thread starts with."""
+    """One a thread; class attributes are what a fresh thread starts with.
+
+    open: the path of this thread (see path.py).  path: the same while ops are recorded in the usual way, else None; it
+    follows the other attributes.  fails, skip: how often a path was of no use, and for how many passes none is opened."""
 
     grad: bool = True
     inference: bool = False
     trace: Any = None
     anomaly: Any = None
+    open: Any = None
+    path: Any = None
+    fails: int = 0
+    skip: int = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _set(self, name, value)
+        path = self.open
+        if path is not None and not (self.grad and self.trace is None and self.anomaly is None and not self.inference):
+            path = None
+        if path is not self.path:
+            _set(self, "path", path)
 
 
 state = State()
+
+OPEN: dict[int, Any] = {}                                 # weak references to the paths of all threads that are under way
+
+
+def disturb() -> None:
+    """Memory, or what a leaf is, is about to change: open paths that may have read it are made real first."""
+    for reference in list(OPEN.values()):
+        path = reference()
+        if path is not None and path.begun:
+            path.settle()

@@ -19,7 +19,7 @@ from ..ir.aval import Aval, aval
 from ..ir.graph import Node, buffer
 from ..ir.primitive import BUFFER
 from .evaluate import load, pend, realise, settle
-from .state import state
+from .state import disturb, state
 
 
 class Cell:
@@ -76,6 +76,7 @@ class Storage(Cell):
 
     def write(self, n: Node) -> None:
         """A new value.  Where others see the memory, it is computed and written at once."""
+        disturb()
         if self.mem is not None and state.trace is None and shared(self.mem):
             np.copyto(self.mem, realise(n))
             self.value = None
@@ -99,6 +100,7 @@ class Storage(Cell):
     def expose(self, tensor: Any) -> Any:
         """The memory itself, for others to see and write: nodes that still read it keep what it holds now."""
         if self.mem is None:
+            disturb()
             array = self.array(tensor)
             n = self.value
             if sys.getrefcount(n) > _NODE_ALONE or not array.flags.writeable:

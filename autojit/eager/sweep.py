@@ -15,7 +15,7 @@ from ..ir.aval import Aval
 from ..ir.graph import Node
 from ..ops.declare import P, cast, full
 from .cotangents import Mode, Symbolic
-from .evaluate import run
+from .evaluate import Note, run
 from .state import state
 from .tape import NOWHERE, Output, Record, Saved, origin
 from .tensor import Tensor, value
@@ -194,7 +194,7 @@ def sums(flow: Flow, ends: Sequence[End]) -> list[Node | None]:
     return out
 
 
-def joint(sweep: Sweep, ends: Sequence[End]) -> list[Any]:
+def joint(sweep: Sweep, ends: Sequence[End], note: Note | None = None) -> list[Any]:
     """Gradients, and on the way the roots' values, by one program, which is looked up before any rule runs."""
     values = {r: [s.node() if type(s) is Saved else s for s in r.saved] for r in sweep.order}
     seeds = [None if c is None else value(c) for _, c in sweep.starts]
@@ -219,4 +219,4 @@ def joint(sweep: Sweep, ends: Sequence[End]) -> list[Any]:
         flow.run()
         return sums(flow, ends)  # type: ignore[return-value]
 
-    return run(tops, flat, sign, build)[len(tops):]
+    return run(tops, flat, sign, build, note)[len(tops):]

@@ -15,7 +15,7 @@ from ..errors import explain, user_frame
 from ..ir.aval import Aval
 from ..ir.graph import NEVER, Node, node
 from ..ir.primitive import BUFFER
-from .state import state
+from .state import disturb, state
 from .storage import Cell, Storage, memory
 from .tape import NOWHERE, Output, Record, origin
 from .template import AS_VIEW, Chain, scalar_type, template
@@ -46,15 +46,19 @@ class Size(tuple[int, ...]):
         return Size(tuple(other) + tuple(self))
 
 
+_LATER = frozenset(["storage", "cell", "chain", "base", "fn", "seen", "req"])
+
+
 class Tensor:
     """storage, cell: what it shows, and the version that its in-place operations move.  chain: movement steps from the
     storage to what is shown.  base: the tensor of which it is a view.  fn: the Record (or Output) that made it; None for a
     leaf.  req: a leaf that wants a gradient.  seen: the version at which `fn` was right (views are rebuilt lazily).
+    path, at: its place on a path.  A tensor that a path made has nothing but this and `aval`, until somebody asks.
 
     Rare: _grad, hooks, blind (a view made while not recording), several (one of many views of an op), post (hooks after
     accumulation), frozen (made in inference mode), custom_view (an input or a view that a custom function returned)."""
 
-    __slots__ = ("storage", "aval", "cell", "chain", "base", "fn", "seen", "req", "__dict__", "__weakref__")
+    __slots__ = ("storage", "aval", "cell", "chain", "base", "fn", "seen", "req", "path", "at", "__dict__", "__weakref__")
 
     storage: Storage
     aval: Aval
@@ -64,6 +68,8 @@ class Tensor:
     fn: Any
     seen: int
     req: bool
+    path: Any
+    at: int
     _grad: Any = None
     hooks: Any = None
     post: Any = None
@@ -77,7 +83,6 @@ class Tensor:
     if TYPE_CHECKING:                                     # what the modules above put here
         backward: Any
 
-        def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, key: Any) -> Any: ...
         def __setitem__(self, key: Any, v: Any) -> None: ...
         def __eq__(self, other: Any) -> Any: ...
@@ -88,6 +93,16 @@ class Tensor:
         def __radd__(self, other: Any) -> Any: ...
         def __mul__(self, other: Any) -> Any: ...
         def __neg__(self) -> Any: ...
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _LATER:
+            path = self.path
+            if path is not None:
+                path.settle()
+                return object.__getattribute__(self, name)
+        elif name == "path":
+            return None
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     # ------------------------------------------------------------ place in the tape
     def edge(self) -> Any:
@@ -188,7 +203,9 @@ class Tensor:
             if self.frozen and not state.inference:
                 raise explain(RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not "
                                            "allowed."))
-        self.req = bool(requires_grad)
+        if self.req is not requires_grad:
+            disturb()
+            self.req = requires_grad
         return self
 
     # ------------------------------------------------------------ gradient
@@ -273,6 +290,7 @@ class Tensor:
                 "and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be "
                 "called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
                 "torch/optim/optimizer.py as the solution."))
+        disturb()
         if type(self.fn) is Record:
             self.fn.detached = True
         self.fn, self.req = None, False
@@ -290,6 +308,7 @@ class Tensor:
             raise TypeError(f"Variable data has to be a tensor, but got {type(t).__name__}")
         if t.aval.dtype.category < FLOAT and self.requires_grad:
             raise explain(RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype"))
+        disturb()
         if self.cell is self.storage:
             self.cell = Cell(self.cell.version)
             self.seen = self.cell.version
@@ -418,14 +437,14 @@ def new(storage: Storage, a: Aval, fn: Any = None) -> Tensor:
     t = _new(Tensor)
     t.storage = t.cell = storage
     t.aval, t.fn = a, fn
-    t.chain, t.base, t.seen, t.req = (), None, storage.version, False
+    t.chain, t.base, t.seen, t.req, t.path = (), None, storage.version, False, None
     return t
 
 
 def alias(t: Tensor, cell: Cell | None = None) -> Tensor:
     """Another tensor over the same memory, without history."""
     out = _new(Tensor)
-    out.storage, out.aval, out.chain, out.base, out.fn, out.req = t.storage, t.aval, t.chain, None, None, False
+    out.storage, out.aval, out.chain, out.base, out.fn, out.req, out.path = t.storage, t.aval, t.chain, None, None, False, None
     out.cell = t.cell if cell is None else cell
     out.seen = out.cell.version
     return out
@@ -436,7 +455,7 @@ def view_of(t: Tensor, chain: Chain, a: Aval) -> Tensor:
     out = _new(Tensor)
     out.storage, out.cell, out.aval, out.chain = t.storage, t.cell, a, t.chain + chain
     out.base = t if t.base is None else t.base
-    out.fn, out.seen, out.req = None, t.cell.version, False
+    out.fn, out.seen, out.req, out.path = None, t.cell.version, False, None
     return out
 
 
@@ -459,7 +478,7 @@ def of_buffer(array: Any, a: Aval, trace: Any = None) -> Tensor:
     s.version, s.last, s.strides, s.value, s.mem, s.taped, s.trace = 0, None, None, n, None, False, trace
     t = _new(Tensor)
     t.storage = t.cell = s
-    t.aval, t.fn, t.chain, t.base, t.seen, t.req = a, None, (), None, 0, False
+    t.aval, t.fn, t.chain, t.base, t.seen, t.req, t.path = a, None, (), None, 0, False, None
     return t
 
 

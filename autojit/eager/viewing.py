@@ -15,7 +15,7 @@ from ..ops.declare import OPS
 from .apply import apply, caller
 from .binding import arrange, sort
 from .inplace import bump, check_writable
-from .state import state
+from .state import disturb, state
 from .tape import Record
 from .template import Rule, template
 from .tensor import Tensor
@@ -27,6 +27,9 @@ UNSAFE = Rule("unsafe_view", lambda n, op, static: op.call((n,), static), "Unsaf
 
 def aliases(t: Tensor, shape: tuple[int, ...]) -> bool:
     """Can this tensor's memory be seen in another shape?"""
+    path = state.path
+    if path is not None and t.path is path and path.at(t.at).rows:
+        return True
     if not t.chain and t.storage.strides is None and t.storage.mem is None:
         return True
     strides, _ = layout_of(t)
@@ -116,6 +119,7 @@ def change_view(op: Any, t: Tensor, static: tuple[Any, ...]) -> Tensor:
     if e is not None:
         check_writable(t)
     assert tmpl.chains is not None
+    disturb()
     t.chain, t.aval = t.chain + tmpl.chains[0], tmpl.outs[0]
     bump(t)
     t.seen = t.cell.version
