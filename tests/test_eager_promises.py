@@ -349,9 +349,10 @@ def test_traces_see_reads_writes_and_gradients():
 
     class Trace:
         closed = False
+        light = None
 
         def __init__(self):
-            self.touched, self.bumped, self.grads = [], [], []
+            self.touched, self.bumped, self.grads, self.calls = [], [], [], []
 
         def touch(self, storage, tensor):
             self.touched.append(tensor)

@@ -98,6 +98,9 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
         out = path.record(op, args, static, number)
         if out is not None:
             return out
+    trace = state.trace
+    if trace is not None and trace.light is not None:
+        return trace.light.record(op, args, static, number)
     nodes, edges, t, plain = gather(op, args, static, number, False)
     record = None
     if edges is not None:
@@ -114,6 +117,8 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
                 state.anomaly.check(value(out), t.label, f"{k}th output of the forward pass", user_place())
     if record is not None:
         _attach(record, outs, t)
+    if trace is not None:
+        trace.calls.append((op, static, number, state.grad, args, outs))
     return outs[0] if t.single else tuple(outs)
 
 

@@ -9,6 +9,9 @@ A trace, where one is open, is an object with these methods (`autojit.tracing` h
     check(index, lowest, end, error, words, ignore)   values of an integer node must be in a range, at each run
     draw(make, aval)            random numbers: a node that each run fills anew
     cut                         set where a value is taken out of the record (detach, no_grad, a custom Function)
+    calls                       a list to which each public op is added: (op, static values, is a number among the arguments,
+                                grad mode, arguments, results)
+    light                       None, or what records ops instead of the tape: `light.record(op, args, static, number)`
     look(nodes)                 somebody asks for values: arrays, or errors.TraceError
     closed                      true once the trace is over: its tensors are then of no use
 """
@@ -50,9 +53,9 @@ state = State()
 OPEN: dict[int, Any] = {}                                 # weak references to the paths of all threads that are under way
 
 
-def disturb() -> None:
-    """Memory, or what a leaf is, is about to change: open paths that may have read it are made real first."""
+def disturb(storage: Any) -> None:
+    """Memory, or what a leaf that shows it is, is about to change: paths that have read it are made real first."""
     for reference in list(OPEN.values()):
         path = reference()
-        if path is not None and path.begun:
+        if path is not None and path.begun and path.reads(storage):
             path.settle()

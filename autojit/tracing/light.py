@@ -17,9 +17,10 @@ from ..eager.storage import Storage
 from ..eager.tape import NOWHERE, Output, Record
 from ..eager.template import fingerprint
 from ..eager.tensor import Tensor, new, value
-from ..ir.graph import Graph, Node, node
+from ..ir.graph import Graph, Node, node, placeholder
 from ..ir.outline import Outline, outline
 from ..ir.primitive import PLACEHOLDER
+from ..ir.recipe import Recipe
 from .trace import Check, Trace
 
 MANY = 1 << 16                                            # more results than any op has
@@ -49,11 +50,16 @@ class LightTrace(Trace):
 
     def __init__(self) -> None:
         super().__init__()
-        self.light = self
+        self.recipes: dict[Any, Any] = {}
+
+    @property
+    def light(self) -> LightTrace:  # type: ignore[override]
+        return self
 
     def record(self, op: Any, args: Sequence[Any], static: tuple[Any, ...], number: bool) -> Any:
         """One public op: its nodes, and marks for what the tape would hold."""
-        nodes: list[Node | None] = []
+        nodes: list[Any] = []
+        key: list[Any] = [op, static and fingerprint(static)]
         taped = False
         for a in args:
             if isinstance(a, Tensor):
@@ -64,12 +70,13 @@ class LightTrace(Trace):
                 for prim, params in a.chain:
                     n = node(prim, (n,), params)
                 nodes.append(n)
-                taped = taped or a.fn is not None or a.req
+                key.append(a.aval)
+                if not taped:
+                    taped = a.fn is not None or a.req
             else:
                 nodes.append(a)
-        made = op.call(nodes, static)
-        single = type(made) is Node
-        results = (made,) if single else tuple(made)
+                key.append(a)
+        results, single = self._results(op, static, nodes, tuple(key))
         outs = [new(Storage(n, None, taped), n.aval) for n in results]
         if taped and state.grad and any([n.aval.dtype.category >= FLOAT for n in results]):
             mark = Mark()
@@ -81,6 +88,24 @@ class LightTrace(Trace):
                         t.fn = Output(mark, k)
         self.calls.append((op, static, number, state.grad, args, outs))
         return outs[0] if single else tuple(outs)
+
+    def _results(self, op: Any, static: Any, nodes: list[Any], key: Any) -> tuple[Sequence[Node], bool]:
+        """The nodes of an op's results; made without its rules from the second time on."""
+        found = self.recipes.get(key)
+        if type(found) is tuple:
+            recipe, single = found
+            return recipe(nodes), single
+        if found is None:
+            self.recipes[key] = 1
+        elif all([type(n) is Node for n in nodes]):
+            places = [placeholder(n.aval) for n in nodes]
+            made = op.call(places, static)
+            single = type(made) is Node
+            recipe = Recipe(places, [made] if single else list(made))
+            self.recipes[key] = recipe, single
+            return recipe(nodes), single
+        made = op.call(nodes, static)
+        return ((made,), True) if type(made) is Node else (made, False)
 
     # what a light recording cannot follow
     touch = bump = assign_grad = draw = look = _heavy  # type: ignore[assignment]
@@ -177,3 +202,5 @@ def run(call: Callable[[LightTrace], Recorded]) -> Recorded | None:
     finally:
         state.trace = before
         trace.closed = True
+        trace.calls.clear()
+        trace.recipes.clear()

@@ -75,6 +75,8 @@ class Check:
 class Trace:
     """The open recording of one thread.  See `eager.state` for who calls what."""
 
+    light: Any = None                                     # itself, if ops go to its `record` instead of the tape
+
     def __init__(self) -> None:
         self.closed = False
         self.captured: dict[Storage, Captured] = {}
@@ -83,7 +85,6 @@ class Trace:
         self.draws: list[tuple[Node, Callable[[], Any]]] = []
         self.checks: list[Check] = []
         self.calls: list[tuple[Any, ...]] = []            # of public ops: see `light.signature`
-        self.light: Any = None                            # itself, if ops go to its `record` instead of the tape
         self.cut = False                                  # something stood between values and their derivatives
 
     def touch(self, storage: Storage, tensor: Any) -> None:

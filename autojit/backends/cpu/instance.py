@@ -23,6 +23,9 @@ from .series import Series, follow
 PLACES = {"gemm": (1, 2, 3, 4, 5), "copy": (3,), "fill": (3,)}    # words of a step that its builder chose by the sizes
 
 
+_SHAPE = np.array((6, 7, 8, 9, 10, 12, 14, 16, 17, 23))   # of a product: transposes, m, n, k, lda, ldb, ldc, batch, item size
+
+
 class NoForm(Exception):
     """Why the samples have no common form."""
 
@@ -41,7 +44,7 @@ class Sample:
 class Form:
     """`make(size, floats, outputs)` gives the program for a size between the least and the greatest sample."""
 
-    __slots__ = ("series", "follows", "template", "least", "greatest", "chosen", "room", "threads", "cut",
+    __slots__ = ("series", "follows", "template", "least", "greatest", "chosen", "products", "room", "threads", "cut",
                  "end")
 
     def __init__(self, sizes: Sequence[int], programs: Sequence[Sample], bases: Sequence[Sequence[Any]]) -> None:
@@ -59,6 +62,7 @@ class Form:
         self.end = self.cut + len(self.room)
         rows = [np.array([*t.words.tolist(), *p.areas, *p.nbytes], np.int64) for t, p in zip(templates, programs)]
         self.chosen = _chosen(top)
+        self.products = self._groups(rows)
         for row in rows:
             before = row.copy()
             self._choose(row)
@@ -97,22 +101,24 @@ class Form:
                 return kind, found
         raise NoForm(f"word {at} is {', '.join(map(str, words))} for sizes {', '.join(map(str, sizes))}")
 
+    def _groups(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Products that are of one shape in every sample: where each of their chosen words stands."""
+        groups: dict[Any, list[int]] = {}
+        for at, name in self.chosen:
+            if name == "gemm":
+                groups.setdefault(tuple([tuple(row[at + _SHAPE].tolist()) for row in rows]), []).append(at)
+        return [np.array(places)[:, None] + np.array(PLACES["gemm"]) for places in groups.values()]
+
     def _choose(self, row: np.ndarray) -> None:
         """What the plan's builder chooses by the sizes, chosen for these."""
-        known: dict[Any, Any] = {}
         for at, name in self.chosen:
             if name != "gemm":
                 row[at + 3] = _memory_chunks(int(row[at + 2]))
-                continue
-            w = row[at:at + 24].tolist()
-            key = (*w[8:11], w[17], w[6], w[7], w[12], w[14], w[16], w[23])
-            found = known.get(key)
-            if found is None:
-                shape = blas.Shape("f32" if w[23] == 4 else "f64", w[8], w[9], w[10], w[17], bool(w[6]), bool(w[7]),
-                                   w[12], w[14], w[16])
-                split = blas.choose(shape, self.threads)
-                found = known[key] = (split.axis, split.chunks, -split.align, *blas.routine(shape))
-            row[at + 1:at + 6] = found
+        for places in self.products:
+            trans_a, trans_b, m, n, k, lda, ldb, ldc, batch, size = row[places[0, 0] - 1 + _SHAPE].tolist()
+            shape = blas.Shape("f32" if size == 4 else "f64", m, n, k, batch, bool(trans_a), bool(trans_b), lda, ldb, ldc)
+            split = blas.choose(shape, self.threads)
+            row[places] = (split.axis, split.chunks, -split.align, *blas.routine(shape))
 
     def make(self, size: int, floats: Sequence[Any], outputs: Sequence[Aval]) -> NativeProgram | None:
         """The program for `size`; `floats`: the bases at this size.  None if this form does not hold for it."""
