@@ -223,6 +223,11 @@ class Axes:
         self.unify(a[-1], b[-2])
         return a[:-1] + b[-1:]
 
+    def constant(self) -> None:
+        """Take every extent for a constant of the text."""
+        for a in self._axes:
+            a.size = a.extent
+
     # ------------------------------------------------------------------ results
     def flat(self, n: Node) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
         """The atomic axes of a node in row-major order, and where each dimension starts in them."""

@@ -19,6 +19,7 @@ PERIOD = 400                       # items in a turn at most
 TURNS = 6                          # turns that make a loop
 SAVED = 60                         # items a loop must save
 LAG = 3                            # turns that a value is carried
+EDGE = 2                           # turns that a loop may seem to have more at each end
 WHOLE = 3_000                      # items up to which every period is tried
 SAMPLES = 24                       # places that say which periods to try
 TRIED = 24                         # periods that are tried
@@ -39,8 +40,8 @@ class Ref:
 
 @dataclass(slots=True, eq=False)
 class Region:
-    """Turns first..last-1 of `period` items, turn 0 beginning at item `begin`.  `opens`: the first turn takes what other
-    turns take from the turn before from wherever it stands."""
+    """Turns first..last-1 of `period` items, turn 0 beginning at item `begin`.  `edges`: items from elsewhere that others
+    read as if they were values of turns just outside, by (turn, place)."""
 
     begin: int
     period: int
@@ -48,6 +49,7 @@ class Region:
     last: int
     refs: list[list[Ref]] = field(default_factory=list)
     steps: list[tuple[int, ...]] = field(default_factory=list)     # how the numbers of an item move from turn to turn
+    edges: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def place(self, at: int) -> tuple[int, int] | None:
         """(turn, place in it) of an item that the loop has taken."""
@@ -64,7 +66,8 @@ class Region:
 
 class Periods:
     """The regions of a list.  `operands[k]`: for each operand of item k the item it comes from, or anything else that is
-    equal for equal constants; `numbers[k]`: what may move; `opens`: first turns may take their values from anywhere."""
+    equal for equal constants; `numbers[k]`: what may move; `opens`: the first and last turns may take from anywhere what
+    others take from a turn before or from another loop."""
 
     def __init__(self, signs: np.ndarray, operands: Sequence[Sequence[Any]], numbers: Callable[[int], tuple[int, ...]],
                  opens: bool = False) -> None:
@@ -159,12 +162,9 @@ class Periods:
             if walk is None:
                 return None, 0, 0
             ref = walk
-            other = walk.region
-            assert other is not None
 
             def same(turn: int) -> bool:
-                at = operands[base + turn * period][i]
-                return type(at) is int and other.place(at) == (walk.start + walk.step * turn, walk.at)
+                return self._walks(walk, operands[base + turn * period][i], turn, region)
         return ref, *_grown(same, middle, region.last)
 
     def _walk(self, here: int, there: int, turn: int) -> Ref | None:
@@ -174,6 +174,18 @@ class Periods:
                 step = b[0] - a[0]
                 return Ref("walk", a[1], region=other, start=a[0] - step * turn, step=step)
         return None
+
+    def _walks(self, walk: Ref, at: Any, turn: int, region: Region) -> bool:
+        """Does a walk come to item `at` in this turn?"""
+        other = walk.region
+        assert other is not None
+        if type(at) is not int:
+            return False
+        spot = walk.start + walk.step * turn, walk.at
+        if other.place(at) == spot:
+            return True
+        outside = other.first - EDGE <= spot[0] < other.first or other.last <= spot[0] < other.last + EDGE
+        return self.opens and outside and at < region.begin and other.edges.setdefault(spot, at) == at
 
     def _moves(self, region: Region, q: int) -> tuple[tuple[int, ...], int, int]:
         """How far each number of an item moves from turn to turn."""

@@ -16,13 +16,16 @@ from .axes import PIECES, Axes, Frame, find_uniform, operands
 from .cost import Target
 from .gemm import Gemm, is_product
 from .index import Range, Size, usual
+from .join import joined
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
+from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
 from .scalar import E
 from .scatter import is_cut_scatter, scatter_goals
 from .stages import Goal, Stager
 from .tasks import Memory
+from .turns import TurnsKernel, find_turns
 from .unroll import loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
@@ -74,6 +77,11 @@ class _Planner:
         for n in reversed(list(self.added)):
             self.whole[self.added[n]] = self.whole.get(n, n)
         self.inside = {m for tree in self.sums.values() for m in tree.inside}
+        loops = find_turns(self.order, graph.inputs, graph.outputs, self.uniform, lambda n: n in self.gemms or n in self.inside)
+        self.turns = {t.last: t for t in loops}
+        self.turning = {n: t for t in loops for n in t.nodes}
+        self.by_turn: dict[Region, dict[int, Buffer]] = {}
+        self.inside.update(self.turning)
         level, cuts = self._levels()
         targets = self._targets(level, cuts)
         outputs = self._outputs()
@@ -89,6 +97,8 @@ class _Planner:
                 self._cut(n)
             self._fuse(groups[l])
         self._copies(outputs)
+        if self.turns:
+            self.steps = joined(self.steps)
         return Schedule(self.steps, self.buffers, inputs, [b.name for b in outputs], self.notes)
 
     def _uses(self) -> dict[Node, int]:
@@ -142,6 +152,13 @@ class _Planner:
             if n in self.inputs or n in self.uniform:
                 level[n] = depth[n] = 0
                 continue
+            t = self.turning.get(n)
+            if t is not None:
+                if n is t.nodes[0]:
+                    l = max([level[i] for i in t.reads], default=0) + 1
+                    cuts.append(t.last)
+                level[n], depth[n] = l, 0
+                continue
             cut = self._is_cut(n)
             if cut:
                 cuts.append(n)
@@ -193,7 +210,7 @@ class _Planner:
         out: list[Node] = []
         for n in self.order:
             if n in self.inputs or n.aval.size == 0 or n in self.inside:
-                cost[n] = 0
+                cost[n] = 0                                # (the last node of a loop is a cut, and not to be asked for)
                 continue
             if n in self.uniform:
                 cost[n] = 0
@@ -223,6 +240,8 @@ class _Planner:
     def _operands_in_memory(self, n: Node) -> list[Node]:
         if n.prim.kind == HOST:
             return list(operands(n))
+        if n in self.turns:
+            return list(self.turns[n].reads)
         if n not in self.gemms:
             return []
         gemm = self.gemms[n]
@@ -250,6 +269,9 @@ class _Planner:
             ins = operands(n)
             names = tuple([self.memory[i].name for i in ins])
             self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
+        elif n in self.turns:
+            loop = TurnsKernel(self.turns[n], self.memory, self._place, self.buffer, self.by_turn, self.uniform)
+            self.steps.append(loop.step())
         elif n in self.added:
             b = self.memory[n] = self.memory[self.added[n]]
             self.steps += self.gemms[n].steps(self.memory, b, 1.0)
@@ -305,8 +327,7 @@ class _Planner:
 
     def _scatter(self, n: Node) -> None:
         low, order = self._lowering([n])
-        base, added = scatter_goals(low, n, self._place(n))
-        for goals in (base, added):
+        for goals in scatter_goals(low, n, self._place(n), self.buffer):
             if goals:
                 self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
 
