@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from autojit.backends.cpu import vecmath
+from autojit.backends.cpu import codegen, objects, vecmath
 from perf.machine import fingerprint
 from tests import ulps
 
@@ -34,7 +34,28 @@ TIMED: dict[str, tuple[float, float]] = {
 Function = Callable[..., Any]
 
 
+ABI = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
+LOADER = objects.Loader()
+
+
+def _ours(name: str, width: str, arity: int) -> Function:
+    """A kernel that maps the function over arrays."""
+    n = arity + 1
+    views = "".join(f"    x{k} = {width}(args, {k}, {n})\n" for k in range(n))
+    call = f"{name}_{width}({', '.join(f'x{k}[i]' for k in range(arity))})"
+    body = f"    for i in range(lo, hi):\n        x{arity}[i] = {call}\n"
+    made = codegen.compile_text(f"def kernel(args, lo, hi, chunk):\n{views}{body}")
+    kernel = ABI(LOADER.load(made.symbol, made.code, made.needs))
+
+    def run(*arrays: np.ndarray) -> None:
+        table = np.array([a.ctypes.data for a in arrays], np.int64)
+        kernel(None, None, table.ctypes.data, 0, arrays[-1].size, 0)
+
+    return run
+
+
 def _loop(function: Any, arity: int) -> Function:
+    """Numba's loop over a function of the C library."""
     if arity == 2:
         def run(x, y, out):
             for i in range(out.size):
@@ -44,10 +65,6 @@ def _loop(function: Any, arity: int) -> Function:
             for i in range(out.size):
                 out[i] = function(x[i])
     return numba.njit(error_model="numpy")(run)
-
-
-def _ours(name: str, width: str, arity: int) -> Function:
-    return _loop(vecmath.FUNCTIONS[f"{name}_{width}"], arity)
 
 
 def _numpy(name: str, width: str, arity: int) -> Function | None:

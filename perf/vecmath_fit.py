@@ -148,6 +148,17 @@ def scaled_erfc(k: int) -> tuple[Function, Function]:
     return plain(target)
 
 
+def erf_tail() -> tuple[Function, Function]:
+    """-erfc(x) exp(x**2), weighed by what it is to erf."""
+    return lambda x: -mp.erfc(x) * mp.exp(x**2), lambda x: mp.exp(-(x**2)) / mp.erf(x)
+
+
+def turned(pair: tuple[Function, Function]) -> tuple[Function, Function]:
+    """The same in -z."""
+    target, weight = pair
+    return lambda z: target(-z), lambda z: weight(-z)
+
+
 def erfinv(argument: Function) -> tuple[Function, Function]:
     """erfinv(x) / x where -log(1 - x**2) = argument(s)."""
 
@@ -183,6 +194,7 @@ def log2_rest(z: Any) -> Any:
 ONE = mp.mpf(1)
 HALF_LN2 = mp.log(2) / 2
 MANTISSA = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)
+FROM_3_4 = (-ONE / 4, ONE / 2)
 OCTANT = (0 * ONE, (mp.pi / 4) ** 2)
 
 
@@ -208,10 +220,10 @@ def jobs32() -> dict[str, tuple[Any, ...]]:
     return {
         "exp32._EXP": (plain(mp.exp), -HALF_LN2, HALF_LN2, (1, 1, 0.5)),
         "exp32._EXPM1": (beyond_line(mp.expm1), -HALF_LN2, HALF_LN2, (0.5,)),
-        "exp32._LOG": (beyond_line(mp.log1p), *MANTISSA, (-0.5,)),
+        "exp32._LOG": (beyond_line(mp.log1p), *FROM_3_4, (-0.5,)),
         "exp32._LOG_LONG": (beyond_line(mp.log1p), *MANTISSA, (-0.5,)),
-        "exp32._LOG2": (beyond_line(log2), *MANTISSA, ()),
-        "exp32._LOG10": (beyond_line(lambda f: mp.log1p(f) / mp.log(10)), *MANTISSA, ()),
+        "exp32._LOG2": (beyond_line(log2), *FROM_3_4, ()),
+        "exp32._LOG10": (beyond_line(lambda f: mp.log1p(f) / mp.log(10)), *FROM_3_4, ()),
         "exp32._SINH": (odd(mp.sinh), 0 * ONE, ONE, ()),
         "exp32._TANH": (odd(mp.tanh), 0 * ONE, mp.mpf("0.3025"), ()),
         "trig32._SIN": (odd(mp.sin), *OCTANT, ()),
@@ -219,9 +231,8 @@ def jobs32() -> dict[str, tuple[Any, ...]]:
         "trig32._TAN": (odd(mp.tan), *OCTANT, ()),
         "trig32._ASIN": (odd(mp.asin), 0 * ONE, ONE / 4, ()),
         "trig32._ATAN": (odd(mp.atan), 0 * ONE, ONE, ()),
-        "special32._ERF_SMALL": (over_x(mp.erf, 1), 0 * ONE, mp.mpf("0.81"), ()),
-        "special32._ERF_LARGE": ((lambda x: -mp.log(mp.erfc(x)), lambda x: mp.erfc(x) / mp.erf(x)),
-                                 mp.mpf("0.9"), 4 * ONE, ()),
+        "special32._ERF_SMALL": (turned(over_x(mp.erf, 1)), -ONE, 0 * ONE, ()),
+        "special32._ERF_LARGE": (erf_tail(), ONE, 4 * ONE, ()),
         "special32._ERFC": (scaled_erfc(3), -ONE, mp.mpf("0.54"), ()),
         "exp32._EXP2": (plain(exp2), -ONE / 2, ONE / 2, (1,)),
         "wide32._LOG2": (over_argument(log2), *MANTISSA, ()),
@@ -237,13 +248,14 @@ def jobs64() -> dict[str, tuple[Any, ...]]:
         "exp64._EXPM1": (beyond_line(mp.expm1), -HALF_LN2, HALF_LN2, (0.5,)),
         "exp64._SINH": (odd(mp.sinh), 0 * ONE, ONE, ()),
         "exp64._TANH": (odd(mp.tanh), 0 * ONE, mp.mpf("0.3025"), ()),
-        "exp64.TWICE_ATANH": (odd(lambda s: 2 * mp.atanh(s), 2), 0 * ONE, mp.mpf("0.02944"), ()),
+        "exp64.TWICE_ATANH": (odd(lambda s: 2 * mp.atanh(s), 2), 0 * ONE, ONE / 25, ()),
         "trig64._SIN": (odd(mp.sin), *OCTANT, ()),
         "trig64._COS": (plain(cos), *OCTANT, (1, -0.5)),
         "trig64._TAN": (odd(mp.tan), *OCTANT, ()),
         "trig64._ASIN": (odd(mp.asin), 0 * ONE, ONE / 4, ()),
         "trig64._ATAN": (odd(mp.atan), 0 * ONE, ONE, ()),
-        "special64._ERF_SMALL": (over_x(mp.erf, 1), 0 * ONE, ONE, ()),
+        "special64._ERF_SMALL": (turned(over_x(mp.erf, 1)), -ONE, 0 * ONE, ()),
+        "special64._ERF_LARGE": (erf_tail(), ONE, 6 * ONE, ()),
         "special64._ERFC": (scaled_erfc(4), -ONE, mp.mpf("0.744"), ()),
         "gamma64._NEAR_1": (over_argument(lambda t: mp.loggamma(1 + t)), mp.mpf("-0.3"), ONE / 2, ()),
         "gamma64._NEAR_2": (over_argument(lambda t: mp.loggamma(2 + t)), -ONE / 2, ONE / 2, ()),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from autojit.backends.cpu import codegen, interpret, objects, vecmath
-from autojit.backends.cpu.vecmath import core
+from autojit.backends.cpu import codegen, interpret, mathcode, objects, target, vecmath
+from autojit.backends.cpu.vecmath import core, powers
 from tests import ulps
 
 inf, nan = math.inf, math.nan
@@ -36,14 +36,14 @@ def text_of(name, expression=None):
 
 
 @cache
-def loop(name):
-    """The function over arrays, as kernels call it."""
-    made = codegen.compile_text(text_of(name))
-    run = ABI(LOADER.load(made.symbol, made.code, made.needs))
+def run(text):
+    """A kernel over whole arrays."""
+    made = codegen.compile_text(text)
+    kernel = ABI(LOADER.load(made.symbol, made.code, made.needs))
 
     def over(*arrays):
         table = np.array([a.ctypes.data for a in arrays], np.int64)
-        run(None, None, table.ctypes.data, 0, arrays[-1].size, 0)
+        kernel(None, None, table.ctypes.data, 0, arrays[-1].size, 0)
 
     return over
 
@@ -52,7 +52,7 @@ def call(name, *args):
     dtype = WIDTHS[name[-3:]]
     arrays = [np.ascontiguousarray(np.atleast_1d(np.asarray(a, dtype))) for a in args]
     out = np.empty_like(arrays[0])
-    loop(name)(*arrays, out)
+    run(text_of(name))(*arrays, out)
     return out
 
 
@@ -277,6 +277,35 @@ def test_constants_of_another_width_are_refused():
         x * core.f8(x)
     with pytest.raises(TypeError, match="select"):
         bool(x > 0.0)
+
+
+@pytest.fixture
+def haswell(monkeypatch):
+    """A compiler for a processor with AVX2 and FMA, and nothing later."""
+    if not re.search(r"\+avx2\b.*\+fma\b", target.features()):
+        pytest.skip("needs AVX2 and FMA")
+    monkeypatch.setattr(target, "features", lambda: "+avx2,+fma")
+    monkeypatch.setattr(target, "cpu_name", lambda: "haswell")
+    machine = target.fresh_machine()
+    monkeypatch.setattr(target, "machine", lambda: machine)
+    monkeypatch.setattr(mathcode, "_known", {})
+    powers.native.cache_clear()
+    yield
+    powers.native.cache_clear()
+
+
+def test_processors_without_wide_instructions(haswell):
+    """Scaling and taking apart by integers: the same bounds, and no instruction of AVX-512."""
+    dtypes = {"f32": np.float32, "f64": np.float64}
+    for width, dtype in dtypes.items():
+        for name in ("exp", "exp2", "log", "log2", "log10", "sigmoid", "softplus", "erfinv"):
+            text = f"# haswell\n{text_of(f'{name}_{width}')}"
+            assert "zmm" not in codegen.assembly(text)
+            (x,) = ulps.points(name, dtype, 1500, seed=7)
+            x = np.concatenate([x, np.array([0.0, -0.0, inf, -inf, nan, 1.0, 0.75, 1.5], dtype)])
+            got = np.empty_like(x)
+            run(text)(x, got)
+            assert ulps.judge(name, got, x).max() <= LOOSE.get(name, 2.0), name
 
 
 @pytest.mark.parametrize("both", ["sin_f32(x0[i]) * cos_f32(x0[i])", "erf_f32(x0[i]) * exp_f32(-(x0[i] * x0[i]))",

@@ -50,7 +50,8 @@ def _waits(s: ast.For) -> bool:
     """Does a turn consist of much that waits for other parts of it?"""
     nodes = [n for line in s.body for n in ast.walk(line)]
     called = [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    return not any(isinstance(n, ast.For) for n in nodes) and sum(c.rsplit("_", 1)[0] in interpret.MATH for c in called) in _WAITING
+    words = sum(name.rsplit("_", 1)[0] in interpret.MATH for name in called)
+    return words in _WAITING and not any(isinstance(n, ast.For) for n in nodes)
 
 
 class Foreign(Exception):

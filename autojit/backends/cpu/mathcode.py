@@ -8,6 +8,7 @@ kernels and inlined there: some milliseconds each, so the bitcode travels to the
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import llvmlite.binding as llvm
 

@@ -48,6 +48,9 @@ _NAMES = {
     (gamma32, gamma64): "lgamma digamma",
 }
 
+SCALAR = ("lgamma_f64", "digamma_f64")
+"""Those with jumps: they have no form for vectors."""
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"{name}_{width}": getattr(module, f"{name}_{width}")
     for modules, names in _NAMES.items()
@@ -57,13 +60,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Name -> what writes it; ``pow``, ``hypot`` and ``atan2(y, x)`` take two arguments."""
 
 
-def module(name: str, arity: int) -> ir.Module:
-    """A module that defines ``autojit_<name>``."""
+def module(name: str, arity: int, lanes: int = 0) -> ir.Module:
+    """A module that defines ``autojit_<name>``, to be inlined; or ``autojit_<name>_v<lanes>``, of vectors, to be called."""
     made = ir.Module(name)
     kind = name.rsplit("_", 1)[1]
-    ty = core.TYPES[kind]
-    fn = ir.Function(made, ir.FunctionType(ty, [ty] * arity), f"autojit_{name}")
-    set.update(fn.attributes, ("alwaysinline", "nounwind"))
+    ty = core.type_of(kind, lanes)
+    fn = ir.Function(made, ir.FunctionType(ty, [ty] * arity), f"autojit_{name}_v{lanes}" if lanes else f"autojit_{name}")
+    set.update(fn.attributes, ("noinline" if lanes else "alwaysinline", "nounwind"))
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     builder.ret(FUNCTIONS[name](*[core.Value(builder, kind, x) for x in fn.args]).llvm)
     return made

@@ -1,7 +1,7 @@
 """Building blocks of the vectorisable math: selects, bit casts, fused multiply-adds, polynomials.
 
-In: `Value`s, which stand for scalars of LLVM (float32, float64, int32, int64, bool), and constants: an int or float
-beside a value takes its type.  Out: LLVM instructions.  A function of this folder is ordinary Python that runs once,
+In: `Value`s, which stand for scalars of LLVM (float32, float64, int32, int64, bool) or for vectors of them, and constants:
+an int or float beside a value takes its type.  Out: LLVM instructions.  A function of this folder is ordinary Python that runs once,
 on values that write down what happens to them, so calls are inlined, and a loop around the result vectorises.
 Nothing here carries fast-math flags: what is fused is fused by name, so results do not depend on what LLVM makes of
 the loop.  Never imports Numba, never calls libm (except for `fma` on processors that have no such instruction).
@@ -23,7 +23,7 @@ _FLOAT = {"i32": "f32", "i64": "f64"}
 
 
 class Value:
-    """A scalar of the function in the making: `llvm`, its type's name `kind`, and the `builder` that writes."""
+    """A scalar or vector of the function in the making: `llvm`, its scalar type's name `kind`, and the `builder` that writes."""
 
     __slots__ = ("builder", "kind", "llvm")
     __array_ufunc__ = None  # NumPy's scalars leave ``ONE - value`` to us
@@ -31,6 +31,12 @@ class Value:
 
     def __init__(self, builder: ir.IRBuilder, kind: str, llvm: Any) -> None:
         self.builder, self.kind, self.llvm = builder, kind, llvm
+
+    @property
+    def lanes(self) -> int:
+        """How many scalars it is; 0: one, and no vector."""
+        ty = self.llvm.type
+        return ty.count if isinstance(ty, ir.VectorType) else 0
 
     def __bool__(self) -> bool:
         raise TypeError("the value is not known while code is made: use select")
@@ -102,18 +108,23 @@ class Value:
         return _compare("!=", self, other)
 
 
-def constant(builder: ir.IRBuilder, kind: str, x: Any) -> Value:
+def type_of(kind: str, lanes: int = 0) -> Any:
+    """LLVM's type of a scalar, or of a vector of them."""
+    return ir.VectorType(TYPES[kind], lanes) if lanes else TYPES[kind]
+
+
+def constant(builder: ir.IRBuilder, kind: str, x: Any, lanes: int = 0) -> Value:
     """A number as a value.  TypeError if it is not a number of this kind."""
     exact = float(x) if kind in _BITS else int(x)
     if kind == "f32" and float(np.float32(exact)) != exact and exact == exact or type(x) is np.float32 and kind == "f64":
         raise TypeError(f"{x!r} is no {kind}")
-    return Value(builder, kind, ir.Constant(TYPES[kind], exact))
+    return Value(builder, kind, ir.Constant(type_of(kind, lanes), [exact] * lanes if lanes else exact))
 
 
 def _alike(*args: Any) -> list[Value]:
     """Values of one kind: constants take that of the first value."""
     like = next(a for a in args if isinstance(a, Value))
-    found = [a if isinstance(a, Value) else constant(like.builder, like.kind, a) for a in args]
+    found = [a if isinstance(a, Value) else constant(like.builder, like.kind, a, like.lanes) for a in args]
     if any(v.kind != like.kind for v in found):
         raise TypeError(f"kinds differ: {', '.join(v.kind for v in found)}")
     return found
@@ -153,7 +164,7 @@ def i4(x: Any) -> Any:
 
 
 def _to_float(kind: str, x: Value) -> Value:
-    b, ty = x.builder, TYPES[kind]
+    b, ty = x.builder, type_of(kind, x.lanes)
     if x.kind == kind:
         return x
     if x.kind in ("i32", "i64"):
@@ -166,14 +177,14 @@ def _to_integer(kind: str, x: Value) -> Value:
         return x
     if x.kind != "i64":
         raise TypeError(f"no way from {x.kind} to {kind}")
-    return Value(x.builder, kind, x.builder.trunc(x.llvm, TYPES[kind]))
+    return Value(x.builder, kind, x.builder.trunc(x.llvm, type_of(kind, x.lanes)))
 
 
 # ------------------------------------------------------------------------------ choice and bits
 def select(condition: Value, yes: Any, no: Any) -> Value:
     """`yes if condition else no` with both sides evaluated: never a branch."""
     if not isinstance(yes, Value) and not isinstance(no, Value):
-        yes = constant(condition.builder, _KINDS[type(yes)], yes)
+        yes = constant(condition.builder, _KINDS[type(yes)], yes, condition.lanes)
     a, b = _alike(yes, no)
     return Value(a.builder, a.kind, a.builder.select(condition.llvm, a.llvm, b.llvm))
 
@@ -181,13 +192,13 @@ def select(condition: Value, yes: Any, no: Any) -> Value:
 def bits(x: Value) -> Value:
     """The bit pattern of a float, as a signed integer of its width."""
     kind = _BITS[x.kind]
-    return Value(x.builder, kind, x.builder.bitcast(x.llvm, TYPES[kind]))
+    return Value(x.builder, kind, x.builder.bitcast(x.llvm, type_of(kind, x.lanes)))
 
 
 def from_bits(i: Value) -> Value:
     """The float that has this bit pattern."""
     kind = _FLOAT[i.kind]
-    return Value(i.builder, kind, i.builder.bitcast(i.llvm, TYPES[kind]))
+    return Value(i.builder, kind, i.builder.bitcast(i.llvm, type_of(kind, i.lanes)))
 
 
 def shift_right(i: Value, count: int) -> Value:
@@ -205,8 +216,9 @@ def _call(name: str, *args: Any) -> Value:
     """``llvm.<name>.<type>`` on arguments of one float type."""
     values = _alike(*args)
     x = values[0]
-    ty = TYPES[x.kind]
-    fn = declared(x.builder.module, f"llvm.{name}.{x.kind}", ir.FunctionType(ty, [ty] * len(args)))
+    ty = type_of(x.kind, x.lanes)
+    full = f"llvm.{name}.v{x.lanes}{x.kind}" if x.lanes else f"llvm.{name}.{x.kind}"
+    fn = declared(x.builder.module, full, ir.FunctionType(ty, [ty] * len(args)))
     return Value(x.builder, x.kind, x.builder.call(fn, [v.llvm for v in values]))
 
 

@@ -24,7 +24,7 @@ _ARITY = {"scale": 2, "mantissa": 1, "exponent": 1}
 
 
 @cache
-def _native() -> bool:
+def native() -> bool:
     """Has the processor these instructions, for vectors of every width?"""
     from autojit.backends.cpu import target
 
@@ -34,7 +34,7 @@ def _native() -> bool:
 
 def scale(p: Value, t: Value, k: Value) -> Value:
     """p * 2**k for 1/2 < p < 2; t is k plus 1.5 times the power of two that leaves k in the low bits of t's pattern."""
-    return _call("scale", p, k) if _native() else _scale_by_bits(p, bits(t), k)
+    return _call("scale", p, k) if native() else _scale_by_bits(p, bits(t), k)
 
 
 def split(x: Value) -> tuple[Value, Value]:
@@ -42,7 +42,7 @@ def split(x: Value) -> tuple[Value, Value]:
 
     n is -Inf for 0 and Inf for Inf, with m = 1; m is NaN where x is negative or NaN.
     """
-    if not _native():
+    if not native():
         return _split_by_bits(x)
     m = _call("mantissa", x)
     return m, _call("exponent", x) - _call("exponent", m)
@@ -90,8 +90,12 @@ def _call(what: str, *args: Value) -> Value:
     """By name alone: what is inlined before loops are vectorised has no form for vectors."""
     x = args[0]
     module, name = x.builder.module, f"autojit_{what}_{x.kind}"
+    if x.lanes:
+        name = f"{name}_v{x.lanes}"
     fn = module.globals.get(name)
-    if fn is None:
+    if fn is None and x.lanes:
+        fn = pure(module, name, x.llvm.type, len(args))
+    elif fn is None:
         fn = pure(module, name, TYPES[x.kind], len(args))
         announce(fn, [pure(module, f"{name}_v{n}", ir.VectorType(TYPES[x.kind], n), len(args)) for n in _LANES[x.kind]])
     return Value(x.builder, x.kind, x.builder.call(fn, [a.llvm for a in args]))
@@ -99,7 +103,7 @@ def _call(what: str, *args: Value) -> Value:
 
 def late_modules(undefined: Iterable[str]) -> list[ir.Module]:
     """What `_call` names, to be linked and inlined when loops are vectors."""
-    names = set(undefined)
+    names = {name.partition("_v")[0] for name in undefined}
     return [_late_module(what, kind) for what in _ARITY for kind in _LANES if f"autojit_{what}_{kind}" in names]
 
 

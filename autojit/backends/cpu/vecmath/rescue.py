@@ -7,7 +7,8 @@ need it, if any, go through the scalar function one by one.  Never calls libm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -15,8 +16,8 @@ from llvmlite import ir
 from autojit.backends.cpu.vecmath.core import TYPES, Value, declared
 from autojit.backends.cpu.vecmath.variants import announce, pure
 
-_I32, _I64, _I128, _I192 = (ir.IntType(n) for n in (32, 64, 128, 192))
-_LANES = (2, 4, 8, 16, 32)
+_I32, _I64, _I128, _I192, _I256 = (ir.IntType(n) for n in (32, 64, 128, 192, 256))
+_LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8)}
 
 
 # ------------------------------------------------------------------------------------- rescues
@@ -25,13 +26,17 @@ def rescue(name: str, slow: Callable[[Value], Value], limit: float) -> Callable[
 
     def fix(x: Value, y: Value) -> Value:
         b = x.builder
-        fn = b.module.globals.get(name) or _define(b.module, name, slow, x.kind, limit)
+        lanes = (x.lanes,) if x.lanes else _LANES[x.kind]
+        fn = b.module.globals.get(name) or _define(b.module, name, slow, x.kind, limit, lanes)
+        if x.lanes:
+            fn = b.module.globals[f"{name}_v{x.lanes}"]
         return Value(b, x.kind, b.call(fn, [x.llvm, y.llvm]))
 
     return fix
 
 
-def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: str, limit: float) -> ir.Function:
+def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: str, limit: float,
+            lanes: Sequence[int]) -> ir.Function:
     """The scalar function and its vector variants, all in `module`."""
     ty = TYPES[kind]
     fn = pure(module, name, ty, 2, "noinline")
@@ -44,8 +49,7 @@ def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: 
     with builder.if_then(huge, likely=False):
         builder.ret(slow(Value(builder, kind, x)).llvm)
     builder.ret(y)
-    variants = [_define_vector(module, fn, lanes, limit) for lanes in _LANES]
-    announce(fn, variants)
+    announce(fn, [_define_vector(module, fn, n, limit) for n in lanes])
     return fn
 
 
@@ -83,6 +87,7 @@ def _fabs(builder: ir.IRBuilder, x: Any) -> Any:
 
 
 # --------------------------------------------------------------------------------- huge angles
+@cache
 def _two_over_pi(count: int) -> int:
     """The first `count` binary digits of 2/pi, as an integer (Machin's formula)."""
     one = 1 << (count + 64)
@@ -99,7 +104,7 @@ def _two_over_pi(count: int) -> int:
 
 
 _PAD, _DIGITS = 64, 1216
-_WINDOW = ir.Constant(ir.IntType(_PAD + _DIGITS), _two_over_pi(_DIGITS))
+_WORDS = (_PAD + _DIGITS) // 64  # of a table of digits, the highest first
 _HALF_PI, _HALF_PI_TAIL = 1.5707963267948966, 6.123233995736766e-17
 
 
@@ -122,12 +127,27 @@ def _turns(b: ir.IRBuilder, x: Any) -> tuple[Any, Any]:
     mantissa = b.or_(b.and_(pattern, _I64((1 << 52) - 1)), _I64(1 << 52))
     exponent = b.sub(b.lshr(pattern, _I64(52)), _I64(1075))
     first = b.add(exponent, _I64(_PAD - 2))
-    shift = b.sub(_I64(_PAD + _DIGITS - 192), first)
-    digits = b.trunc(b.lshr(_WINDOW, b.zext(shift, _WINDOW.type)), _I192)
+    digits = _digits(b, first)
     product = b.mul(b.zext(mantissa, _I192), digits)
     turns = b.trunc(b.lshr(product, _I192(64)), _I128)
     quadrant = b.lshr(b.add(turns, _I128(1 << 125)), _I128(126))
     return b.sub(turns, b.shl(quadrant, _I128(126))), quadrant
+
+
+def _digits(b: ir.IRBuilder, first: Any) -> Any:
+    """192 digits of 2/pi from place `first` of the table on, by four words of it."""
+    table = b.module.globals.get("autojit_two_over_pi")
+    if table is None:
+        digits = _two_over_pi(_DIGITS)
+        words = [digits >> 64 * k & (1 << 64) - 1 for k in reversed(range(_WORDS))]
+        table = ir.GlobalVariable(b.module, ir.ArrayType(_I64, _WORDS), "autojit_two_over_pi")
+        table.initializer, table.global_constant, table.linkage = ir.Constant(table.value_type, words), True, "internal"
+    place, window = b.lshr(first, _I64(6)), _I256(0)
+    for k in range(4):
+        word = b.load(b.gep(table, [_I64(0), b.add(place, _I64(k))], inbounds=True))
+        window = b.or_(b.shl(window, _I256(64)), b.zext(word, _I256))
+    shift = b.sub(_I64(64), b.and_(first, _I64(63)))
+    return b.trunc(b.lshr(window, b.zext(shift, _I256)), _I192)
 
 
 def _times_half_pi(b: ir.IRBuilder, fraction: Any) -> list[Any]:
