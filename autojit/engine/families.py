@@ -1,4 +1,4 @@
-"""Graphs that differ in one size: the second size of a class finds what they have in common, the third needs no schedule.
+"""Graphs that differ in one size: two sizes tell what they have in common, and then one of each class what its plans have.
 
 In: graphs on their way to native code, and the programs that came of them.  Out: `find`, a native program made from a form,
 and `learn`.  A family is a guess (which numbers follow the size, and how) that each member must confirm: a graph belongs to
@@ -87,12 +87,13 @@ class Laws:
 class Family:
     """Graphs of one outline over one varying size.  `forms`: by class, the form or why there is none."""
 
-    __slots__ = ("graph", "laws", "forms", "samples")
+    __slots__ = ("graph", "laws", "forms", "samples", "members")
 
     def __init__(self, graph: Graph, laws: Laws) -> None:
         self.graph, self.laws = graph, laws
         self.forms: dict[int, Any] = {}
         self.samples: dict[int, dict[int, Record]] = {}
+        self.members: set[int] = set()                    # sizes whose programs were made the long way
 
     def member(self, n: int) -> Graph:
         return rebuilt(self.graph, self.laws.ints(n).tolist(), self.laws.numbers(n))
@@ -172,12 +173,13 @@ def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Pr
 
 
 def _sample(f: Family, record: Record, prepare: Prepare) -> None:
-    """One more program of a class; the second makes its form."""
+    """One more program of a class.  Its form is made with the first member that was not among those that made the family."""
     n = record.line.ints[f.laws.where]
     c = class_of(n)
+    f.members.add(n)
     samples = f.samples.setdefault(c, {})
     samples[n] = record
-    if len(samples) > 1 and c not in f.forms:
+    if (len(samples) > 1 or len(f.members) > 2) and c not in f.forms:
         f.forms[c] = _form(f, c, samples, prepare)
         events.log(1, "form", f"of sizes {2 ** (c - 1) + 1} to {2 ** c}: "
                    f"{f.forms[c] if type(f.forms[c]) is str else 'found'}")

@@ -23,7 +23,7 @@ from ..errors import VerifyError
 from ..ir.aval import aval
 from ..ir.graph import Graph, forget, placeholder
 from ..ir.outline import Outline, outline
-from .light import Heavy, LightTrace, checks_before, run, signature
+from .light import Heavy, LightTrace, Signer, checks_before, run
 from .plan import Plan, run_time
 from .recorder import Recorder
 
@@ -169,11 +169,12 @@ def light_plan(like: Likeness, fn: Any, leaves: Sequence[Any], structure: Any, w
         return None
     seen: list[Any] = []
 
-    def call(trace: LightTrace) -> Any:
+    def call(trace: LightTrace) -> None:
         tensors = [new(Storage(placeholder(x.aval)), x.aval) for x in leaves if run_time(x)]
         for k in wrt:
             tensors[k].req = True
         places = [t.storage.value for t in tensors]
+        trace.signer = Signer(tensors)
         inner = iter(tensors)
         given, named = tree.unflatten(structure, [next(inner) if run_time(x) else x for x in leaves])
         grad, state.grad = state.grad, True
@@ -183,19 +184,19 @@ def light_plan(like: Likeness, fn: Any, leaves: Sequence[Any], structure: Any, w
             state.grad = grad
         flat, shape = tree.flatten(out)
         found = [r for r in flat if isinstance(r, Tensor)]
-        line = signature(trace, tensors, places, found)
-        kind = None if line is None or not _differentiable(found) else like.find(line)
+        try:
+            kind = like.find(trace.signer.end(found, trace.checks)) if _differentiable(found) else None
+        except KeyError:
+            kind = None
         if kind is None:
             raise Heavy
         seen.append((flat, shape, kind, checks_before(trace, places), [t.requires_grad for t in found]))
-        return trace, tensors, places, out
 
     try:
-        done = run(call)
+        if not run(call):
+            return None
     finally:
         forget()
-    if done is None:
-        return None
     bare = [(x.aval, None) if run_time(x) else (None, x) for x in leaves]
     return _plan(lambda: _whole(fn, bare, structure, wrt), like.watch, *seen[0])
 

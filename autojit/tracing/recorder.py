@@ -112,7 +112,7 @@ class Recorder:
         plan.pure = not (plan.writes or plan.grads or plan.after)
         pulls = self._pulls(plan, tensors) if self.wrt is None and any(plan.needs) else []
         if config.forms and plan.pure and self.wrt is not None:
-            self.line = signature(trace, self.kept, self.placeholders, tensors)
+            self.line = signature(trace, self.kept, tensors)
         self._graph(plan, inputs, [*outputs, *grads, *extra], pulls)
 
     def _gradients(self, tensors: list[Tensor]) -> list[Node]:
