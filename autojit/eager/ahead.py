@@ -150,8 +150,7 @@ def _views_of_leaves(path: Path, alive: list[int]) -> None:
     """Views of leaves share their memory: they must not wait until the leaf is written to."""
     steps = path._steps(path.end)
     for k in alive:
-        s = steps[k]
-        if s.rows or not s.head.op.view or not _of_leaf(steps, k):
+        if not _of_leaf(steps, k):
             continue
         t = path.outs[k]()
         if t is None or t.path is None:
@@ -178,7 +177,7 @@ def _views_of_leaves(path: Path, alive: list[int]) -> None:
 def _of_leaf(steps: list[Any], k: int) -> bool:
     """Is this a view of a leaf, or a view of such a view?"""
     while steps[k].kind == OP:
-        if not steps[k].head.op.view:
+        if steps[k].chain is None:
             return False
         k = steps[k].args[0]
     return bool(steps[k].kind == EXTERN)
@@ -210,14 +209,11 @@ class Lesson:
     def __init__(self, path: Path, root: Tensor) -> None:
         self.path, self.end, self.place = path, path.step, root.at
         self.note = Note()
-        self.note.whole = False
         self.data = {id(path.data[k]): k for k in reversed(path.data)}
         self.ids = {id(path.outs[k]): k for k in path.data}
 
     def learn(self, leaves: list[Tensor]) -> None:
         """Remember the program, if its inputs are what stands on the path."""
-        if not self.note.whole:
-            return
         numbers: dict[Any, list[int]] = {}
         steps = self.path._steps(self.end)
         values = [(k, self.path.outs[k]) for k, s in enumerate(steps) if s.kind == 1]
@@ -247,7 +243,7 @@ class Lesson:
 def lesson_of(path: Path, root: Tensor) -> Lesson | None:
     """What is to be learned from backward() of this tensor of the path."""
     step = path.at(root.at)
-    plain = step.needs and step.kind == OP and not step.head.op.view and root.aval.size == 1
+    plain = step.needs and step.kind == OP and step.chain is None and root.aval.size == 1
     return Lesson(path, root) if plain else None
 
 

@@ -34,13 +34,12 @@ class _Load:
 
 
 class Note:
-    """What a run was: its program, the leaves it took, in order; whole: nothing else came along."""
+    """What a run was: its program, and the leaves it took, in order.  Nothing else comes along in a run that is noted."""
 
-    __slots__ = ("program", "leaves", "whole")
+    __slots__ = ("program", "leaves")
 
     program: Any
     leaves: list[Node]
-    whole: bool
 
 
 def _alone() -> int:
@@ -135,7 +134,7 @@ def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict
         base = [n.real or n for n in (*wanted, *keyed)]
         order = linearise(base)
         number = {n: k for k, n in enumerate(order)}
-        along = _carried(number)
+        along = _carried(number) if note is None else []
         extra = [s.value for s in along]
         if any(n not in number for n in extra):
             order = linearise([*base, *extra])
@@ -151,7 +150,7 @@ def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict
 
         program = programs.find(key, graph)
         if note is not None:
-            note.program, note.leaves, note.whole = program, leaves, not extra
+            note.program, note.leaves = program, leaves
         arrays = program([_data(n) for n in leaves])
         clock.run += 1
         _Load.bytes = 0

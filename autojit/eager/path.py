@@ -27,6 +27,7 @@ from .storage import Storage
 from .tape import Record, Saved
 from .template import TEMPLATES, fingerprint, make_template
 from .tensor import Tensor, new
+from .views import layout, pointwise_strides
 
 LENGTH = 20_000       # steps of one path
 STEPS = 60_000        # steps of all; then the tree begins anew
@@ -58,7 +59,9 @@ def head_of(op: Any, static: tuple[Any, ...], number: bool) -> Head:
     key = (op, static and fingerprint(static), number)
     h = HEADS.get(key)
     if h is None:
-        h = HEADS.setdefault(key, Head(op, static, number))
+        h = Head(op, static, number)
+        if len(HEADS) < STEPS:                            # beyond, what is new is never known again
+            h = HEADS.setdefault(key, h)
     return h
 
 
@@ -66,10 +69,11 @@ class Step:
     """What comes after other steps: a leaf tensor that is met (EXTERN), a number (NUMBER), or an op.
 
     next: the steps that came after this one.  args of an op: a place, (place of a number, its dtype), a Node or None.
-    needs: it wants a gradient.  rows: its memory is in row-major order.  code: the user's code object that called it.
+    needs: it wants a gradient.  strides: of its memory, where that is not in row-major order.  chain: a view's, from its
+    argument.  code: the user's code object that called it.
     programs: what `ahead` has learned about paths that end here, by the place of the root."""
 
-    __slots__ = ("next", "parent", "index", "kind", "head", "args", "aval", "needs", "rows", "code", "programs")
+    __slots__ = ("next", "parent", "index", "kind", "head", "args", "aval", "needs", "strides", "chain", "code", "programs")
 
     def __init__(self, parent: Step | None, kind: int, aval: Any = None, needs: bool = False) -> None:
         self.next: dict[Any, Step] = {}
@@ -77,7 +81,8 @@ class Step:
         self.index: int = -1 if parent is None else parent.index + 1
         self.head: Any = None
         self.args: tuple[Any, ...] = ()
-        self.rows = True
+        self.strides: Any = None
+        self.chain: Any = None
         self.code: Any = None
         self.programs: Any = None
 
@@ -130,9 +135,26 @@ class Path:
     def begun(self) -> bool:
         return self.step is not START and not self.settled
 
+    def reads(self, storage: Storage) -> bool:
+        """Does a leaf of the path show this memory?"""
+        return any([self.outs[place].storage is storage for place in list(self.data)])
+
     def at(self, place: int) -> Step:
         """The step of a place."""
         return self._steps(self.step)[place]
+
+    def layout(self, place: int) -> tuple[tuple[int, ...], int] | None:
+        """Strides and offset of a result that is not real yet; None for others."""
+        if self.step is CLOSED or self.at(place).kind != OP:
+            return None
+        return self._layout(place)
+
+    def _layout(self, place: int) -> tuple[tuple[int, ...], int]:
+        steps, chain = self.steps, ()
+        while steps[place].chain is not None:
+            chain = steps[place].chain + chain
+            place = steps[place].args[0]
+        return layout(steps[place].aval.shape, steps[place].strides, chain)
 
     def _steps(self, last: Step) -> list[Step]:
         steps = self.steps
@@ -168,6 +190,8 @@ class Path:
                 return None
             key.append(place)
         step, whole = self.step, tuple(key)
+        if step is CLOSED:
+            return None
         found = step.next.get(whole)
         if found is None:
             found = self._extend(step, whole, head, args)
@@ -209,10 +233,12 @@ class Path:
             if n is None:
                 return None
         step, twin = self.step, self.twins.get(n)
+        if step is CLOSED:
+            return None
         key = (t.aval, t.req, twin)
         found = step.next.get(key) or _grow(step, key, Step(step, EXTERN, t.aval, t.req))
         place, own = found.index, id(t)
-        if self.step is not step or step is CLOSED:
+        if self.step is not step:
             return None
         self.outs[place], self.data[place], self.versions[place] = t, n.data, t.cell.version
         self.step = found
@@ -252,9 +278,11 @@ class Path:
 
     def _value(self, v: Any) -> int | None:
         step = self.step
+        if step is CLOSED:
+            return None
         found = step.next.get(NUMBER) or _grow(step, NUMBER, Step(step, NUMBER))
         place = found.index
-        if self.step is not step or step is CLOSED:
+        if self.step is not step:
             return None
         self.outs[place] = v
         self.step = found
@@ -270,13 +298,13 @@ class Path:
         dtype = next((a.aval.dtype for a in args if isinstance(a, Tensor)), None)
         avals: list[Any] = []
         kept: list[Any] = []
-        needs, rows = 0, True
+        needs, plain = 0, True
         for k, (place, a) in enumerate(zip(key[1:], args)):
             if isinstance(a, Tensor):
                 kept.append(place)
                 avals.append(a.aval)
                 needs += steps[place].needs << k
-                rows = rows and steps[place].rows
+                plain = plain and steps[place].strides is None and steps[place].chain is None
             elif a is None or type(a) is Node:
                 kept.append(a if a is None or a.prim is CONST else (place, a.aval.dtype))
                 avals.append(None if a is None else a.aval)
@@ -294,7 +322,11 @@ class Path:
             return _grow(step, key, _REFUSED)
         found = Step(step, OP, t.outs[0], bool(needs) and t.records)
         found.head, found.args = head, tuple(kept)
-        found.rows = False if t.chains is not None else rows or not t.pointwise
+        if t.chains is not None:
+            found.chain = t.chains[0]
+        elif t.pointwise and not plain:
+            found.strides = pointwise_strides(found.aval.shape, [
+                (a.aval.shape, self._layout(place)[0]) for a, place in zip(args, key[1:]) if isinstance(a, Tensor)])
         return _grow(step, key, found)
 
     # ------------------------------------------------------------ becoming real

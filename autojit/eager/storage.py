@@ -76,7 +76,7 @@ class Storage(Cell):
 
     def write(self, n: Node) -> None:
         """A new value.  Where others see the memory, it is computed and written at once."""
-        disturb()
+        disturb(self)
         if self.mem is not None and state.trace is None and shared(self.mem):
             np.copyto(self.mem, realise(n))
             self.value = None
@@ -100,7 +100,7 @@ class Storage(Cell):
     def expose(self, tensor: Any) -> Any:
         """The memory itself, for others to see and write: nodes that still read it keep what it holds now."""
         if self.mem is None:
-            disturb()
+            disturb(self)
             array = self.array(tensor)
             n = self.value
             if sys.getrefcount(n) > _NODE_ALONE or not array.flags.writeable:

@@ -204,7 +204,7 @@ class Tensor:
                 raise explain(RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not "
                                            "allowed."))
         if self.req is not requires_grad:
-            disturb()
+            disturb(self.storage)
             self.req = requires_grad
         return self
 
@@ -290,7 +290,7 @@ class Tensor:
                 "and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be "
                 "called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
                 "torch/optim/optimizer.py as the solution."))
-        disturb()
+        disturb(self.storage)
         if type(self.fn) is Record:
             self.fn.detached = True
         self.fn, self.req = None, False
@@ -308,7 +308,7 @@ class Tensor:
             raise TypeError(f"Variable data has to be a tensor, but got {type(t).__name__}")
         if t.aval.dtype.category < FLOAT and self.requires_grad:
             raise explain(RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype"))
-        disturb()
+        disturb(self.storage)
         if self.cell is self.storage:
             self.cell = Cell(self.cell.version)
             self.seen = self.cell.version

@@ -27,12 +27,10 @@ UNSAFE = Rule("unsafe_view", lambda n, op, static: op.call((n,), static), "Unsaf
 
 def aliases(t: Tensor, shape: tuple[int, ...]) -> bool:
     """Can this tensor's memory be seen in another shape?"""
-    path = state.path
-    if path is not None and t.path is path and path.at(t.at).rows:
+    known = None if t.path is None else t.path.layout(t.at)
+    if known is None and not t.chain and t.storage.strides is None and t.storage.mem is None:
         return True
-    if not t.chain and t.storage.strides is None and t.storage.mem is None:
-        return True
-    strides, _ = layout_of(t)
+    strides, _ = known or layout_of(t)
     if is_contiguous(t.aval.shape, strides):
         return True
     ghost = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), t.aval.shape, strides)
@@ -119,7 +117,7 @@ def change_view(op: Any, t: Tensor, static: tuple[Any, ...]) -> Tensor:
     if e is not None:
         check_writable(t)
     assert tmpl.chains is not None
-    disturb()
+    disturb(t.storage)
     t.chain, t.aval = t.chain + tmpl.chains[0], tmpl.outs[0]
     bump(t)
     t.seen = t.cell.version

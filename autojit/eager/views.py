@@ -132,6 +132,10 @@ def is_contiguous(shape: Shape, strides: Shape) -> bool:
 
 def layout_of(t: Any) -> tuple[tuple[int, ...], int]:
     """Strides and offset of a tensor in its storage, in elements."""
+    if t.path is not None:
+        known = t.path.layout(t.at)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
     s = t.storage
     if s.mem is not None:
         strides = tuple([k // s.mem.itemsize for k in s.mem.strides])
