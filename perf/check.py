@@ -81,7 +81,11 @@ def chosen(word: str, known: list[Record]) -> Record:
 def last_two(known: list[Record]) -> tuple[Record, Record] | None:
     for record in reversed(known[:-1]):
         same = history.place(record) == history.place(known[-1])
-        if same and record["mode"] == known[-1]["mode"] and record["ratios"].keys() & known[-1]["ratios"].keys():
+        if (
+            same
+            and record["mode"] == known[-1]["mode"]
+            and record["ratios"].keys() & known[-1]["ratios"].keys()
+        ):
             return record, known[-1]
     return None
 
@@ -104,11 +108,15 @@ def main(words: list[str] | None = None) -> int:
     if history.place(old) != history.place(new):
         print("note: not the same machine; ratios move with it")
     found = compare(old, new)
-    print(f"{old['time']} ({old['machine']['commit']}) -> {new['time']} ({new['machine']['commit']})")
+    print(
+        f"{old['time']} ({old['machine']['commit']}) -> {new['time']} ({new['machine']['commit']})"
+    )
     for e in sorted(found, key=lambda e: -e["lost"]):
         verdict = "WORSE" if e["worse"] else ""
-        print(f"{e['row']:24s} {e['mode']:14s} {e['old']:8.2f} -> {e['new']:8.2f}  "
-              f"{-100 * e['lost']:+6.1f} %, allowed -{100 * e['allowed']:.1f} %  {verdict}")
+        print(
+            f"{e['row']:24s} {e['mode']:14s} {e['old']:8.2f} -> {e['new']:8.2f}  "
+            f"{-100 * e['lost']:+6.1f} %, allowed -{100 * e['allowed']:.1f} %  {verdict}"
+        )
     if not found:
         print("no row was timed undisturbed in both")
         return 2

@@ -24,7 +24,8 @@ from perf.measure import quartiles
 from perf.systems import SYSTEMS
 
 RESULTS = Path(__file__).resolve().parent / "results"
-WARM_TARGET_SECONDS = 0.4
+WARM_SECONDS = 0.25, 0.13  # whole process; above a bare NumPy in the same run
+EMPTY_SECONDS = 0.30, 0.18
 IMPORT_TARGET_SECONDS = 0.06  # above a bare NumPy
 GRADIENT = "[1.0806, -2.6146, -5.4668]"
 FACTS = """
@@ -70,7 +71,8 @@ x = jnp.asarray([1.0, 2.0, 3.0])
 class Case:
     """A program and the state of its kernel cache: "" (has none), "warm" or "empty".
 
-    target: seconds at most, for the whole process or `above` that of a bare NumPy.
+    target: seconds at most, for the whole process. above: at most so many more than a bare NumPy;
+    where both are set, either will do: a busy or slow machine is so told from our own doing.
     """
 
     name: str
@@ -78,7 +80,7 @@ class Case:
     system: str | None = None
     cache: str = ""
     target: float | None = None
-    above: bool = False
+    above: float | None = None
 
     @property
     def available(self) -> bool:
@@ -87,25 +89,19 @@ class Case:
 
 CASES = [
     Case("import numpy", NUMPY),
-    Case("import autojit", IMPORT, "autojit", "", IMPORT_TARGET_SECONDS, above=True),
+    Case("import autojit", IMPORT, "autojit", above=IMPORT_TARGET_SECONDS),
+    Case("autojit eager, warm", EAGER.format(module="autojit"), "autojit", "warm", *WARM_SECONDS),
+    Case("autojit traced, warm", TRACED, "autojit", "warm", *WARM_SECONDS),
+    Case("autojit traced, warm, compiled code", WAIT + TRACED, "autojit", "warm", *WARM_SECONDS),
     Case(
-        "autojit eager, warm",
+        "autojit eager, cache empty",
         EAGER.format(module="autojit"),
         "autojit",
-        "warm",
-        WARM_TARGET_SECONDS,
+        "empty",
+        *EMPTY_SECONDS,
     ),
-    Case("autojit traced, warm", TRACED, "autojit", "warm", WARM_TARGET_SECONDS),
-    Case(
-        "autojit traced, warm, compiled code",
-        WAIT + TRACED,
-        "autojit",
-        "warm",
-        WARM_TARGET_SECONDS,
-    ),
-    Case("autojit traced, empty, compiled code", WAIT + TRACED, "autojit", "empty"),
-    Case("autojit eager, cache empty", EAGER.format(module="autojit"), "autojit", "empty"),
-    Case("autojit traced, cache empty", TRACED, "autojit", "empty"),
+    Case("autojit traced, cache empty", TRACED, "autojit", "empty", *EMPTY_SECONDS),
+    Case("autojit traced, cache empty, compiled code", WAIT + TRACED, "autojit", "empty"),
     Case("torch", EAGER.format(module="torch"), "torch"),
     Case("jax", JAX, "jax"),
 ]
@@ -125,7 +121,13 @@ def start(case: Case, cache: str, **env: str) -> dict[str, Any]:
             text=True,
             cwd=machine.ROOT,
             # as on a user's machine: byte code is kept
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", "JAX_PLATFORMS": "cpu", "AUTOJIT_CACHE_DIR": cache, **env},
+            env={
+                **os.environ,
+                "PYTHONDONTWRITEBYTECODE": "",
+                "JAX_PLATFORMS": "cpu",
+                "AUTOJIT_CACHE_DIR": cache,
+                **env,
+            },
         ) as process:
             assert process.stdout is not None
             first = process.stdout.readline().strip()
@@ -174,11 +176,13 @@ def judge(cases: list[Case], results: dict[str, dict[str, Any]]) -> None:
     bare = results["import numpy"]["s"]
     for case in cases:
         row = results[case.name]
-        if case.target is None or "note" in row:
+        if (case.target is None and case.above is None) or "note" in row:
             continue
-        seconds = row["s"] - bare if case.above else row["s"]
-        row["target"] = f"{case.target} above numpy" if case.above else str(case.target)
-        row["pass"] = seconds <= case.target and not row["numba"]
+        words = [] if case.target is None else [f"{case.target:.2f}"]
+        words += [] if case.above is None else [f"{case.above:.2f} above numpy"]
+        whole = case.target is not None and row["s"] <= case.target
+        more = case.above is not None and row["s"] - bare <= case.above
+        row["target"], row["pass"] = " or ".join(words), (whole or more) and not row["numba"]
 
 
 def markdown(record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from perf import machine
-from perf.notes import note
+from perf.notes import note, verdict
 from perf.system import cast
 from perf.workloads import WORKLOADS
 
@@ -52,6 +52,7 @@ def autojit_step(name: str, small: bool) -> Any:
 
 def torch_step(name: str, small: bool) -> Any:
     import torch
+
     from perf.peers import torch_namespace
 
     workload, sizes = WORKLOADS[name], SMALL[name] if small else {}
@@ -76,19 +77,19 @@ def training(loss: Any, tensors: list[Any], optimiser: Any) -> Any:
 
 
 def child(system: str, name: str, many: int) -> dict[str, float]:
-    """In a fresh process. many: steps of the small program, for growth; 0: peak of the full one."""
-    step = STEPPERS[system](name, bool(many))
-    before = resident()
-    if not many:
-        for _ in range(STEPS):
-            step()
-        return {"before": before, "peak": peak(), "after": resident()}
-    for _ in range(SETTLED):
+    """In a fresh process. many: steps of the small program, for growth; 0: peak of the full one.
+
+    imported: MiB before any step; loaded: after one small step, which brings in what a library
+    loads when it is first used.
+    """
+    small, imported = STEPPERS[system](name, True), resident()
+    for _ in range(SETTLED if many else 1):
+        small()
+    loaded = resident()
+    step = small if many else STEPPERS[system](name, False)
+    for _ in range(many or STEPS):
         step()
-    settled = resident()
-    for _ in range(many):
-        step()
-    return {"before": settled, "after": resident(), "peak": peak()}
+    return {"imported": imported, "loaded": loaded, "after": resident(), "peak": peak()}
 
 
 def measure(system: str, name: str, many: int = 0) -> dict[str, float]:
@@ -115,22 +116,48 @@ def main(words: list[str] | None = None) -> None:
     for name in PROGRAMS:
         found = {system: measure(system, name) for system in STEPPERS}
         raw[name] = found
-        ours, theirs = (f["peak"] - f["before"] for f in (found["autojit"], found["torch"]))
-        whole = [found[s]["peak"] for s in ("autojit", "torch")]
-        rows.append([f"{name}, above the start", f"{ours:.1f}", f"{theirs:.1f}", *verdict(ours <= theirs)])
-        rows.append([f"{name}, whole process", f"{whole[0]:.1f}", f"{whole[1]:.1f}", *verdict(whole[0] <= whole[1])])
+        for label, floor in (
+            ("whole process", None),
+            ("above import", "imported"),
+            ("above a small first step", "loaded"),
+        ):
+            ours, theirs = (
+                f["peak"] - (f[floor] if floor else 0) for f in (found["autojit"], found["torch"])
+            )
+            rows.append(
+                [
+                    f"{name}, {label}",
+                    f"{ours:.1f}",
+                    f"{theirs:.1f}",
+                    "≤ torch",
+                    verdict(ours <= theirs),
+                ]
+            )
     for name in PROGRAMS:
-        found = {s: measure(s, name, options.steps) for s in ("autojit",)}
-        raw[f"{name} growth"] = found
-        grown = found["autojit"]["after"] - found["autojit"]["before"]
-        rows.append([f"{name}, growth in {options.steps} steps", f"{grown:.2f}", "", f"≤ {GROWTH_MIB:g}",
-                     verdict(grown <= GROWTH_MIB)[1]])
+        found = raw[f"{name} growth"] = {s: measure(s, name, options.steps) for s in STEPPERS}
+        grown = {s: f["after"] - f["loaded"] for s, f in found.items()}
+        words = [f"{grown['autojit']:.2f}", f"{grown['torch']:.2f}", f"≤ {GROWTH_MIB:g}"]
+        rows.append(
+            [
+                f"{name}, growth in {options.steps} steps",
+                *words,
+                verdict(grown["autojit"] <= GROWTH_MIB),
+            ]
+        )
     head = ["peak of resident memory, MiB", "autojit", "torch eager", "target", ""]
-    note("memory", "Memory of training steps", head, rows, raw, write=not options.no_record)
-
-
-def verdict(good: bool) -> list[str]:
-    return ["≤ torch", "pass" if good else "**miss**"]
+    remarks = (
+        f"peak over {STEPS} steps of the program's own size; growth over steps of a small one",
+        "what is above import includes autojit's code generator, loaded at its first step; torch's import has loaded its own",
+    )
+    note(
+        "memory",
+        "Memory of training steps",
+        head,
+        rows,
+        raw,
+        write=not options.no_record,
+        remarks=remarks,
+    )
 
 
 if __name__ == "__main__":

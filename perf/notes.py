@@ -8,15 +8,29 @@ from typing import Any
 from perf import history, machine
 
 
+def verdict(good: bool | None) -> str:
+    return {True: "pass", False: "**miss**", None: ""}[good]
+
+
 def note(
-    name: str, title: str, head: list[str], rows: list[list[str]], raw: Any, *, write: bool = True, remarks: tuple[str, ...] = ()
+    name: str,
+    title: str,
+    head: list[str],
+    rows: list[list[str]],
+    raw: Any,
+    *,
+    write: bool = True,
+    remarks: tuple[str, ...] = (),
 ) -> str:
     """Print a table with where and when it was made; if `write`, keep it and the raw figures."""
     m, load = machine.fingerprint(), machine.load()
     when = datetime.now(UTC).isoformat(timespec="seconds")
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     lines = [f"# {title}", "", f"- `python -m perf.{name}`, {when}, commit {m['commit']}"]
-    lines += [f"- {m['cpu']}, {m['cores']} cores, {load['busy']} of them used by others afterwards", f"- {versions}"]
+    lines += [
+        f"- {m['cpu']}, {m['cores']} cores, {load['busy']} of them used by others afterwards",
+        f"- {versions}",
+    ]
     lines += [f"- {remark}" for remark in remarks]
     lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]

@@ -24,7 +24,9 @@ def draw(table: dict[str, Any], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [(name, w.mode) for name, w in WORKLOADS.items() if w.mode in table["ratios"].get(name, {})]
+    rows = [
+        (name, w.mode) for name, w in WORKLOADS.items() if w.mode in table["ratios"].get(name, {})
+    ]
     entries = [table["ratios"][name][mode] for name, mode in rows]
     figure, axes = pyplot.subplots(figsize=(8, 0.32 * len(rows) + 1.4), layout="constrained")
     for place, ((name, _), entry) in enumerate(zip(rows, entries, strict=True)):
@@ -37,13 +39,23 @@ def draw(table: dict[str, Any], path: str) -> None:
         if eager is not None:
             axes.plot(eager["ratio"], place, "o", ms=4, mfc="white", mec=INK)
         mark = "~" * entry["published"]
-        axes.text(1.005, place, f"{entry['ratio']:.2f}  {entry['rival']}{mark}", va="center",
-                  fontsize=8, transform=axes.get_yaxis_transform())
-    axes.set_yticks(range(len(rows)), [n + " (bound)" * (m == "autojit-bound") for n, m in rows], fontsize=9)
+        axes.text(
+            1.005,
+            place,
+            f"{entry['ratio']:.2f}  {entry['rival']}{mark}",
+            va="center",
+            fontsize=8,
+            transform=axes.get_yaxis_transform(),
+        )
+    axes.set_yticks(
+        range(len(rows)), [n + " (bound)" * (m == "autojit-bound") for n, m in rows], fontsize=9
+    )
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.axvline(1, color=INK, lw=0.8)
-    axes.set_xlabel("fastest other's time by ours; | target; ○ eager against torch eager", fontsize=9)
+    axes.set_xlabel(
+        "fastest other's time by ours; | target; ○ eager against torch eager", fontsize=9
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

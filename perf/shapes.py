@@ -1,95 +1,140 @@
-"""What a new batch size costs: recording, scheduling and planning, and no compile.
+"""What a new batch size costs: no compile, and less than a millisecond.
 
-`python -m perf.shapes` traces a network once, then calls it with batch sizes that it has not seen, each checked against the
-NumPy tier. The cost is what the first call takes longer than the next ones. The first size of a class (serial, parallel)
-may compile; later ones must not.
+`python -m perf.shapes` traces mlp, attn, softmax_ce and rnn, each in a process with an empty cache,
+calls it once with a batch of two, then with batches that it has not seen, up to a thousand. The
+cost of a size is what its first call takes longer than its next ones, the least of several
+processes, since a first call happens only once in each. Some results are compared with the NumPy
+tier's. Results go to `results/shapes.md`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
-from pathlib import Path
+import os
+import subprocess
+import sys
+import tempfile
+from statistics import median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from perf import machine
-from perf.measure import quartiles
+from perf.notes import note, verdict
+from perf.workloads import WORKLOADS
 
-RESULTS = Path(__file__).resolve().parent / "results"
-TARGET_SECONDS = 0.005
-WARM_UP = (40, 200, 300)  # both size classes, and one more of the larger
-
-
-def network() -> tuple[Any, Any]:
-    """(value and gradient of a two-layer network's loss, its arguments for a batch size)."""
-    import autojit as aj
-
-    def loss(w1: Any, b1: Any, w2: Any, b2: Any, x: Any, y: Any) -> Any:
-        return aj.nn.functional.cross_entropy((x @ w1 + b1).tanh() @ w2 + b2, y)
-
-    rng = np.random.default_rng(0)
-    shapes = ((784, 256), (256,), (256, 10), (10,))
-    params = [aj.from_numpy((rng.standard_normal(s) * 0.05).astype(np.float32)) for s in shapes]
-    function = aj.trace(loss)
-
-    def arguments(n: int) -> list[Any]:
-        x = rng.standard_normal((n, 784)).astype(np.float32)
-        return [*params, aj.from_numpy(x), aj.from_numpy(rng.integers(0, 10, n))]
-
-    joint = aj.value_and_grad(function, argnums=(0, 1, 2, 3))
-    joint.traced = function
-    return joint, arguments
+AXES = {"mlp": "batch", "attn": "batch", "softmax_ce": "rows", "rnn": "batch"}
+MOST_SECONDS = {"mlp": 1e-3, "attn": 1e-3, "softmax_ce": 1e-3, "rnn": 2e-3}
+FIRST, LAST, CHECKED = 2, 1000, 3
 
 
-def measure(sizes: list[int]) -> dict[str, Any]:
-    """Seconds that the first call with each size takes longer than later ones, and how many kernels were compiled for them."""
+def chosen(count: int) -> list[int]:
+    """Batch sizes from 3 to 1000, odd and even, more small ones than large, in no order."""
+    spread = np.unique(np.geomspace(FIRST + 1, LAST, count).round().astype(int))
+    return [int(n) for n in np.random.default_rng(1).permutation(spread)]
+
+
+def child(name: str, sizes: list[int]) -> dict[str, Any]:
+    """In a fresh process: seconds that each size's first call takes longer, and what was compiled."""
     import autojit as aj
     from autojit.engine import kernels
 
     aj.config.tier = "compile"
-    joint, arguments = network()
-    for n in WARM_UP:
-        joint(*arguments(n))
+    joint, wrt = function(name)
+    joint(*arguments(name, FIRST))
     before = kernels.store().counters.as_dict()["compiled"]
-    times = []
+    seconds = []
     for n in sizes:
-        given = arguments(n)
+        given = arguments(name, n)
         start = perf_counter()
         value, grads = joint(*given)
+        value.item()
         first = perf_counter() - start
-        later = []
-        for _ in range(3):
-            start = perf_counter()
-            joint(*given)
-            later.append(perf_counter() - start)
-        times.append(first - sorted(later)[1])
-        want = joint.traced.last.program.interpret([np.ascontiguousarray(t.numpy()) for t in given])
-        for found, wanted in zip([value, *grads], want, strict=True):
-            assert np.allclose(found.numpy(), wanted, 1e-3, 1e-5), f"wrong at batch {n}"
+        seconds.append(first - median(again(joint, given) for _ in range(3)))
     compiled = kernels.store().counters.as_dict()["compiled"] - before
-    return {"sizes": sizes, "seconds": times, "compiled": compiled}
+    aj.config.tier = "numpy"
+    plain, _ = function(name)
+    for n in sizes[:CHECKED]:
+        given = arguments(name, n)
+        for (v, g), (w, h) in [(joint(*given), plain(*given))]:
+            for found, wanted in zip([v, *g], [w, *h], strict=True):
+                assert np.allclose(found.numpy(), wanted.numpy(), 1e-3, 1e-5), f"wrong at batch {n}"
+    return {"seconds": seconds, "compiled": compiled}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def function(name: str) -> tuple[Any, int]:
+    import autojit as aj
+    from perf.ours import autojit_namespace
+
+    workload = WORKLOADS[name]
+    traced = aj.trace(workload.function(autojit_namespace()))
+    return aj.value_and_grad(traced, argnums=tuple(range(workload.wrt))), workload.wrt
+
+
+def arguments(name: str, size: int) -> list[Any]:
+    import autojit as aj
+
+    return [aj.from_numpy(a) for a in WORKLOADS[name].arrays(**{AXES[name]: size})]
+
+
+def again(joint: Any, given: list[Any]) -> float:
+    start = perf_counter()
+    value, _ = joint(*given)
+    value.item()
+    return perf_counter() - start
+
+
+def measure(name: str, sizes: list[int], runs: int) -> dict[str, Any]:
+    """The least over `runs` fresh processes for each size; the most kernels compiled in any."""
+    seen = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as cache:
+            words = [sys.executable, "-m", "perf.shapes", "--child", name, json.dumps(sizes)]
+            env = {**os.environ, "AUTOJIT_CACHE_DIR": cache}
+            done = subprocess.run(words, cwd=machine.ROOT, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr[-800:]}")
+        seen.append(json.loads(done.stdout.splitlines()[-1]))
+    seconds = np.min([s["seconds"] for s in seen], axis=0).tolist()
+    return {"sizes": sizes, "seconds": seconds, "compiled": max(s["compiled"] for s in seen)}
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m perf.shapes", description=__doc__)
     parser.add_argument("--count", type=int, default=40, help="how many new batch sizes")
-    parser.add_argument("--no-record", action="store_true")
-    options = parser.parse_args()
-    sizes = [int(n) for n in np.random.default_rng(1).permutation(np.arange(33, 300))[: options.count]]
-    found = measure(sizes)
-    low, middle, high = quartiles(found["seconds"])
-    ok = middle < TARGET_SECONDS and found["compiled"] == 0
-    print(f"a new batch size of a 784-256-10 network: {middle * 1e3:.2f} ms ({low * 1e3:.2f} to {high * 1e3:.2f}), "
-          f"{found['compiled']} kernels compiled for {len(sizes)} sizes; target 5 ms and none: {'met' if ok else 'missed'}")
-    if not options.no_record:
-        row = {"what": "shapes", "when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine.fingerprint(),
-               **found}
-        with (RESULTS / "history.jsonl").open("a") as out:
-            out.write(json.dumps(row) + "\n")
+    parser.add_argument("--runs", type=int, default=3, help="processes of each")
+    parser.add_argument("--only", help="of mlp, attn, softmax_ce, rnn")
+    parser.add_argument("--no-record", action="store_true", help="write no file")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    if options.child:
+        print(json.dumps(child(options.child[0], json.loads(options.child[1]))))
+        return
+    sizes, rows, raw = chosen(options.count), [], {}
+    for name in options.only.split(",") if options.only else AXES:
+        found = raw[name] = measure(name, sizes, options.runs)
+        times, most = found["seconds"], MOST_SECONDS[name]
+        worst = max(zip(times, sizes, strict=True))
+        good = median(times) <= most and found["compiled"] == 0
+        rows.append(
+            [
+                name,
+                f"{median(times) * 1e3:.2f}",
+                f"{worst[0] * 1e3:.2f} (at {worst[1]})",
+                str(found["compiled"]),
+                f"≤ {most * 1e3:g} ms, none compiled",
+                verdict(good),
+            ]
+        )
+    head = ["program", "median, ms", "worst, ms", "kernels compiled", "target", ""]
+    remarks = (
+        f"{len(sizes)} sizes from {min(sizes)} to {max(sizes)}, after a first call with {FIRST}",
+    )
+    note(
+        "shapes", "A new batch size", head, rows, raw, write=not options.no_record, remarks=remarks
+    )
 
 
 if __name__ == "__main__":
