@@ -319,3 +319,25 @@ def test_functions_share_their_work(both):
     name = first.split("(")[0]
     apart = [products(text_of(name, e)) for e in (first, second)]
     assert 0 < products(text_of(name, both)) <= max(apart) + 3
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_loops_call_functions_of_vectors(width):
+    """All functions, more of them than are inlined: the values of each alone, huge angles and odd lengths too."""
+    names = [n for n in vecmath.FUNCTIONS if n.endswith(width) and n not in vecmath.SCALAR]
+    names += names[: max(0, mathcode.MOST_IN_LOOPS + 1 - len(names))] + names[:9]
+    k = len(names)
+    views = f"    x = {width}(args, 0, {k + 1})\n" + "".join(f"    y{i} = {width}(args, {i + 1}, {k + 1})\n" for i in range(k))
+    calls = [f"{n}(x[i]{', x[i]' * (n[:-4] in ulps.BINARY)})" for n in names]
+    body = "".join(f"        y{i}[i] = {c}\n" for i, c in enumerate(calls))
+    text = f"def kernel(args, lo, hi, chunk):\n{views}    for i in range(lo, hi):\n{body}"
+    lanes = target.vector_bits() // int(width[1:])
+    assert f"exp_{width}_v{lanes}" in mathcode.forms(text)
+    assert re.search(rf"call contract <{lanes} x \w+> @autojit_exp_{width}_v{lanes}\(", code_of(text))
+    x = np.random.default_rng(8).normal(size=67).astype(WIDTHS[width])
+    x[::10] = [1e30, -1e30, inf, -inf, nan, 0.0, -0.0]
+    out = [np.empty_like(x) for _ in names]
+    run(text)(x, *out)
+    for name, got in zip(names, out, strict=True):
+        alone = call(name, *[x] * (2 if name[:-4] in ulps.BINARY else 1))
+        np.testing.assert_array_equal(got, alone, err_msg=name)

@@ -40,23 +40,26 @@ def _not_inlined(module: Any) -> Any:
 def lower(text: str) -> Any:
     """The kernel as an optimised LLVM module."""
     name = symbol_of(text)
-    module = llvm.parse_assembly(_front(text, name))
+    front, forms = _front(text, name), mathcode.forms(text)
+    module = llvm.parse_assembly(mathcode.announced(front, forms) if forms else front)
     module.verify()
+    words = [llvm.parse_bitcode(mathcode.bitcode(word)) for word in mathcode.words_in(text)]
     apart = mathcode.called_apart(text)
-    for word in mathcode.words_in(text):
-        code = llvm.parse_bitcode(mathcode.bitcode(word))
-        module.link_in(_not_inlined(code) if apart else code)
-    _close(module, name)
+    if not apart:
+        _link(module, words, name)
     target.optimise(module)
-    for late in mathcode.late_code(module):
-        module.link_in(late)
-    _close(module, name)
+    if apart:
+        forms_code = [llvm.parse_bitcode(mathcode.bitcode(form)) for form in forms]
+        _link(module, [*map(_not_inlined, words), *forms_code], name)
+    _link(module, mathcode.late_code(module), name)
     target.drop_unused(module)
     return module
 
 
-def _close(module: Any, name: str) -> None:
-    """Leave nothing visible but the kernel."""
+def _link(module: Any, others: list[Any], name: str) -> None:
+    """Put other modules into one, and leave nothing visible but the kernel."""
+    for other in others:
+        module.link_in(other)
     for inner in (*module.functions, *module.global_variables):
         if not (inner.is_declaration or inner.name == name or inner.name.startswith("llvm.")):
             inner.linkage = "internal"

@@ -31,7 +31,6 @@ ATTEMPTS = 2  # a process can be killed for reasons that are not its kernel's
 # A kernel at one of these limits takes 10 to 20 s and 0.3 GB; time and memory grow faster than the text
 MOST_LINES = 6000
 MOST_BYTES = 300_000
-MOST_INLINED = 2000  # calls of mathematical functions that are inlined, each some fifty instructions
 ADVICE = ('split the function into smaller ones that are traced by themselves, or set aj.config.tier = "auto" '
           "(AUTOJIT_TIER=auto), where NumPy runs what does not compile")
 
@@ -48,13 +47,7 @@ class Store(Protocol):
 
 def refusal(text: str) -> CompileError | None:
     """The error of a kernel too long to compile in seconds and a few hundred megabytes; None for all others."""
-    from . import mathcode
-
-    if len(text) <= 8 * MOST_INLINED:  # too few characters to pass any limit
-        return None
-    calls = 0 if mathcode.called_apart(text) else mathcode.calls_in(text)
-    for size, most, what in ((text.count("\n"), MOST_LINES, "lines"), (len(text), MOST_BYTES, "bytes"),
-                             (calls, MOST_INLINED, "calls of mathematical functions")):
+    for size, most, what in ((text.count("\n"), MOST_LINES, "lines"), (len(text), MOST_BYTES, "bytes")):
         if size > most:
             return CompileError(f"a kernel of {size:,} {what} is too long to compile (at most {most:,}): {ADVICE}")
     return None
@@ -226,7 +219,7 @@ class Compiler:
         """Code of the words of a text, as far as it was ever made on this machine."""
         from . import mathcode
 
-        words = mathcode.words_in(text)
+        words = mathcode.needed(text)
         for word in words:
             if word not in self._math and self._store is not None:
                 code = self._store.get("math", self._math_key(word))

@@ -1,8 +1,8 @@
 """Building blocks of the vectorisable math: selects, bit casts, fused multiply-adds, polynomials.
 
 In: `Value`s, which stand for scalars of LLVM (float32, float64, int32, int64, bool) or for vectors of them, and constants:
-an int or float beside a value takes its type.  Out: LLVM instructions.  A function of this folder is ordinary Python that runs once,
-on values that write down what happens to them, so calls are inlined, and a loop around the result vectorises.
+an int or float beside a value takes its type.  Out: LLVM instructions.  A function of this folder is ordinary Python that
+runs once, on values that write down what happens to them, so calls are inlined, and a loop around the result vectorises.
 Nothing here carries fast-math flags: what is fused is fused by name, so results do not depend on what LLVM makes of
 the loop.  Never imports Numba, never calls libm (except for `fma` on processors that have no such instruction).
 """
@@ -23,7 +23,7 @@ _FLOAT = {"i32": "f32", "i64": "f64"}
 
 
 class Value:
-    """A scalar or vector of the function in the making: `llvm`, its scalar type's name `kind`, and the `builder` that writes."""
+    """A scalar or vector of the function in the making: `llvm`, the name of its scalar type `kind`, the `builder` that writes."""
 
     __slots__ = ("builder", "kind", "llvm")
     __array_ufunc__ = None  # NumPy's scalars leave ``ONE - value`` to us

@@ -12,10 +12,22 @@ from typing import Any
 
 from llvmlite import ir
 
-from autojit.backends.cpu.vecmath.core import TYPES, Value, bits, constant, declared, f4, from_bits, i4, select, shift_right
+from autojit.backends.cpu.vecmath.core import (
+    TYPES,
+    Value,
+    bits,
+    constant,
+    declared,
+    f4,
+    from_bits,
+    i4,
+    select,
+    shift_right,
+    type_of,
+)
 from autojit.backends.cpu.vecmath.variants import announce, pure
 
-_LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8)}
+_LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8, 16)}  # sixteen doubles: in functions of floats
 _MANTISSA = {"f32": 23, "f64": 52}
 _BIAS = {"f32": 127, "f64": 1023}
 _ALL_LANES, _CURRENT_ROUNDING = -1, 4
@@ -93,7 +105,7 @@ def _call(what: str, *args: Value) -> Value:
     if x.lanes:
         name = f"{name}_v{x.lanes}"
     fn = module.globals.get(name)
-    if fn is None and x.lanes:
+    if fn is None and x.lanes:  # of these, only the number at hand
         fn = pure(module, name, x.llvm.type, len(args))
     elif fn is None:
         fn = pure(module, name, TYPES[x.kind], len(args))
@@ -126,16 +138,29 @@ def _late_module(what: str, kind: str) -> ir.Module:
 
 
 def _define_vector(module: ir.Module, what: str, kind: str, lanes: int) -> None:
-    ty = ir.VectorType(TYPES[kind], lanes)
+    ty = type_of(kind, lanes)
     variant = pure(module, f"autojit_{what}_{kind}_v{lanes}", ty, _ARITY[what], "alwaysinline")
     builder = ir.IRBuilder(variant.append_basic_block("entry"))
-    width = lanes * (32 if kind == "f32" else 64)
-    args = list(variant.args)
+    if lanes * (32 if kind == "f32" else 64) <= 512:
+        builder.ret(_instruction(builder, what, kind, list(variant.args)))
+        return
+    half = lanes // 2
+    parts = []
+    for first in (0, half):
+        places = ir.Constant(type_of("i32", half), list(range(first, first + half)))
+        parts.append(_instruction(builder, what, kind, [builder.shuffle_vector(a, a, places) for a in variant.args]))
+    builder.ret(builder.shuffle_vector(*parts, ir.Constant(type_of("i32", lanes), list(range(lanes)))))
+
+
+def _instruction(b: ir.IRBuilder, what: str, kind: str, args: list[Any]) -> Any:
+    """The processor's instruction on registers."""
+    ty = args[0].type
+    width = ty.count * (32 if kind == "f32" else 64)
     if what == "mantissa":
         args.append(ir.IntType(32)(_THREE_QUARTERS_OR_NAN))
-    args += [ir.Constant(ty, [0.0] * lanes), ir.IntType(max(lanes, 8))(_ALL_LANES)]
+    args += [ir.Constant(ty, [0.0] * ty.count), ir.IntType(max(ty.count, 8))(_ALL_LANES)]
     if width == 512:
         args.append(ir.IntType(32)(_CURRENT_ROUNDING))
     short = {"scale": "scalef", "mantissa": "getmant", "exponent": "getexp"}[what]
     name = f"llvm.x86.avx512.mask.{short}.p{'s' if kind == 'f32' else 'd'}.{width}"
-    builder.ret(builder.call(declared(module, name, ir.FunctionType(ty, [a.type for a in args])), args))
+    return b.call(declared(b.module, name, ir.FunctionType(ty, [a.type for a in args])), args)
