@@ -230,5 +230,5 @@ def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: An
         assert k.family is not None
         if k.family.laws.size(outline(plan.graph)) != n or list(k.avals(n)) != [o.aval for o in plan.graph.outputs]:
             raise VerifyError(f"a recording of size {n} is not what the family has for it")
-        families.checked(prepare(plan.graph).link(), native, n)
+        families.checked(plan.graph, prepare, native, n)
     return plan

@@ -100,7 +100,10 @@ def _number(series: Series, kind: Any) -> Follower:
 
 
 def _reciprocal(series: Series, kind: Any) -> Follower:
-    return lambda n: kind(1) / kind(int(series.at(n)[0]))
+    def f(n: int) -> Any:
+        with np.errstate(divide="ignore"):
+            return kind(1) / kind(int(series.at(n)[0]))
+    return f
 
 
 def _same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
