@@ -185,6 +185,7 @@ class Space:
         self._derived: dict[Any, Derived] = {}
         self._vars: dict[Range, Ix] = {}
         self._uid = 0
+        self.most = 1 << 60                                # values in one kernel, above which its group is to be cut
         self.zero = self.const(0)
 
     def _next(self) -> int:

@@ -16,7 +16,7 @@ from ..ir.primitive import CONTRACT, ELEMENTWISE, REDUCE
 from .axes import Frame, Layout, operands, touched
 from .index import Ix, Range, Size, Space
 from .loops import Buffer
-from .scalar import E, Scalars
+from .scalar import E, Scalars, TooMuch
 from .sums import combine, identity, reduce
 
 Guard = tuple[tuple[Ix, int], ...]
@@ -32,6 +32,7 @@ class Lowering:
         self.space = Space()
         self.scalars = Scalars(self.space)
         self._memo: dict[Key, E] = {}
+        self.most = 1 << 60                                # values at places, above which TooMuch is raised
         self._maps: dict[Any, list[int]] = {}
         self._uniform: dict[Node, E] = {}
         self._forms: dict[Node, tuple[list[tuple[Node, bool]], Callable[[list[E]], E]]] = {}
@@ -49,6 +50,8 @@ class Lowering:
                 if frame[0] in memo:
                     stack.pop()
                     continue
+                if len(memo) > self.most:
+                    raise TooMuch
                 frame[1], frame[2] = self._rule(*frame[0])
             values: list[E] = []
             for k in frame[1]:

@@ -21,19 +21,30 @@ from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
 from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
-from .scalar import E
+from .scalar import E, TooMuch
 from .scatter import is_cut_scatter, scatter_goals
 from .stages import Goal, Stager
 from .tasks import Memory
 from .turns import TurnsKernel, find_turns
-from .unroll import loop_order, unrolled
+from .unroll import copies, loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
 DEEP = 240                         # operations one after the other on arrays in one kernel (240 divides by many periods)
 ROOM = 512                         # bytes between the areas of two chunks
+# what a group may have of places where values are asked for, of scalars, of statements: so many a value, and so many more
+BOUNDS = ((10, 500), (40, 5_000), (10, 700))
 
 
-_COUNTED = (ELEMENTWISE, REDUCE)
+# what a reduction's loop computes is computed again by the loops after it, and what is put together asks for all its parts:
+# chains of them are shorter
+_DEPTH: dict[str, int] = {ELEMENTWISE: 1, REDUCE: 16, CONTRACT: 16, "concat": 8, "pad": 4, "update": 4}
+
+
+def _depth(n: Node) -> int:
+    """How much a node adds to the depth of a kernel's text."""
+    if n.aval.size <= 1 and n.prim.kind != REDUCE:
+        return 0
+    return _DEPTH.get(n.prim.kind) or _DEPTH.get(n.op, 0)
 
 
 def schedule(graph: Graph, target: Target | None = None) -> Schedule:
@@ -52,6 +63,7 @@ class _Planner:
         self.memory: dict[Node, Buffer] = {}
         self.steps: list[KernelStep | GemmStep | HostStep] = []
         self.notes: list[str] = []
+        self.place_of: dict[Node, int] = {}
         self.gemms: dict[Node, Gemm] = {}
         self.added: dict[Node, Node] = {}                   # sum → the product (or sum) into whose buffer its product is added
 
@@ -163,10 +175,10 @@ class _Planner:
             if cut:
                 cuts.append(n)
             l = max([level[i] for i in operands(n)], default=0) + cut
-            counts = n.prim.kind in _COUNTED and n.aval.size > 1
+            counts = _depth(n)
             d = 0 if cut else max([depth[i] for i in operands(n) if level[i] == l], default=0) + counts
             if d > DEEP:
-                l, d = l + 1, 1
+                l, d = l + 1, counts
                 deep = True
             level[n], depth[n] = l, d
         if deep:
@@ -284,10 +296,15 @@ class _Planner:
         else:
             self._scatter(n)
 
-    def _lowering(self, targets: Sequence[Node]) -> tuple[Lowering, dict[int, int]]:
+    def _lowering(self, targets: Sequence[Node], bounded: bool = False) -> tuple[Lowering, dict[int, int]]:
+        """Values of what leads from memory to the targets; if `bounded`, TooMuch will be raised where they get too many."""
         nodes, moving = self._group(targets)
         frame = Frame(self.axes, nodes, moving)
-        return Lowering(frame, self.memory, unrolled(frame, nodes, moving)), loop_order(frame, nodes)
+        low = Lowering(frame, self.memory, unrolled(frame, nodes, moving, bounded))
+        if bounded:
+            values = sum([copies(frame.layouts[n], low.unrolled) for n in moving if n in frame.layouts])
+            low.most, low.scalars.most, low.space.most = (k * values + room for k, room in BOUNDS)
+        return low, loop_order(frame, nodes)
 
     def _group(self, targets: Sequence[Node]) -> tuple[list[Node], list[Node]]:
         """The nodes between memory and the targets, in no particular order; and those of them that are computed."""
@@ -305,11 +322,27 @@ class _Planner:
         return list(seen), moving
 
     def _fuse(self, targets: list[Node]) -> None:
-        """Schedule what leads from memory to the targets, and put these in memory."""
-        targets = [n for n in targets if n not in self.memory]
-        if not targets:
-            return
-        low, order = self._lowering(targets)
+        """Schedule what leads from memory to the targets, and put these in memory.  What would be computed at many more
+        places than there are values, again and again, is cut in two: text and work stay linear in the graph."""
+        todo: list[tuple[list[Node], bool]] = [(targets, True)]
+        while todo:
+            targets, may_cut = todo.pop()
+            targets = [n for n in targets if n not in self.memory]
+            if not targets:
+                continue
+            made = len(self.buffers)
+            try:
+                self._fused(targets, may_cut)
+            except TooMuch:
+                for name in list(self.buffers)[made:]:
+                    del self.buffers[name]
+                first = self._halfway(targets)
+                todo.append((targets, bool(first)))
+                todo.append((first, True))
+                self.notes.append(f"{targets[0]!r} would be computed again and again: what leads to it is kept halfway")
+
+    def _fused(self, targets: list[Node], bounded: bool) -> None:
+        low, order = self._lowering(targets, bounded)
         goals: list[Goal] = []
         places: list[tuple[Node, Buffer]] = []
         for n in targets:
@@ -324,6 +357,17 @@ class _Planner:
                 goals.append(Goal(ranges, low.value(n, point), Memory(b, point, layout.extents)))
         self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
         self.memory.update(places)
+
+    def _halfway(self, targets: list[Node]) -> list[Node]:
+        """What the second half of a group's nodes takes from the first; nothing if there is nothing to halve."""
+        if not self.place_of:
+            self.place_of = {n: k for k, n in enumerate(self.order)}
+        nodes = sorted([n for n in self._group(targets)[1] if n not in self.uniform], key=self.place_of.__getitem__)
+        first = set(nodes[:len(nodes) // 2])
+        wanted: dict[Node, None] = dict.fromkeys([n for n in targets if n in first])
+        for n in nodes[len(nodes) // 2:]:
+            wanted.update(dict.fromkeys([self._bare(i) for i in operands(n) if i in first]))
+        return [n for n in wanted if n in first and n.aval.size]
 
     def _scatter(self, n: Node) -> None:
         low, order = self._lowering([n])

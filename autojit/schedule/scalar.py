@@ -25,6 +25,10 @@ _ODD = {"sin", "tan", "tanh", "sinh", "asin", "atan", "asinh", "atanh", "erf"}
 _BLIND = {"exp", "sqrt", "log", "log1p", "expm1", "sigmoid", "exp2"} | _EVEN | _ODD    # blind to the sign of a zero
 
 
+class TooMuch(Exception):
+    """A group of nodes that would be computed at too many places: it is to be cut."""
+
+
 class E:
     """One scalar: load, const, index, inside, red, or an elementwise primitive.  `free`: the ranges it varies with;
     `own`, `cost`: operations of its own, and in all if its reductions are ready; `chain`: dependent reductions below it;
@@ -55,12 +59,15 @@ class Scalars:
         self.space = space
         self._table: dict[Any, E] = {}
         self._canonical: dict[E, tuple[bool, E]] = {}
+        self.most = 1 << 60                                # scalars, above which TooMuch is raised
 
     # ------------------------------------------------------------------ nodes
     def make(self, op: str, args: tuple[E, ...], params: tuple[Any, ...], dtype: DType, free: int = 0, own: int = 1) -> E:
         key = (op, args, params, dtype)
         e = self._table.get(key)
         if e is None:
+            if len(self._table) > self.most:
+                raise TooMuch
             e = self._table[key] = E()
             e.op, e.args, e.params, e.dtype, e.own, e.id = op, args, params, dtype, own, len(self._table)
             cost, chain, turned, e.uses = own, 0, op == "neg", 0

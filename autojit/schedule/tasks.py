@@ -12,7 +12,7 @@ from typing import Any
 
 from .index import Ix, Range, Space
 from .loops import Buffer
-from .scalar import E
+from .scalar import E, TooMuch
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -53,11 +53,14 @@ class Room:
         self.first: Range | None = None                    # the parallel range, outermost
         self.last: Range | None = None                     # rows of a run, innermost
         self.rows: tuple[Range, int] | None = None         # the range cut into runs, and their length
+        self.prefix = ""                                   # of all names: two nests of one kernel have different ones
         self._count: dict[str, int] = {}
 
     def name(self, prefix: str) -> str:
         k = self._count[prefix] = self._count.get(prefix, 0) + 1
-        return f"{prefix}{k}"
+        if k > self.space.most:
+            raise TooMuch
+        return f"{prefix}{k}{self.prefix}"
 
     def sort(self, mask: int) -> tuple[Range, ...]:
         """Ranges in the order their loops stand."""
@@ -66,8 +69,8 @@ class Room:
     def place(self, r: Range) -> tuple[int, ...]:
         return (-1 if r is self.first else 1 if r is self.last else 0, r.k, self.order.get(r.axis, -1), r.uid)
 
-    def array(self, e: E, mask: int, first: Range | None = None) -> tuple[Memory, tuple[Range, ...]]:
-        """Room for a value that varies with the ranges in `mask`; `first` leads their order."""
+    def array(self, e: E, mask: int, first: Range | None = None, dtype: Any = None) -> tuple[Memory, tuple[Range, ...]]:
+        """Room for a value that varies with the ranges in `mask`; `first` leads their order.  `dtype`: a wider one than e's."""
         ranges = self.sort(mask)
         if first is not None and ranges[0] is not first:
             ranges = (first, *[r for r in ranges if r is not first])
@@ -76,7 +79,7 @@ class Room:
         size = 1
         for n in shape:
             size = size * n
-        buffer = self.new("scratch", e.dtype, size)
+        buffer = self.new("scratch", dtype or e.dtype, size)
         return Memory(buffer, tuple([self.space.var(r) for r in ranges]), shape, rows if rows in ranges else None), ranges
 
 

@@ -13,24 +13,28 @@ from ..ir.graph import Node
 from ..ir.primitive import REDUCE
 from .axes import SMALL, Frame, Layout
 from .index import Size
+from .scalar import TooMuch
 
 TINY = 10                          # turns of a loop that may be written out
 COPIES = 64                        # copies of one value that may be
 TEXT = 2_000                       # values in all
 
 
-def unrolled(frame: Frame, nodes: Sequence[Node], moving: Sequence[Node]) -> set[int]:
-    """Axes (as layouts name them) to write out."""
+def unrolled(frame: Frame, nodes: Sequence[Node], moving: Sequence[Node], bounded: bool = False) -> set[int]:
+    """Axes (as layouts name them) to write out.  TooMuch, if `bounded`, where only the length of the text forbids to write
+    out all."""
     layouts = {id(frame.layouts[n]): frame.layouts[n] for n in nodes if n in frame.layouts}
-    if all([_all_small(a) for a in layouts.values()]) and \
-            sum([_copies(a, None) for a in _written(frame, moving)]) <= TEXT:
-        return {axis for a in layouts.values() for axis in a.axes}
+    if all([_all_small(a) for a in layouts.values()]):
+        if sum([copies(a, None) for a in _written(frame, moving)]) <= TEXT:
+            return {axis for a in layouts.values() for axis in a.axes}
+        if bounded:
+            raise TooMuch
     wanted = _inner(list(layouts.values())) | _reduced(frame, moving)
     out: set[int] = set()
     for axis, _ in sorted(wanted, key=lambda w: (w[1], w[0])):
         more = out | {axis}
-        if all([_copies(a, more) <= COPIES for a in layouts.values()]) and \
-                sum([_copies(a, more) for a in _written(frame, moving)]) <= TEXT:
+        if all([copies(a, more) <= COPIES for a in layouts.values()]) and \
+                sum([copies(a, more) for a in _written(frame, moving)]) <= TEXT:
             out = more
     return out
 
@@ -45,15 +49,16 @@ def _tiny(n: int) -> bool:
 
 
 def _all_small(a: Layout) -> bool:
-    return all([type(n) is not Size and n <= SMALL for n in a.extents]) and _copies(a, None) <= COPIES
+    return all([type(n) is not Size and n <= SMALL for n in a.extents]) and copies(a, None) <= COPIES
 
 
-def _copies(a: Layout, axes: set[int] | None) -> int:
-    copies = 1
+def copies(a: Layout, axes: set[int] | None) -> int:
+    """Elements of a value that are written out if these axes have no loop (None: no axis has)."""
+    total = 1
     for axis, n in zip(a.axes, a.extents):
         if axes is None or axis in axes:
-            copies *= int(n)
-    return copies
+            total *= int(n)
+    return total
 
 
 def _inner(layouts: Sequence[Layout]) -> set[tuple[int, int]]:
