@@ -139,11 +139,13 @@ class Loop:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Run:
-    """The chunk's rows in runs of `length`: the body's loops of span run go over one run."""
+    """A range, or the chunk's part of it (`span` as for loops), in runs of `length`: the body's loops of span run go over
+    one run."""
 
     range: Range
     length: int
     body: tuple[Any, ...]
+    span: str = "chunk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,17 @@ class Kernel:
 
     body: tuple[Any, ...]
     parallel: Range | None = None
+
+
+def written(body: Sequence[Any]) -> set[str]:
+    """Names of the buffers that a nest of statements stores to."""
+    out: set[str] = set()
+    for s in body:
+        if type(s) is Loop or type(s) is Run:
+            out |= written(s.body)
+        elif type(s) is Store:
+            out.add(s.at.buffer.name)
+    return out
 
 
 def names_read(s: Any) -> list[str]:

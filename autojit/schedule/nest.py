@@ -92,7 +92,11 @@ class Nest:
                 continue
             if known is not None:
                 name = self.room.name("t")
-                out.append(Let(name, "load", e.dtype, (), (self.at(known, env, out), ())))
+                dtype = known.buffer.dtype
+                out.append(Let(name, "load", dtype, (), (self.at(known, env, out), ())))
+                if dtype is not e.dtype:                    # sums that are kept wide
+                    wide, name = name, self.room.name("t")
+                    out.append(Let(name, "cast", e.dtype, (wide,)))
                 env[e] = name
                 stack.pop()
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dtypes import float32, float64
 from .cost import DEAR, JUMP, stride
 from .index import Range
 from .layout import Layout
@@ -18,6 +19,7 @@ from .sums import identity
 from .tasks import Memory, Room, Task, mask_of
 
 VECTOR = 16                        # turns from which an inner loop vectorises well
+MANY = 64                          # float32 terms from which an array of sums is one of float64
 PACKED = 32                        # turns of a loop from which packing a strided load before it pays
 
 
@@ -118,12 +120,13 @@ class Decider:
             return self.table(e, inside, plan)
         if wish == "accumulate":
             assert self.layout is not None
-            return self.accumulated(e, inside, plan, outer=inside & ~self.layout.rows.bit)
+            wide = float64 if self._many(e, 8 * MANY) else e.dtype
+            return self.accumulated(e, inside, plan, outer=inside & ~self.layout.rows.bit, dtype=wide)
         if not inside & r.bit:
             return self.table(e, inside, plan) if self.tabled(e, r, inside) else None
         lanes = self.layout is not None and self.layout.kind == "lanes"
         if e.op == "red" and not lanes and self._inverted(e, t, inside):
-            return self.accumulated(e, inside, plan)
+            return self.accumulated(e, inside, plan, dtype=float64 if self._many(e, MANY) else e.dtype)
         return None
 
     def _register(self, e: E, plan: Plan) -> list[Task]:
@@ -168,13 +171,20 @@ class Decider:
                 stack.extend(x.args)
         return bad > good
 
-    def accumulated(self, e: E, inside: int, plan: Plan, outer: int = 0) -> list[Task]:
-        """Tasks that compute a reduction by accumulating into an array; its own loops stand inside those in `outer` only."""
-        memory, ranges = self.room.array(e, inside)
+    def _many(self, e: E, least: int) -> bool:
+        """Is it a float32 sum of that many terms?"""
+        return e.dtype is float32 and e.params[0] == "sum" and self.space.usual(mask_of(e.params[1])) >= least
+
+    def accumulated(self, e: E, inside: int, plan: Plan, outer: int = 0, dtype: Any = None) -> list[Task]:
+        """Tasks that compute a reduction by accumulating into an array (of `dtype`, if it is not that of the terms); its own
+        loops stand inside those in `outer` only."""
+        dtype = dtype or e.dtype
+        memory, ranges = self.room.array(e, inside, dtype=dtype)
         op, over = e.params
-        start = Task(ranges, self.scalars.const(identity(op, e.dtype), e.dtype), memory)
+        start = Task(ranges, self.scalars.const(identity(op, dtype), dtype), memory)
         loops = self.room.sort(outer) + self.room.sort(mask_of(over)) + self.room.sort(inside & ~outer)
-        t = plan.arrays[e] = Task(loops, e.args[0], memory, op=op)
+        term = self.scalars.apply("cast", (e.args[0],), (), dtype)
+        t = plan.arrays[e] = Task(loops, term, memory, op=op)
         plan.first[start], plan.fills[t] = e, e
         return [start, t]
 

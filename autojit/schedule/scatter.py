@@ -6,6 +6,11 @@ it.  Few indices a row are a select in any kernel instead (`Lowering`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..dtypes import float32, float64
 from ..ir.graph import Node
 from .axes import operands
 from .loops import Buffer
@@ -13,6 +18,7 @@ from .lower import Lowering
 from .stages import Goal
 from .tasks import Memory
 
+MANY = 64                          # values for each place from which they are added up in float64
 FEW = 4                            # indices a row up to which a select is better
 
 
@@ -26,8 +32,24 @@ def is_cut_scatter(n: Node) -> bool:
     return False
 
 
-def scatter_goals(low: Lowering, n: Node, out: Buffer) -> tuple[list[Goal], list[Goal]]:
-    """(goals that store the first operand, goals that add the values)."""
+def scatter_goals(low: Lowering, n: Node, out: Buffer, new: Callable[[str, Any, int], Buffer]) -> list[list[Goal]]:
+    """Goals that store the first operand, then goals that add the values.  Where many float32 values share a place, they
+    are added up in float64, and a third list stores the sums."""
+    a, _, v = operands(n)
+    if n.dtype is not float32 or v.aval.size < MANY * n.aval.size:
+        return list(_added(low, n, out))
+    wide = new("temp", float64, out.size)
+    base, added = _added(low, n, wide)
+    base = [replace(g, expr=low.scalars.apply("cast", (g.expr,), (), float64)) for g in base]
+    added = [replace(g, expr=low.scalars.apply("cast", (g.expr,), (), float64)) for g in added]
+    last = []
+    for g in base:
+        total = low.scalars.load(wide, g.memory.index, g.memory.shape, ())
+        last.append(Goal(g.ranges, low.scalars.apply("cast", (total,), (), float32), replace(g.memory, buffer=out)))
+    return [base, added, last]
+
+
+def _added(low: Lowering, n: Node, out: Buffer) -> tuple[list[Goal], list[Goal]]:
     a, i, v = operands(n)
     (axis,) = n.params
     layout = low.frame.layouts[n]

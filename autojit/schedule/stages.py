@@ -12,16 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..dtypes import float32, float64
 from .cost import KERNEL, Target, work
 from .index import Range, Size
 from .layout import Estimate, Layout, Sink
-from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store
+from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store, written
 from .lower import Lowering
 from .nest import Nest
 from .roll import roll
 from .scalar import E
 from .sums import identity
 from .tasks import Memory, Task, mask_of
+from .wide import widened
+
+NEAR = 32                          # rows that are added up in float32 before they go to float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +58,8 @@ class Choice:
 @dataclass(slots=True)
 class Part:
     """A chunk's area for privatised reductions by `op`: each value's place in it, in `order` if it is an array.  They are
-    combined into the buffer `to`, which completes `goals`, or else into a temporary."""
+    combined into the buffer `to`, which completes `goals`, or else into a temporary.  Sums of float32 have float64 areas;
+    `near`: where the rows of a run are added up before they go to such an area."""
 
     buffer: Buffer
     size: int
@@ -63,6 +68,7 @@ class Part:
     values: list[tuple[E, Memory]]
     to: Buffer | None
     goals: list[Goal]
+    near: Memory | None = None
 
 
 class Stager:
@@ -88,7 +94,7 @@ class Stager:
         nest = Nest(self.low, self.order, self.new)
         body: list[Any] = []
         nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in goals], 0, {}, body)
-        self.steps.append(KernelStep(Kernel(roll(body, self.new)), 1, 1))
+        self.steps.append(KernelStep(Kernel(roll(widened(body), self.new)), 1, 1))
 
     def _refused(self, c: Choice) -> None:
         """Why some goals wait for another kernel."""
@@ -196,10 +202,13 @@ class Stager:
                 if not e.free:
                     tasks.append(Task(nest.room.sort(mask_of(ranges)), e.args[0], name=nest.room.name("acc"), red=e))
                     continue
-                zero.append(Task(part.order, scalars.const(identity(op, e.dtype), e.dtype), memory))
                 rest = tuple([r for r in ranges if r is not p])
                 inner = scalars.red_node(op, rest, e.args[0]) if rest else e.args[0]
-                tasks.append(Task(nest.room.sort(e.free | p.bit), inner, memory, op=op))
+                for place in (memory, part.near):
+                    if place is not None:
+                        dtype = place.buffer.dtype
+                        zero.append(Task(part.order, scalars.const(identity(op, dtype), dtype), place))
+                tasks.append(Task(nest.room.sort(e.free | p.bit), inner, part.near or memory, op=op))
         body: list[Any] = []
         env: dict[E, Any] = {}
         nest.level(zero, 0, env, body)
@@ -207,12 +216,13 @@ class Stager:
             nest.level(tasks, 0, env, body)
         else:
             self._runs(c.layout, tasks, nest, env, body)
+        body = self._handed_on(body, parts, p)
         for part in parts:
             for e, memory in part.values:
                 if not e.free:
-                    body.append(Store(nest.at(memory, env, body), env[e]))
+                    body.append(Store(nest.at(memory, env, body), self._as(part.buffer.dtype, e, env, body)))
         chunks = self._chunks(c, body, parts)
-        self.steps.append(KernelStep(Kernel(tuple(body), p), p.hi + 1, chunks))
+        self.steps.append(KernelStep(Kernel(tuple(widened(body)), p), p.hi + 1, chunks))
         return self._combined(c, parts, chunks)
 
     def _runs(self, layout: Layout, tasks: list[Task], nest: Nest, env: dict[E, Any], body: list[Any]) -> None:
@@ -295,7 +305,7 @@ class Stager:
 
     def _packed(self, es: list[E], to: Buffer | None, goals: list[Goal]) -> Part:
         space, n = self.space, len(es)
-        buffer = self.new("part", es[0].dtype, n)
+        buffer = self.new("part", _area_dtype(es[0]), n)
         values = [(e, Memory(buffer, (space.const(k),), (n,))) for k, e in enumerate(es)]
         return Part(buffer, n, es[0].params[0], (), values, to, goals)
 
@@ -310,9 +320,45 @@ class Stager:
         size = 1
         for n in shape:
             size = size * n
-        memory = Memory(self.new("part", e.dtype, size), tuple([self.space.var(r) for r in order]), shape)
+        index = tuple([self.space.var(r) for r in order])
+        memory = Memory(self.new("part", _area_dtype(e), size), index, shape)
+        near = Memory(self.new("scratch", e.dtype, size), index, shape) if memory.buffer.dtype is not e.dtype else None
         return Part(memory.buffer, self.space.points(e.free), e.params[0], order, [(e, memory)],
-                    goal.memory.buffer if goal is not None else None, [goal] if goal is not None else [])
+                    goal.memory.buffer if goal is not None else None, [goal] if goal is not None else [], near)
+
+    def _handed_on(self, body: list[Any], parts: list[Part], p: Range) -> list[Any]:
+        """The rows in runs, after each of which what was added up near goes to the float64 areas."""
+        tasks: list[Task] = []
+        scalars = self.low.scalars
+        near: set[str] = set()
+        for part in parts:
+            if part.near is not None:
+                near.add(part.near.buffer.name)
+                (_, memory), = part.values
+                value = scalars.load(part.near.buffer, part.near.index, part.near.shape, ())
+                wide = scalars.apply("cast", (value,), (), memory.buffer.dtype)
+                tasks += [Task(part.order, wide, memory, "sum"), Task(part.order, scalars.const(0, value.dtype), part.near)]
+        if not tasks:
+            return body
+        nest = Nest(self.low, self.order, self.new)
+        flush: list[Any] = []
+        nest.room.prefix = "near"
+        nest.level(tasks, 0, {}, flush)
+        out: list[Any] = []
+        for s in body:
+            if type(s) is Loop and s.range is p and near & written(s.body):
+                s = Run(p, NEAR, (Loop(p, s.body, "run"), *flush))
+            elif type(s) is Run:
+                s = replace(s, body=(*s.body, *flush))
+            out.append(s)
+        return out
+
+    def _as(self, dtype: Any, e: E, env: dict[E, Any], body: list[Any]) -> str:
+        name: str = env[e]
+        if dtype is e.dtype:
+            return name
+        body.append(Let(f"{name}a", "cast", dtype, (name,)))
+        return f"{name}a"
 
     def _plain(self, g: Goal, e: E) -> bool:
         """Does the goal store the value row-major over its ranges?"""
@@ -335,7 +381,7 @@ class Stager:
         done: set[Goal] = set()
         for part in parts:
             done.update(part.goals)
-            to = part.to or self.new("temp", part.buffer.dtype, part.size)
+            to = part.to or self.new("temp", part.values[0][0].dtype, part.size)
             self.steps.append(self._combine(part.buffer, to, part.op, part.size, chunks))
             for e, memory in part.values:
                 memo[e] = self.low.scalars.load(to, memory.index, memory.shape, ())
@@ -346,12 +392,22 @@ class Stager:
         rows = Range(-1, 0, Size(size, ("combine", "rows")), 0, 0)
         parts = Range(-2, 0, Size(chunks, ("combine", "chunks")), 0, 0)
         i, k = Index(0, ((rows, 1),)), Index(0, ((parts, 1),))
-        to = At(out, (i,), (rows.extent,))
+        wide = part.dtype is not out.dtype
+        sums = self.new("temp", part.dtype, size) if wide else out
+        to = At(sums, (i,), (rows.extent,))
         of = At(part, (k, i), (parts.extent, Size(part.size, ("combine", "stride"))), whole=True)
-        start = Store(to, Const(out.dtype.np.type(identity(op, out.dtype)), out.dtype))
-        add = (Let("t1", "load", out.dtype, (), (of, ())), Store(to, "t1", op))
-        body = (Loop(rows, (start,), "chunk"), Loop(parts, (Loop(rows, add, "chunk"),)))
+        start = Store(to, Const(part.dtype.np.type(identity(op, part.dtype)), part.dtype))
+        add = (Let("t1", "load", part.dtype, (), (of, ())), Store(to, "t1", op))
+        body: tuple[Any, ...] = (Loop(rows, (start,), "chunk"), Loop(parts, (Loop(rows, add, "chunk"),)))
+        if wide:
+            last = (Let("t2", "load", part.dtype, (), (to, ())), Let("t3", "cast", out.dtype, ("t2",)),
+                    Store(At(out, (i,), (rows.extent,)), "t3"))
+            body = (*body, Loop(rows, last, "chunk"))
         return KernelStep(Kernel(body, rows), size, 1)
+
+
+def _area_dtype(e: E) -> Any:
+    return float64 if e.dtype is float32 and e.params[0] == "sum" else e.dtype
 
 
 def _position(m: Memory) -> int:

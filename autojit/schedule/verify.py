@@ -120,6 +120,8 @@ class _Kernel:
                 self.writes.add(s.at.buffer.name)
                 self.stores.append(s)
             elif isinstance(s, Run):
+                if scope.run is not None or s.span == "chunk" and s.range is not self.kernel.parallel:
+                    self._fail(s.range, "runs inside a run, or of a chunk that is not the kernel's")
                 self._block(s.body, _Scope({**scope.bounds, s: (0, s.length - 1)}, scope.open, s))
             else:
                 self._loop(s, scope)
@@ -141,7 +143,10 @@ class _Kernel:
     def _loop(self, s: Loop, scope: _Scope) -> None:
         if s.range in scope.open:
             self._fail(s.range, "a loop inside one over the same range")
-        if s.span != "all" and s.range is not self.kernel.parallel:
+        if s.span == "run":
+            if scope.run is None or scope.run.range is not s.range:
+                self._fail(s.range, "a loop over a run of another range")
+        elif s.span != "all" and s.range is not self.kernel.parallel:
             self._fail(s.range, f"a loop over the {s.span}, but its range is not the parallel one")
         bounds = dict(scope.bounds)
         bounds[s.range] = (0, int(s.range.extent) - 1)

@@ -258,8 +258,9 @@ class _Emitter:
                 self._store(s, block, indent)
             elif isinstance(s, Run):
                 self._flush(block, indent)
-                self.lines.append(f"{indent}for base in range(lo, hi, {s.length}):")
-                self.lines.append(f"{indent}    end = minimum_i64(base + {s.length}, hi)")
+                first, last = ("lo", "hi") if s.span == "chunk" else ("0", self._size(s.range.extent))
+                self.lines.append(f"{indent}for base in range({first}, {last}, {s.length}):")
+                self.lines.append(f"{indent}    end = minimum_i64(base + {s.length}, {last})")
                 self._block(s.body, indent + "    ")
             else:
                 self._flush(block, indent)

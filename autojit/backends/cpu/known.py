@@ -167,7 +167,7 @@ class Look:
                 out += (self._range(s.range), s.span, self._size(s.range.extent))
                 self._block(s.body)
             elif kind is Run:
-                out += (self._range(s.range), s.length)
+                out += (self._range(s.range), s.length, s.span, self._size(s.range.extent))
                 self._block(s.body)
             elif kind is Init:
                 out += (s.name, s.op, s.dtype)
