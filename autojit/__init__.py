@@ -80,10 +80,14 @@ newaxis = None
 globals().update(_eager.creation.typed())
 globals().update({name: f for name, f in _eager.functions().items() if name not in globals()})
 
+_LATE = {"export": "exporter"}                           # functions whose modules need the compiler's stages
 _LAZY = {"autograd": "autograd", "nn": "nn", "optim": "optim", "testing": "testing"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f".{_LAZY[name]}", __name__)
+    if name in _LATE:
+        found = globals()[name] = getattr(importlib.import_module(f".{_LATE[name]}", __name__), name)
+        return found
     raise AttributeError(f"module 'autojit' has no attribute {name!r}")

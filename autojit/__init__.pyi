@@ -1498,6 +1498,8 @@ class enable_grad:
     def __call__(self, f: Any) -> Any: ...
 def equal(input: Any, other: Any) -> Any:
     """Same shape and elements?"""
+def export(f: Any, *args: Any, path: Any, parallel: Any = False, cache: Any = False, overwrite: Any = False) -> Any:
+    """Write `f`, for arguments like these, as one Python module that needs only NumPy and Numba; returns the path."""
 def eye(n: Any, m: Any = None, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """Ones on the diagonal of an n by m matrix."""
 finfo: Any

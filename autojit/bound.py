@@ -120,26 +120,28 @@ def _captured(c: Any) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- what cannot be bound
-def _refuse(plan: Plan, name: str) -> None:
+def refuse(plan: Plan, name: str, what: str) -> None:
+    """What only Python can do is refused by name; `what`: "a bound call"."""
     why = hint = None
     if plan.draws:
         why, hint = "draws random numbers", "draw them outside, and pass them as an argument"
     elif plan.writes or plan.grads or plan.bumps:
         why, hint = "writes to tensors (in place, or .grad)", "return the new values, and write them after the call"
     if why:
-        raise explain(RuntimeError(f"{name} {why}, which a bound call cannot: it runs no Python"), hint=hint)
+        raise explain(RuntimeError(f"{name} {why}, which {what} cannot: it runs no Python"), hint=hint)
 
 
-def _refuse_host(prepared: Any, name: str) -> None:
+def refuse_host(prepared: Any, name: str, what: str) -> None:
+    """Ops without a kernel are refused by name; `what`: "bound"."""
     for step in prepared.schedule.steps:
         prim = getattr(step, "prim", None)
         if prim is not None:
-            raise explain(RuntimeError(f"{name} uses {prim.name}, which has no kernel and runs in NumPy: it cannot be bound"),
-                          hint="call it the ordinary way, or bind what comes before and after it")
+            raise explain(RuntimeError(f"{name} uses {prim.name}, which has no kernel and runs in NumPy: it cannot be {what}"),
+                          hint="call it the ordinary way, or take apart what comes before and after it")
 
 
 # ---------------------------------------------------------------- the program
-def _graph(plan: Plan) -> tuple[Graph, list[Any]]:
+def checked(plan: Plan) -> tuple[Graph, list[Any]]:
     """The graph with all its checks as further outputs (least and greatest, int64), and the checks.
 
     An ordinary call looks at places among its arguments before the run; here they are kept inside their axis, and what was
@@ -174,13 +176,13 @@ def bind(plan: Plan, tensors: Sequence[Tensor], name: str, structured: Callable[
     """A recording bound to the memory of its arguments, compiled (waits for it) and run once.  `structured`: gradients in the
     form the user wants; None: values alone."""
     from .engine import compile as pipeline  # the stages: imported when first needed
-    _refuse(plan, name)
-    graph, checks = _graph(plan)
+    refuse(plan, name, "a bound call")
+    graph, checks = checked(plan)
     program = plan.program if graph is plan.graph else programs.find(("bound", graph.key), lambda: graph, eager=False)
     prepared = program.prepared
     if prepared is None:
         prepared = program.prepared = pipeline.prepare(graph)
-    _refuse_host(prepared, name)
+    refuse_host(prepared, name, "bound")
     native = prepared.link()
     inputs = [*[place(t, "a tensor") for t in tensors], *[_captured(c) for c in plan.captured]]
     outs = [np.empty(n.aval.shape, n.aval.dtype.np) for n in graph.outputs]

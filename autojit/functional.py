@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 Argnums = int | Sequence[int]
 
 
-def _numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for k in numbers:
+def numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
+    """Positions of arguments, counted from the front."""
+    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for k in chosen:
         if type(k) is not int:
             raise explain(TypeError(f"argnums takes a position or a sequence of positions, not {argnums!r}"))
         if not -given <= k < given:
             raise explain(ValueError(f"argnums says {k}, but the function was called with {given} positional arguments"))
-    return tuple([k % given for k in numbers])
+    return tuple([k % given for k in chosen])
 
 
 def zero_like(t: Tensor) -> Any:
@@ -104,7 +105,7 @@ class ValueAndGrad:
     def _traced(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
         fn: Any = self.fn
         leaves, structure, tensors = fn.leaves(args, {})
-        plan = fn.plan(leaves, structure, self._wrt(args, tensors))
+        plan = fn.plan(leaves, structure, self.wrt(args, tensors))
         fn.last = plan
         found = self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
         if not fn.static_argnums:
@@ -115,7 +116,7 @@ class ValueAndGrad:
         w = Writer(self.fn, plan, native, args)
         w.unpack()
         value, at, per = w.value(), len(plan.needs), []
-        for k in _numbers(self.argnums, len(args)):
+        for k in numbers(self.argnums, len(args)):
             leaves, structure = tree.flatten(args[k])
             parts = []
             for x in leaves:
@@ -126,17 +127,17 @@ class ValueAndGrad:
         results = f"{value}, {per[0]}" if isinstance(self.argnums, int) else f"{value}, ({', '.join(per)},)"
         return w.write(results, state.grad if _differentiated(args) else None)
 
-    def _wrt(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    def wrt(self, args: Sequence[Any], tensors: Sequence[Tensor]) -> tuple[int, ...]:
         """Which of the run-time leaves of the arguments to differentiate by."""
-        numbers = _numbers(self.argnums, len(args))
+        chosen = numbers(self.argnums, len(args))
         wrt, at = [], 0
         for k, a in enumerate(args):
             for x in tree.flatten(a)[0]:
                 if run_time(x):
-                    if k in numbers:
+                    if k in chosen:
                         wrt.append(at)
                     at += 1
-                elif k in numbers:
+                elif k in chosen:
                     raise explain(TypeError(f"argument {k} holds {type(x).__name__}, which has no gradient"),
                                   hint="pass a float, a floating tensor or array")
         for k in wrt:
@@ -150,7 +151,7 @@ class ValueAndGrad:
         fn: Any = self.fn if type(self.fn) is Traced else Traced(self.fn)
         given = fixed(args, fn.static_argnums)
         leaves, structure, tensors = fn.leaves(given, {})
-        plan = fn.plan(leaves, structure, self._wrt(given, tensors))
+        plan = fn.plan(leaves, structure, self.wrt(given, tensors))
         fn.last = plan
         return bind(plan, tensors, plan.body.name, lambda grads: self._structured(args, grads, _in_place))
 
@@ -167,17 +168,17 @@ class ValueAndGrad:
         like = like or _like
         it = iter(grads)
         per = []
-        for k in _numbers(self.argnums, len(args)):
+        for k in numbers(self.argnums, len(args)):
             leaves, structure = tree.flatten(args[k])
             per.append(tree.unflatten(structure, [like(x, next(it)) for x in leaves]))
         return per[0] if isinstance(self.argnums, int) else tuple(per)
 
     # ------------------------------------------------------------ the tape
     def _eager(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, Any]:
-        numbers = _numbers(self.argnums, len(args))
+        chosen = numbers(self.argnums, len(args))
         given, inner, leaves = list(args), [], []
-        nested = state.grad and _differentiated([args[k] for k in numbers]) or state.trace is not None and state.grad
-        for k in numbers:
+        nested = state.grad and _differentiated([args[k] for k in chosen]) or state.trace is not None and state.grad
+        for k in chosen:
             flat, structure = tree.flatten(args[k])
             new_leaves = [_leaf(x) for x in flat]
             inner += new_leaves

@@ -1,0 +1,335 @@
+"""A program written out as one Python module that needs only NumPy and Numba.
+
+In: a function (traced, or `grad` or `value_and_grad` of one), arguments, a path.  Out: a file: the words that its kernels use,
+the kernels, text as `f.source()` shows them, and one `@njit` function that calls them.  Never runs or imports what it writes,
+and never writes over a file that it has not written itself.
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import autojit
+
+from . import tree
+from .backends.cpu.link import written
+from .backends.cpu.vocabulary import definitions
+from .bound import checked, refuse, refuse_host
+from .dtypes import FLOAT
+from .eager.state import state
+from .engine import compile as pipeline
+from .errors import TraceError, explain
+from .functional import Gradient, ValueAndGrad, numbers
+from .schedule.loops import GemmStep, KernelStep, Schedule
+from .tracing import Traced
+from .tracing.plan import Fixed, Plan, run_time
+
+MARK = "# Written by autojit.export"
+LITERAL, EMBEDDED = 256, 1 << 16                          # elements of an array that stand in the text; bytes, encoded
+NUMBA = {"bool": "boolean"}                               # names of dtypes that are others there
+
+
+def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = False, overwrite: bool = False) -> str:
+    """Write `f`, for arguments like these, as one Python module that needs only NumPy and Numba; returns the path.
+
+    `f`: a function of tensors, traced or not, `value_and_grad(...)` or `grad(...)` of one.  The module has the kernels, as
+    `f.source()` shows them, and one `@njit` function named like `f`, callable from Python and from `@njit` code.  It takes
+    the leaves of the arguments in order, then captured tensors: C-contiguous arrays of the same shapes and dtypes, numbers
+    for 0-d tensors and floats; anything else is a TypeError or ValueError there.  It returns what `f` returns, with arrays
+    for tensors, numbers for 0-d ones, and tuples for nests.
+
+    `parallel`: kernels that are cut into chunks run in a `prange`; else all is serial (call it from threads of your own).
+    `cache`: Numba keeps the machine code beside the module.  `overwrite`: also write over a file that is not an export.
+
+    RuntimeError for a function that draws random numbers, writes to tensors, or uses an op without a kernel (cumsum, sort
+    ...); FileExistsError for a file that is not an export; ValueError for a path that is no module's name.
+
+    >>> import autojit as aj, numpy as np, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "loss.py")
+    >>> _ = aj.export(aj.value_and_grad(lambda x: (x ** 2).sum()), np.ones(3), path=path)
+    >>> open(path).readline()[:27]
+    '# Written by autojit.export'
+    """
+    path = _checked_path(path, overwrite)
+    grads = f.both if isinstance(f, Gradient) else f if isinstance(f, ValueAndGrad) else None
+    traced: Any = f if grads is None else grads.fn
+    if not callable(traced):
+        raise explain(TypeError(f"export() takes a function, not {type(f).__name__}"))
+    traced = traced if isinstance(traced, Traced) else Traced(traced)
+    if state.trace is not None:
+        raise explain(TraceError("export() inside a traced function"))
+    leaves, structure, tensors = traced.leaves(args, {})
+    plan = traced.plan(leaves, structure, None if grads is None else grads.wrt(args, tensors))
+    traced.last = plan
+    text = _Module(traced, plan, args, grads, isinstance(f, Gradient), parallel, cache).text()
+    _write(path, text)
+    return path
+
+
+# ---------------------------------------------------------------- files
+def _checked_path(path: Any, overwrite: bool) -> str:
+    path = os.fspath(path)
+    stem, end = os.path.splitext(os.path.basename(path))
+    if end != ".py" or not stem.isidentifier() or keyword.iskeyword(stem):
+        raise explain(ValueError(f"{path!r} is not the path of a module"), hint="end it in an identifier and .py")
+    if os.path.lexists(path) and not overwrite:
+        found = ""
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found = file.readline()
+        if not found.startswith(MARK):
+            raise explain(FileExistsError(f"{path!r} exists, and autojit.export has not written it"),
+                          hint="choose another path, or pass overwrite=True")
+    return path  # type: ignore[no-any-return]
+
+
+def _write(path: str, text: str) -> None:
+    """All of it or nothing."""
+    handle, made = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".export-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(made, 0o666 & ~mask)
+        os.replace(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise
+
+
+# ---------------------------------------------------------------- the text
+class _Module:
+    """The text of one module."""
+
+    def __init__(self, traced: Any, plan: Plan, args: tuple[Any, ...], grads: ValueAndGrad | None, only: bool, parallel: bool,
+                 cache: bool) -> None:
+        self.traced, self.plan, self.args, self.grads, self.only = traced, plan, args, grads, only
+        self.parallel, self.cache = parallel, cache
+        name = getattr(traced.fn, "__name__", "f")
+        refuse(plan, name, "an exported program")
+        self.graph, self.checks = checked(plan)
+        self.prepared = pipeline.prepare(self.graph)
+        refuse_host(self.prepared, name, "exported")
+        self.schedule: Schedule = self.prepared.schedule
+        self.kernels = {text: f"kernel{k}" for k, text in enumerate(self.prepared.texts)}
+        self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
+        while self.name in self.kernels.values():
+            self.name += "_"
+        self.constants: list[str] = []
+        self.place: dict[str, str] = {}                   # inputs → their names in the text
+        self.taken = {"np", "njit", "prange", "gemm", "chunk", "p", "q", self.name, *self.kernels.values(),
+                      *self.schedule.buffers}
+
+    def text(self) -> str:
+        products = any(isinstance(s, GemmStep) for s in self.schedule.steps)
+        imports, words = definitions(self.prepared.texts, ["gemm"] if products else [])
+        names = self._names()
+        body = [*self._inputs(names), *self._memory(), *self._steps(), *self._checked(), f"return {self._results()}"]
+        extra = ["from numba import njit, prange" if self.parallel else "from numba import njit", "import numpy as np"]
+        imports = sorted({*imports, *extra} - ({"from numba import njit"} if self.parallel else set()))
+        options = 'error_model="numpy", nogil=True' + ", parallel=True" * self.parallel + ", cache=True" * self.cache
+        taken = [self._type(n) for n, _ in zip(self.plan.inputs, names)]
+        signature = f"({', '.join(taken)}{',' * (len(taken) == 1)})"
+        parts = [self._head(names, products), "from __future__ import annotations", "\n".join(imports),
+                 "# " + "-" * 60 + " words", words, "# " + "-" * 60 + " kernels"]
+        for text, kernel in self.kernels.items():
+            parts.append('@njit(fastmath={"contract"}, error_model="numpy")\n'
+                         + text.replace("def kernel(", f"def {kernel}(", 1))
+        parts.append("# " + "-" * 60 + " the program")
+        parts += self.constants
+        parts.append("\n".join([f'@njit("{signature}", {options})', f"def {self.name}({', '.join(names)}):",
+                                f'    """{self._says()}"""', *[f"    {line}" for line in body]]))
+        return "\n\n".join([p.strip("\n") for p in parts]) + "\n"
+
+    def _says(self) -> str:
+        what = "Value" if self.grads is None else "Gradient" if self.only else "Value and gradient"
+        by = "" if self.grads is None else f" by {self.grads.argnums}"
+        return f"{what} of {self.name}{by}: see the head of the file."
+
+    def _head(self, names: Sequence[str], products: bool) -> str:
+        takes = [f"    {x}: {n.aval.dtype.name}{list(n.aval.shape) if n.aval.shape else ', a number'}"
+                 for x, n in zip(names, self.plan.inputs)]
+        needs = "NumPy, Numba" + (" and SciPy (whose BLAS Numba calls)" if products else "")
+        how = "Chunks run in parallel." if self.parallel else "Runs serially."
+        return "\n".join([f"{MARK} {autojit.__version__}: export again instead of editing.",
+                          f'"""{self._says()[:-27]}, for', "", *takes, "",
+                          f"{self._returned()}  Needs {needs}.  {how}", '"""'])
+
+    def _returned(self) -> str:
+        if self.grads is None:
+            return "Returns its value; nests as tuples."
+        return "Returns the gradient." if self.only else "Returns (value, gradient); nests as tuples."
+
+    # ------------------------------------------------------------ arguments
+    def _names(self) -> list[str]:
+        """Names of the program's inputs: those of the function's parameters, with the way into a nest."""
+        code = getattr(self.traced.fn, "__code__", None)
+        known = code.co_varnames[:code.co_argcount] if code is not None else ()
+        out: list[str] = []
+        for k, a in enumerate(self.args):
+            name = known[k] if k < len(known) else f"x{k}"
+            if k not in self.traced.static_argnums:
+                out += [self._free(way) for way in _ways(name, a)]
+        out += [self._free(f"captured{k}") for k, c in enumerate(self.plan.captured) if not isinstance(c, Fixed)]
+        return out
+
+    def _free(self, name: str) -> str:
+        name = "".join([c if c.isalnum() or c == "_" else "_" for c in name])
+        while name in self.taken or keyword.iskeyword(name):
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def _type(self, n: Any) -> str:
+        name = NUMBA.get(n.aval.dtype.name, n.aval.dtype.name)
+        return name + (f"[{':,' * (len(n.aval.shape) - 1)}::1]" if n.aval.shape else "")
+
+    def _inputs(self, names: Sequence[str]) -> Iterator[str]:
+        """Checks of the arguments, and the other inputs."""
+        fixed = iter([c for c in self.plan.captured if isinstance(c, Fixed)])
+        for x, n, buffer in zip(names, self.plan.inputs, self.schedule.inputs):
+            shape = n.aval.shape
+            if not shape:
+                self.place[buffer] = self._free(f"{x}_")
+                yield f"{self.place[buffer]} = np.full(1, {x}, {_dtype(n.aval.dtype)})"
+                continue
+            self.place[buffer] = x
+            yield f"if {x}.shape != {shape}:"
+            yield f'    raise ValueError("{x} must have the shape {shape}")'
+        for buffer, c in zip(self.schedule.inputs[len(names):], fixed):
+            self.constants.append(f"{buffer} = {_literal(c.array)}  # made while the function was recorded")
+
+    def _memory(self) -> Iterator[str]:
+        """Arrays for everything that the steps write."""
+        chunks: dict[str, int] = {}
+        used = dict.fromkeys(self.schedule.outputs)
+        for k, s in enumerate(self.schedule.steps):
+            if isinstance(s, KernelStep):
+                for name in written(s.kernel.body):
+                    if self.schedule.buffers[name].per_chunk:
+                        chunks[name] = max(chunks.get(name, 1), s.chunks)
+                used |= dict.fromkeys([e[1] for e in self.prepared.emitted[k].table if e[0] == "buffer"])
+            elif isinstance(s, GemmStep):
+                used |= dict.fromkeys([s.a, s.b, s.c])
+        shapes = {name: o.aval.shape or 1 for name, o in zip(self.schedule.outputs, self.graph.outputs)}
+        for name in used:
+            if name not in self.schedule.inputs:
+                b = self.schedule.buffers[name]
+                yield f"{name} = np.empty({shapes.get(name) or b.size * chunks.get(name, 1)}, {_dtype(b.dtype)})"
+
+    # ------------------------------------------------------------ steps
+    def _steps(self) -> Iterator[str]:
+        for k, s in enumerate(self.schedule.steps):
+            if isinstance(s, KernelStep):
+                yield from self._kernel(self.prepared.emitted[k], s)
+            elif isinstance(s, GemmStep) and 0 not in (s.m, s.n, s.batch, s.outer[0]):
+                yield from _product(s, self.place)
+
+    def _kernel(self, emitted: Any, s: KernelStep) -> Iterator[str]:
+        words = []
+        for entry in emitted.table:
+            if entry[0] == "buffer":
+                words.append(self.place.get(entry[1], entry[1]))
+            elif entry[0] == "size":
+                words.append(f"np.int64({int(entry[1])})")
+            else:
+                words.append(f"{_dtype(entry[2])}({float(entry[1]) if entry[2].category == FLOAT else int(entry[1])!r})")
+        call = f"{self.kernels[emitted.text]}(({', '.join(words)}{',' * (len(words) == 1)})"
+        if s.chunks == 1:
+            yield f"{call}, 0, {s.n}, 0)"
+            return
+        yield f"for chunk in {'prange' if self.parallel else 'range'}({s.chunks}):"
+        yield f"    {call}, {s.n} * chunk // {s.chunks}, {s.n} * (chunk + 1) // {s.chunks}, chunk)"
+
+    # ------------------------------------------------------------ results
+    def _checked(self) -> Iterator[str]:
+        ends = self.schedule.outputs[len(self.plan.needs) + self.plan.gradients:]
+        for least, greatest, c in zip(ends[::2], ends[1::2], self.checks):
+            folder, _, at = c.place.rpartition(os.sep)
+            words = c.words.replace("{value}", "a place") + f" ({at})"
+            yield f"if {least}[0] < {c.lowest} or {greatest}[0] >= {c.end}:"
+            yield f"    raise {c.error.__name__}({words!r})"
+
+    def _results(self) -> str:
+        outs = [name if o.aval.shape else f"{name}[0]" for name, o in zip(self.schedule.outputs, self.graph.outputs)]
+        n = len(self.plan.needs)
+        given = iter(outs[:n])
+        value = _nest(self.plan.structure, iter([next(given) if s is None else _static(s) for s in self.plan.static]))
+        if self.grads is None:
+            return value
+        found = iter(outs[n:n + self.plan.gradients])
+        per = [_nest(tree.flatten(self.args[k])[1], found) for k in numbers(self.grads.argnums, len(self.args))]
+        gradient = per[0] if isinstance(self.grads.argnums, int) else f"({', '.join(per)},)"
+        return gradient if self.only and not self.grads.has_aux else f"{value}, {gradient}"
+
+
+def _dtype(d: Any) -> str:
+    return f"np.{d.np.name}" if d.np.name != "bool" else "np.bool_"
+
+
+def _ways(name: str, a: Any) -> Iterator[str]:
+    """Names of the run-time leaves of an argument: the way into it."""
+    if isinstance(a, dict):
+        inner: Any = [(k, a[k]) for k in tree.flatten(a)[1][1]]
+    elif isinstance(a, (tuple, list)):
+        inner = zip(getattr(a, "_fields", None) or range(len(a)), a)
+    else:
+        if run_time(a):
+            yield name
+        return
+    for key, v in inner:
+        yield from _ways(f"{name}_{key}", v)
+
+
+def _nest(structure: Any, parts: Iterator[str]) -> str:
+    """A nest as nested tuples."""
+    if structure == tree.LEAF:
+        return next(parts)
+    if structure[0] is None:
+        return "None"
+    inner = [_nest(s, parts) for s in structure[-1]]
+    return f"({', '.join(inner)}{',' * bool(inner)})"
+
+
+def _static(v: Any) -> str:
+    if type(v) in (int, bool, str) or type(v) is float and math.isfinite(v):
+        return repr(v)
+    raise explain(TypeError(f"the function returns {type(v).__name__}, which cannot be exported"),
+                  hint="return tensors, numbers, strings, and nests of them")
+
+
+def _literal(a: np.ndarray) -> str:
+    """An expression that makes an array."""
+    dtype = f"np.{a.dtype.name}" if a.dtype.name != "bool" else "np.bool_"
+    flat = a.reshape(-1)
+    if flat.size > 2 and a.dtype.kind == "i" and (np.diff(flat) == flat[1] - flat[0]).all() and flat[1] != flat[0]:
+        step = int(flat[1]) - int(flat[0])
+        return f"np.arange({int(flat[0])}, {int(flat[-1]) + step}, {step}, dtype={dtype})"
+    if flat.size <= LITERAL and (a.dtype.kind != "f" or np.isfinite(flat).all()):
+        return f"np.array({[v.item() for v in flat]}, dtype={dtype})"
+    if a.nbytes > EMBEDDED:
+        raise explain(RuntimeError(f"the function makes an array of {a.nbytes} bytes when recorded: too much for a text"),
+                      hint="pass it as an argument")
+    return f"np.frombuffer(bytes.fromhex({a.tobytes().hex()!r}), dtype={dtype})"
+
+
+def _product(s: GemmStep, place: dict[str, str]) -> Iterator[str]:
+    """A matrix product."""
+    at, indent = [str(o) for o in s.offsets], ""
+    for count, variable, strides in ((s.outer[0], "p", s.outer[1:]), (s.batch, "q", (s.stride_a, s.stride_b, s.stride_c))):
+        if count > 1:
+            yield f"{indent}for {variable} in range({count}):"
+            indent += "    "
+            at = [f"{o} + {variable} * {step}" if step else o for o, step in zip(at, strides)]
+    a, b, c = [place.get(name, name) for name in (s.a, s.b, s.c)]
+    words = [bool(s.trans_a), bool(s.trans_b), s.m, s.n, s.k, s.alpha, a, at[0], s.lda, b, at[1], s.ldb, s.beta, c, at[2],
+             s.ldc]
+    yield f"{indent}gemm({', '.join(map(str, words))})"
