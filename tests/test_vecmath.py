@@ -12,7 +12,7 @@ import pytest
 from llvmlite import ir
 
 from autojit.backends.cpu import codegen, interpret, mathcode, objects, target, vecmath
-from autojit.backends.cpu.vecmath import core, powers
+from autojit.backends.cpu.vecmath import core, powers, rescue
 from tests import ulps
 
 inf, nan = math.inf, math.nan
@@ -249,6 +249,19 @@ def test_rescued_lanes_do_not_disturb_the_others(width):
         for name in ("sin", "cos", "tan"):
             one_by_one = [call(f"{name}_{width}", v)[0] for v in x]
             assert (call(f"{name}_{width}", x) == one_by_one).all()
+
+
+@pytest.mark.parametrize("name", ["sin_f32", "tan_f64"])
+def test_rescues_one_result_at_a_time(name, monkeypatch):
+    """What older LLVM needs: it cannot vectorise calls of functions with several results."""
+    monkeypatch.setattr(rescue, "STRUCTS", False)
+    monkeypatch.setattr(mathcode, "_known", {})
+    text = f"# apart\n{text_of(name)}"
+    assert re.search(r"<\d+ x (float|double)> @llvm\.fma", str(codegen.lower(text)))
+    x = np.array([0.5, 1e9, 2.0, -1e25, inf, nan, 3e20] * 5, WIDTHS[name[-3:]])
+    got = np.empty_like(x)
+    run(text)(x, got)
+    np.testing.assert_array_equal(got, call(name, x))
 
 
 # ---------------------------------------------------------------------------------- vector code

@@ -23,7 +23,7 @@ _FLOAT = {"i32": "f32", "i64": "f64"}
 
 
 class Value:
-    """A scalar or vector of the function in the making: `llvm`, the name of its scalar type `kind`, the `builder` that writes."""
+    """A scalar or vector in a function in the making: `llvm`, the name of its scalar type `kind`, the `builder` that writes."""
 
     __slots__ = ("builder", "kind", "llvm")
     __array_ufunc__ = None  # NumPy's scalars leave ``ONE - value`` to us

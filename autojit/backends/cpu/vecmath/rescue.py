@@ -11,70 +11,101 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 
 from autojit.backends.cpu.vecmath.core import TYPES, Value, declared
 from autojit.backends.cpu.vecmath.variants import announce, pure
 
 _I32, _I64, _I128, _I192, _I256 = (ir.IntType(n) for n in (32, 64, 128, 192, 256))
+STRUCTS = binding.llvm_version_info[0] >= 21  # does the vectoriser know functions of several results?
 _LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8)}
 
 
 # ------------------------------------------------------------------------------------- rescues
-def rescue(name: str, slow: Callable[[Value], Value], limit: float) -> Callable[[Value, Value], Value]:
-    """The operation ``fix(x, y)``: y where |x| <= limit or x is not finite, else slow(x)."""
+def rescue(name: str, slow: Callable[[Value], Sequence[Value]], limit: float) -> Callable[..., list[Value]]:
+    """The operation ``fix(x, *ys)``: ys where |x| <= limit or x is not finite, else slow(x).
 
-    def fix(x: Value, y: Value) -> Value:
-        b = x.builder
-        lanes = (x.lanes,) if x.lanes else _LANES[x.kind]
-        fn = b.module.globals.get(name) or _define(b.module, name, slow, x.kind, limit, lanes)
-        if x.lanes:
-            fn = b.module.globals[f"{name}_v{x.lanes}"]
-        return Value(b, x.kind, b.call(fn, [x.llvm, y.llvm]))
+    Equal calls are one call to LLVM: what several functions of x begin with is best rescued there.
+    """
+
+    def fix(x: Value, *ys: Value) -> list[Value]:
+        if STRUCTS:
+            return _fixed(name, slow, limit, x, ys)
+        return [_fixed(f"{name}_{k}", _one_of(slow, k), limit, x, [y])[0] for k, y in enumerate(ys)]
 
     return fix
 
 
-def _define(module: ir.Module, name: str, slow: Callable[[Value], Value], kind: str, limit: float,
+def _one_of(slow: Callable[[Value], Sequence[Value]], k: int) -> Callable[[Value], Sequence[Value]]:
+    return lambda x: [slow(x)[k]]
+
+
+def _fixed(name: str, slow: Callable[[Value], Sequence[Value]], limit: float, x: Value, ys: Sequence[Value]) -> list[Value]:
+    b = x.builder
+    lanes = (x.lanes,) if x.lanes else _LANES[x.kind]
+    fn = b.module.globals.get(name) or _define(b.module, name, slow, x.kind, limit, len(ys), lanes)
+    if x.lanes:
+        fn = b.module.globals[f"{name}_v{x.lanes}"]
+    found = b.call(fn, [x.llvm, *[y.llvm for y in ys]])
+    return [Value(b, x.kind, part) for part in _parts(b, found, len(ys))]
+
+
+def _define(module: ir.Module, name: str, slow: Callable[[Value], Sequence[Value]], kind: str, limit: float, count: int,
             lanes: Sequence[int]) -> ir.Function:
     """The scalar function and its vector variants, all in `module`."""
     ty = TYPES[kind]
-    fn = pure(module, name, ty, 2, "noinline")
+    fn = pure(module, name, ty, 1 + count, "noinline", results=count)
     fn.linkage = "weak_odr"
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
-    x, y = fn.args
+    x, *ys = fn.args
     size = _fabs(builder, x)
     finite = builder.fcmp_ordered("<", size, ir.Constant(ty, float("inf")))
     huge = builder.and_(builder.fcmp_ordered(">", size, ir.Constant(ty, limit)), finite)
     with builder.if_then(huge, likely=False):
-        builder.ret(slow(Value(builder, kind, x)).llvm)
-    builder.ret(y)
+        _return(builder, [v.llvm for v in slow(Value(builder, kind, x))])
+    _return(builder, ys)
     announce(fn, [_define_vector(module, fn, n, limit) for n in lanes])
     return fn
 
 
 def _define_vector(module: ir.Module, fn: ir.Function, lanes: int, limit: float) -> ir.Function:
     """The test of a whole vector, small enough to inline behind the vectoriser, and its slow side."""
-    ty = ir.VectorType(fn.return_value.type, lanes)
-    slow = pure(module, f"{fn.name}_v{lanes}_slow", ty, 2, "noinline", "cold")
+    ty, count = ir.VectorType(fn.args[0].type, lanes), len(fn.args) - 1
+    slow = pure(module, f"{fn.name}_v{lanes}_slow", ty, 1 + count, "noinline", "cold", results=count)
     slow.linkage = "weak_odr"
     builder = ir.IRBuilder(slow.append_basic_block("entry"))
-    result = slow.args[1]
+    results = list(slow.args[1:])
     for lane in map(_I32, range(lanes)):
-        pair = [builder.extract_element(v, lane) for v in slow.args]
-        result = builder.insert_element(result, builder.call(fn, pair), lane)
-    builder.ret(result)
+        found = builder.call(fn, [builder.extract_element(v, lane) for v in slow.args])
+        parts = _parts(builder, found, count)
+        results = [builder.insert_element(r, part, lane) for r, part in zip(results, parts, strict=True)]
+    _return(builder, results)
 
-    variant = pure(module, f"{fn.name}_v{lanes}", ty, 2, "alwaysinline")
+    variant = pure(module, f"{fn.name}_v{lanes}", ty, 1 + count, "alwaysinline", results=count)
     variant.linkage = "weak_odr"
     builder = ir.IRBuilder(variant.append_basic_block("entry"))
-    x, y = variant.args
+    x, *ys = variant.args
     huge = builder.fcmp_ordered(">", _fabs(builder, x), ir.Constant(ty, [limit] * lanes))
     mask = builder.bitcast(huge, ir.IntType(lanes))
     with builder.if_then(builder.icmp_unsigned("!=", mask, mask.type(0)), likely=False):
         builder.ret(builder.call(slow, variant.args))
-    builder.ret(y)
+    _return(builder, ys)
     return variant
+
+
+def _parts(builder: ir.IRBuilder, found: Any, count: int) -> list[Any]:
+    """The results of a call."""
+    return [builder.extract_value(found, k) for k in range(count)] if count > 1 else [found]
+
+
+def _return(builder: ir.IRBuilder, values: Sequence[Any]) -> None:
+    if len(values) == 1:
+        builder.ret(values[0])
+        return
+    result: Any = ir.Constant(builder.function.ftype.return_type, ir.Undefined)
+    for k, value in enumerate(values):
+        result = builder.insert_value(result, value, k)
+    builder.ret(result)
 
 
 def _fabs(builder: ir.IRBuilder, x: Any) -> Any:

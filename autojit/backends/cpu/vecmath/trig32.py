@@ -2,7 +2,7 @@
 
 In: float32.  Out: the value of the function, at most 2 ulp off, for every argument: those beyond
 2**18 are reduced exactly by a rescue (see `rescue`).  sin and cos of one argument share the
-reduction and both polynomials: after inlining LLVM finds the common expressions.  Never calls libm.
+reduction, its rescue and both polynomials: after inlining LLVM finds the common expressions.  Never calls libm.
 """
 
 from __future__ import annotations
@@ -46,11 +46,27 @@ _ATAN = floats(
 )  # (atan(x) - x) / x**3 in x**2, |x| <= 1
 
 
+_MAGIC_BITS = i4(0x4B400000)
+
+
+def _huge(x):
+    """(r, rest, t) as `_reduce` has them, for any x that is large and finite."""
+    r, _, n = huge_angle(f8(abs(x)))
+    sign = copysign(ONE, x)
+    n = i4(select(x < ZERO, 0 - n, n))
+    return sign * f4(r), sign * f4(r - f8(f4(r))), from_bits((n & 3) + _MAGIC_BITS)
+
+
+_fix = rescue("autojit_angle_f32", lambda x: _huge(x)[::2], LIMIT)
+_fix_long = rescue("autojit_long_angle_f32", _huge, LIMIT)
+
+
 def _reduce(x):
     """(r, n) with x = n pi/2 + r; n in the low bits of a pattern."""
     t = fma(x, TWO_OVER_PI, MAGIC)
     q = t - MAGIC
     r = fma(q, -_CUT_REST, fma(q, -_CUT_TAIL, fma(q, -_CUT, x)))
+    r, t = _fix(x, r, t)
     return r, bits(t)
 
 
@@ -77,34 +93,14 @@ def _slope(r, rest, n):
     return fma(quotient * quotient, lost, quotient)
 
 
-def _sin_huge(x):
-    r, _, n = huge_angle(f8(abs(x)))
-    return copysign(ONE, x) * _wave(f4(r), i4(n))
-
-
-def _cos_huge(x):
-    r, _, n = huge_angle(f8(abs(x)))
-    return _wave(f4(r), i4(n + 1))
-
-
-def _tan_huge(x):
-    r, _, n = huge_angle(f8(abs(x)))
-    return copysign(ONE, x) * _slope(f4(r), f4(r - f8(f4(r))), i4(n))
-
-
-_sin_fix = rescue("autojit_sin_f32_huge", _sin_huge, LIMIT)
-_cos_fix = rescue("autojit_cos_f32_huge", _cos_huge, LIMIT)
-_tan_fix = rescue("autojit_tan_f32_huge", _tan_huge, LIMIT)
-
-
 def sin_f32(x):
     r, n = _reduce(x)
-    return _sin_fix(x, _wave(r, n))
+    return _wave(r, n)
 
 
 def cos_f32(x):
     r, n = _reduce(x)
-    return _cos_fix(x, _wave(r, n + 1))
+    return _wave(r, n + 1)
 
 
 def tan_f32(x):
@@ -115,7 +111,8 @@ def tan_f32(x):
     back = r - high
     rest = (high - (r - back)) - (low + back)  # of the difference (Knuth)
     rest = fma(q, -_CUT_REST, rest - fma(q, _CUT_TAIL, -low))
-    return _tan_fix(x, _slope(r, rest, bits(t)))
+    r, rest, t = _fix_long(x, r, rest, t)
+    return _slope(r, rest, bits(t))
 
 
 # ------------------------------------------------------------------------------------- inverses

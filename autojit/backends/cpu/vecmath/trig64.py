@@ -57,11 +57,27 @@ _ATAN = (
 )  # (atan(x) - x) / x**3 in x**2, |x| <= 1
 
 
+_MAGIC_BITS = 0x4338000000000000
+
+
+def _huge(x):
+    """(r, rest, t) as `_reduce` has them, for any x that is large and finite."""
+    r, rest, n = huge_angle(abs(x))
+    sign = copysign(1.0, x)
+    n = select(x < 0.0, 0 - n, n)
+    return sign * r, sign * rest, from_bits((n & 3) + _MAGIC_BITS)
+
+
+_fix = rescue("autojit_angle_f64", lambda x: _huge(x)[::2], LIMIT)
+_fix_long = rescue("autojit_long_angle_f64", _huge, LIMIT)
+
+
 def _reduce(x):
     """(r, n) with x = n pi/2 + r; n in the low bits of a pattern."""
     t = fma(x, TWO_OVER_PI, MAGIC)
     q = t - MAGIC
-    return fma(q, -_CUT_REST, fma(q, -_CUT_TAIL, fma(q, -_CUT, x))), bits(t)
+    r, t = _fix(x, fma(q, -_CUT_REST, fma(q, -_CUT_TAIL, fma(q, -_CUT, x))), t)
+    return r, bits(t)
 
 
 def _wave(r, n):
@@ -84,34 +100,14 @@ def _slope(r, rest, n):
     return fma(quotient * quotient, lost, quotient)
 
 
-def _sin_huge(x):
-    r, _, n = huge_angle(abs(x))
-    return copysign(1.0, x) * _wave(r, n)
-
-
-def _cos_huge(x):
-    r, _, n = huge_angle(abs(x))
-    return _wave(r, n + 1)
-
-
-def _tan_huge(x):
-    r, rest, n = huge_angle(abs(x))
-    return copysign(1.0, x) * _slope(r, rest, n)
-
-
-_sin_fix = rescue("autojit_sin_f64_huge", _sin_huge, LIMIT)
-_cos_fix = rescue("autojit_cos_f64_huge", _cos_huge, LIMIT)
-_tan_fix = rescue("autojit_tan_f64_huge", _tan_huge, LIMIT)
-
-
 def sin_f64(x):
     r, n = _reduce(x)
-    return _sin_fix(x, _wave(r, n))
+    return _wave(r, n)
 
 
 def cos_f64(x):
     r, n = _reduce(x)
-    return _cos_fix(x, _wave(r, n + 1))
+    return _wave(r, n + 1)
 
 
 def tan_f64(x):
@@ -122,7 +118,8 @@ def tan_f64(x):
     back = r - high
     rest = (high - (r - back)) - (low + back)  # of the difference (Knuth)
     rest = fma(q, -_CUT_REST, rest - fma(q, _CUT_TAIL, -low))
-    return _tan_fix(x, _slope(r, rest, bits(t)))
+    r, rest, t = _fix_long(x, r, rest, t)
+    return _slope(r, rest, bits(t))
 
 
 # ------------------------------------------------------------------------------------- inverses

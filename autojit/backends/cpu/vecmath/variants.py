@@ -14,9 +14,9 @@ from llvmlite import binding, ir
 _NO_EFFECTS = "memory(none)" if binding.llvm_version_info[0] >= 16 else "readnone"
 
 
-def pure(module: ir.Module, name: str, ty: ir.Type, arity: int, *attributes: str) -> ir.Function:
-    """An empty function of `arity` arguments of a type, and a result of the same, without effects."""
-    fn = ir.Function(module, ir.FunctionType(ty, [ty] * arity), name)
+def pure(module: ir.Module, name: str, ty: ir.Type, arity: int, *attributes: str, results: int = 1) -> ir.Function:
+    """An empty function of `arity` arguments of a type, and so many results of the same, without effects."""
+    fn = ir.Function(module, ir.FunctionType(ty if results == 1 else ir.LiteralStructType([ty] * results), [ty] * arity), name)
     for attribute in ("nounwind", "willreturn", _NO_EFFECTS, *attributes):
         set.add(fn.attributes, attribute)  # llvmlite's own add refuses words it has not heard of
     return fn
@@ -25,7 +25,7 @@ def pure(module: ir.Module, name: str, ty: ir.Type, arity: int, *attributes: str
 def announce(fn: ir.Function, variants: Sequence[ir.Function]) -> None:
     """Tell the vectoriser which functions of vectors do the work of `fn`."""
     vectors = "v" * len(fn.args)
-    maps = ",".join(f"_ZGV_LLVM_N{v.return_value.type.count}{vectors}_{fn.name}({v.name})" for v in variants)
+    maps = ",".join(f"_ZGV_LLVM_N{v.args[0].type.count}{vectors}_{fn.name}({v.name})" for v in variants)
     set.add(fn.attributes, f'"vector-function-abi-variant"="{maps}"')
     _keep(fn.module, variants)
 
