@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from typing import Any
 
-from perf import history, machine
+from perf import history, machine, plot
 from perf.harness import Plan, run
-from perf.report import markdown, missed
+from perf.report import markdown, missed, summary
 from perf.systems import OURS, SYSTEMS
 from perf.workloads import PARTS, WORKLOADS, rows
+
+MARKS = ("<!-- table: written by python -m perf --merge -->", "<!-- end of table -->")
 
 
 def names(known: dict[str, Any]) -> Any:
@@ -81,9 +84,21 @@ def main(words: list[str] | None = None) -> int:
 
 
 def write_latest() -> int:
-    table = markdown(history.merged(history.records()))
-    (history.RESULTS / "latest.md").write_text(table)
+    """Tables and picture of the newest rows: `results/latest.md`, `results/ratios.png`, README.md."""
+    record = history.merged(history.records())
+    (history.RESULTS / "latest.md").write_text(markdown(record))
+    readme = history.RESULTS.parent / "README.md"
+    readme.write_text(with_table(readme.read_text(), summary(record)))
+    if find_spec("matplotlib") is not None:
+        plot.draw(record, str(history.RESULTS / "ratios.png"))
     return 0
+
+
+def with_table(page: str, lines: list[str]) -> str:
+    """The page with these lines between its two marks. Raises ValueError where a mark is missing."""
+    before, rest = page.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    return "\n".join([before + MARKS[0], "", *lines, "", MARKS[1] + after])
 
 
 def any_wrong(record: dict[str, Any]) -> bool:

@@ -18,9 +18,9 @@ Record = dict[str, Any]
 VERDICTS = {True: "pass", False: "**miss**", None: ""}
 
 
-def markdown(record: Record) -> str:
-    """Machine, ratios by part, then eager, the times themselves, and what did not run."""
-    parts = ["# Benchmarks", "", *_machine(record)]
+def summary(record: Record) -> list[str]:
+    """Machine, ratios by part, then eager."""
+    parts = [*_machine(record)]
     for part in PARTS:
         lines = _ratio_table(record, part)
         if lines:
@@ -28,6 +28,12 @@ def markdown(record: Record) -> str:
     eager = _eager_table(record)
     if eager:
         parts += ["", "## Eager, no decorator: torch eager by ours", "", *eager]
+    return parts
+
+
+def markdown(record: Record) -> str:
+    """The summary, then the times themselves, and what did not run."""
+    parts = ["# Benchmarks", "", *summary(record)]
     parts += ["", "## Microseconds a call, median of rounds (quartiles)", "", *_time_table(record)]
     parts += ["", "## First call in seconds, compiling included", "", *_first_table(record)]
     notes = _notes(record)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perf import check, coldstart, harness, history, machine, memory, notes, plot, published
-from perf.__main__ import main
+from perf.__main__ import MARKS, main, with_table
 from perf.measure import quartiles, sample, worst_error
 from perf.peers import jax_namespace
 from perf.ratios import contenders, ratios, rivals, stand_in
@@ -371,3 +371,11 @@ def test_memory_and_notes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notes.history, "append", lambda record: None)
     notes.note("name", "A title", ["a", "b"], [["1", notes.verdict(False)]], {})
     assert "| 1 | **miss** |" in (tmp_path / "name.md").read_text() == capsys.readouterr().out[:-1]
+
+
+def test_the_table_goes_between_its_marks():
+    page = f"a\n{MARKS[0]}\nold\n{MARKS[1]}\nb\n"
+    once = with_table(page, ["| new |"])
+    assert once == f"a\n{MARKS[0]}\n\n| new |\n\n{MARKS[1]}\nb\n" == with_table(once, ["| new |"])
+    readme = (history.RESULTS.parent / "README.md").read_text()
+    assert "| new |" in with_table(readme, ["| new |"])
