@@ -80,6 +80,11 @@ def at(array):
     return array.ctypes.data
 
 
+def move(made, to, source):
+    """A step that copies a word."""
+    made.kernel(LIBRARY.address("move"), made.table([to, source]), 1, name="move")
+
+
 def one_kernel(name, words, n=0, chunks=1, align=1, release=True, steps=1, arguments=0):
     made = PlanBuilder()
     slots = [made.argument() for _ in range(arguments)]
@@ -97,7 +102,7 @@ def test_addresses_reach_tables_and_steps_with_their_offsets(release):
     made = PlanBuilder()
     x, y = made.argument(), made.argument()
     made.kernel(LIBRARY.address("move"), made.table([y + 8, x + 16]), 1)
-    made.copy(y + 24, x, 8)
+    move(made, y + 24, x)
     plan = made.build(release)
     for _ in range(2):                                  # new addresses: the second call must move them again
         a, b = np.arange(5) + 10, np.zeros(5, np.int64)
@@ -107,40 +112,20 @@ def test_addresses_reach_tables_and_steps_with_their_offsets(release):
             assert b.tolist() == [0, 12, 0, 10, 0]
 
 
-def test_cells_take_python_and_numpy_numbers():
-    made = PlanBuilder()
-    cells = [made.argument(kind) for kind in ("f32", "f64", "i64")]
-    out = made.argument()
-    for i, cell in enumerate(cells):
-        made.copy(out + 8 * i, cell, 8)
-    plan = made.build()
-    b = np.zeros(3, np.int64)
-    for f, d, i in ((1.5, 2.5, 3), (-1.0, -1.0, -1), (7, True, np.int64(-5)), (np.float32(0.25), np.float64(1e300), 1),
-                    (1e300, -0.0, 2**63 - 1), (float("nan"), float("inf"), -2**63)):
-        assert runtime().run(plan.address, f, d, i, at(b)) == OK
-        with np.errstate(over="ignore"):
-            np.testing.assert_array_equal(b.view(np.float32)[0], np.float32(f))
-        np.testing.assert_array_equal(b.view(np.float64)[1], float(d))
-        assert np.signbit(b.view(np.float64)[1]) == np.signbit(float(d))
-        assert b[2] == i
-
-
 def test_wrong_arguments_raise_and_leave_the_plan_usable():
     made = PlanBuilder()
-    x, f, i = made.argument(), made.argument("f64"), made.argument("i64")
-    made.copy(x, f, 8)
-    made.copy(x + 8, i, 8)
+    x, y = made.argument(), made.argument()
+    move(made, x, y)
     plan = made.build()
-    run, b = runtime().run, np.zeros(2, np.int64)
-    for arguments, error in ((("x", 1.0, 1), TypeError), ((1.5, 1.0, 1), TypeError), ((2**64, 1.0, 1), OverflowError),
-                             ((at(b), "x", 1), TypeError), ((at(b), 1j, 1), TypeError), ((at(b), 10**400, 1), OverflowError),
-                             ((at(b), 1.0, 1.5), TypeError), ((at(b), 1.0, 2**63), OverflowError),
-                             ((at(b), 1.0), TypeError), ((at(b), 1.0, 1, 1), TypeError)):
+    run, b, c = runtime().run, np.zeros(1, np.int64), np.array([3])
+    for arguments, error in ((("x", at(c)), TypeError), ((1.5, at(c)), TypeError), ((2**64, at(c)), OverflowError),
+                             ((at(b), 1j), TypeError), ((at(b), None), TypeError), ((at(b),), TypeError),
+                             ((at(b), at(c), 1), TypeError)):
         with pytest.raises(error):
             run(plan.address, *arguments)
         assert not b.any()
-    assert run(plan.address, at(b), 2.0, 3) == OK
-    assert b.view(np.float64)[0] == 2.0 and b[1] == 3
+    assert run(plan.address, at(b), at(c)) == OK == run(plan.address, b, c)
+    assert b[0] == 3
 
 
 def test_what_is_not_a_plan_is_refused():
@@ -159,8 +144,6 @@ def test_what_is_not_a_plan_is_refused():
 
 def test_builder_refuses_nonsense():
     made = PlanBuilder()
-    with pytest.raises(ValueError, match="f16"):
-        made.argument("f16")
     with pytest.raises(ValueError, match="power of two"):
         made.arena(8, align=3)
     for n, chunks, align in ((4, 0, 1), (-1, 1, 1), (4, 1, 3), (4, 1, 0)):
@@ -207,9 +190,9 @@ def test_a_second_thread_gets_busy_or_a_clone_with_an_arena_of_its_own():
     made = PlanBuilder()
     arrived, go, out = made.argument(), made.argument(), made.argument()
     arena = made.arena(64)
-    made.copy(arena, out, 8)
+    move(made, arena, out)
     made.kernel(LIBRARY.address("meet"), made.table([arrived, go]), 1)
-    made.copy(out + 8, arena, 8)
+    move(made, out + 8, arena)
     plan = made.build()
     flags, results = np.zeros(2, np.int64), np.array([[1, 0], [2, 0], [3, 0]])
     a, g = at(flags), at(flags) + 8
@@ -235,7 +218,8 @@ def test_arenas_are_aligned_and_not_shared_with_clones():
     out = np.zeros(2, np.int64)
     made = PlanBuilder()
     words = made.table([made.arena(100, align=4096) + 8, made.arena(10)])
-    made.copy(at(out), words, 16)
+    move(made, at(out), words)
+    move(made, at(out) + 8, words + 8)
     plan = made.build()
     seen = []
     for made_plan in (plan, plan.clone(), plan.clone()):
@@ -256,25 +240,13 @@ def test_constants_live_as_long_as_the_plan():
     gone, out = [], np.zeros(1, np.int64)
     owner = Owner(gone)
     made = PlanBuilder()
-    made.copy(at(out), made.constant(at(owner.data), keep=owner), 8)
+    move(made, at(out), made.constant(at(owner.data), keep=owner))
     plan = made.build()
     twin = plan.clone()
     del owner, made, plan
     assert not gone and runtime().run(twin.address) == OK and out[0] == 42
     del twin
     assert gone == [True]
-
-
-@pytest.mark.parametrize("nbytes", [0, 1, 63, 1000, (1 << 21) + 13])
-def test_fill_and_copy(nbytes):
-    a, b = np.zeros(nbytes + 2, np.uint8), np.zeros(nbytes + 2, np.uint8)
-    made = PlanBuilder()
-    x, y = made.argument(), made.argument()
-    made.fill(x + 1, nbytes, 0xA5)
-    made.copy(y + 1, x + 1, nbytes)
-    assert runtime().run(made.build().address, at(a), at(b)) == OK
-    for area in (a, b):
-        assert area[0] == 0 == area[-1] and (area[1:-1] == 0xA5).all()
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 7])
@@ -295,13 +267,14 @@ def test_profile_runs_each_step_once():
     out = np.zeros(8, np.float32)
     made = PlanBuilder()
     x = made.argument()
-    made.fill(x, 32)
+    move(made, x, made.table([0]))
     made.kernel(LIBRARY.address("count"), made.table([x]), 8, name="first")
     made.kernel(LIBRARY.address("count"), made.table([x]), 8, chunks=2, name="second")
     plan = made.build()
     times = plan.profile(at(out))
-    assert [name for name, _ in times] == ["fill", "first", "second"] and (out == 2).all()
+    assert [name for name, _ in times] == ["move", "first", "second"] and (out == 2).all()
     assert all(0 < seconds < 10 for _, seconds in times)
+    out[2:] = 0
     assert runtime().run(plan.address, at(out)) == OK and (out == 2).all()
 
 
@@ -462,22 +435,22 @@ assert "llvmlite" not in sys.modules
 call = runtime.runtime()
 call.pool.set_num_threads(3)
 made = runner.PlanBuilder()
-x = made.argument()
-made.fill(x, 1 << 21, 2)
+x, y, z = made.argument(), made.argument(), made.argument()
+made.gemm("f32", 512, 512, 512, x, y, z)
 plan = made.build()
 assert call.run(runner.PlanBuilder().build().address) == 0
 assert call.pool.started == 0
-area = np.zeros(1 << 21, np.uint8)
+area = [np.ones((512, 512), np.float32) for _ in range(3)]
 for _ in range(20):
-    assert call.run(plan.address, area.ctypes.data) == 0
-assert (area == 2).all() and call.pool.started == 2, call.pool.started
+    assert call.run(plan.address, *area) == 0
+assert (area[2] == 512).all() and call.pool.started == 2, call.pool.started
 assert "numba" not in sys.modules and "scipy" not in sys.modules
 if sys.argv[1] == "watched":
     faulthandler.dump_traceback_later(60)
 if sys.argv[1] == "working":
     def forever():
         while True:
-            call.run(plan.address, area.ctypes.data)
+            call.run(plan.address, *area)
     for _ in range(3):
         threading.Thread(target=forever, daemon=True).start()
     time.sleep(0.05)

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import blas
-from .runtime import ADDRESS, ARGUMENT_WORDS, BUSY, COPY, F32, F64, FILL, GEMM, HEADER_WORDS, I64, KERNEL, MAGIC, OK, runtime
-
-_KINDS = {"address": ADDRESS, "f32": F32, "f64": F64, "i64": I64}
+from .runtime import ARGUMENT_WORDS, BUSY, GEMM, HEADER_WORDS, KERNEL, MAGIC, OK, runtime
 
 
 class Slot:
@@ -46,18 +44,18 @@ class PlanBuilder:
     Wherever a step wants an address it takes a ``Slot`` or a plain int.
 
     >>> made = PlanBuilder()
-    >>> x, y = made.argument(), made.argument()
-    >>> made.copy(y, x, 8)
+    >>> a, b, c = made.argument(), made.argument(), made.argument()
+    >>> made.gemm("f64", 1, 1, 2, a, b, c)
     >>> plan = made.build()
-    >>> a, b = np.array([7.0]), np.zeros(1)
-    >>> plan.run(a.ctypes.data, b.ctypes.data), float(b[0])
-    (0, 7.0)
+    >>> x, y, z = np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.zeros(1)
+    >>> plan.run(x, y, z), float(z[0])
+    (0, 11.0)
     """
 
     __slots__ = ("_arguments", "_arenas", "_keep", "_data", "_steps", "_names", "_products")
 
     def __init__(self) -> None:
-        self._arguments: list[tuple[int, int]] = []     # kind, index of the cell among the data
+        self._arguments = 0
         self._arenas: list[tuple[int, int]] = []        # bytes, alignment
         self._keep: list[object] = []
         self._data: list[Word] = []
@@ -67,18 +65,10 @@ class PlanBuilder:
 
     # ---- memory
 
-    def argument(self, kind: str = "address") -> Slot:
-        """The next external argument: the ``address`` of a buffer, or a number for an ``f32``, ``f64`` or ``i64``
-        cell, whose address the slot then is."""
-        if kind not in _KINDS:
-            raise ValueError(f"an argument is one of {', '.join(_KINDS)}, not {kind!r}")
-        number = len(self._arguments)
-        if kind == "address":
-            self._arguments.append((ADDRESS, -1))
-            return Slot("argument", number, 0)
-        cell = self.table([0])
-        self._arguments.append((_KINDS[kind], cell.offset // 8))
-        return cell
+    def argument(self) -> Slot:
+        """The next external argument: the address of a buffer."""
+        self._arguments += 1
+        return Slot("argument", self._arguments - 1, 0)
 
     def arena(self, nbytes: int, align: int = 64) -> Slot:
         """Scratch memory of the plan's own, not initialised; a clone of the plan gets another."""
@@ -110,14 +100,6 @@ class PlanBuilder:
         if chunks < 1 or n < 0 or align < 1 or align & (align - 1):
             raise ValueError(f"a kernel over {n} in {chunks} chunks aligned to {align}")
         self._step(name, KERNEL, [int(function), args, int(n), int(chunks), -int(align)])
-
-    def fill(self, to: Word, nbytes: int, value: int = 0) -> None:
-        """Set ``nbytes`` bytes to ``value``."""
-        self._step("fill", FILL, [to, int(nbytes), _memory_chunks(nbytes), int(value)])
-
-    def copy(self, to: Word, source: Word, nbytes: int) -> None:
-        """Copy ``nbytes`` bytes between areas that do not overlap."""
-        self._step("copy", COPY, [to, int(nbytes), _memory_chunks(nbytes), source])
 
     def gemm(self, dtype: str, m: int, n: int, k: int, a: Word, b: Word, c: Word, *, trans_a: bool = False,
              trans_b: bool = False, lda: int | None = None, ldb: int | None = None, ldc: int | None = None,
@@ -157,9 +139,9 @@ class PlanBuilder:
 
     def build(self, release: bool = True) -> NativePlan:
         """The finished plan.  ``release``: let go of the GIL while the steps run (30 ns; a must for long ones)."""
-        start = HEADER_WORDS + ARGUMENT_WORDS * len(self._arguments)
+        start = HEADER_WORDS + ARGUMENT_WORDS * self._arguments
         words: list[Word] = [0] * start + self._data + [word for step in self._steps for word in step]
-        patched: list[list[tuple[int, int]]] = [[] for _ in self._arguments]
+        patched: list[list[tuple[int, int]]] = [[] for _ in range(self._arguments)]
         for at, word in enumerate(words):
             if isinstance(word, Slot) and word.owner == "argument":
                 patched[word.index].append((at, word.offset))
@@ -168,15 +150,14 @@ class PlanBuilder:
         def inside(at: int) -> Slot:
             return Slot("plan", 0, 8 * (at - start))
 
-        words[:HEADER_WORDS] = [MAGIC, 0, int(release), len(self._arguments), inside(HEADER_WORDS),
+        words[:HEADER_WORDS] = [MAGIC, 0, int(release), self._arguments, inside(HEADER_WORDS),
                                 inside(start + len(self._data)), inside(end), int(self._products)]
-        for number, (kind, cell) in enumerate(self._arguments):
+        for number, places in enumerate(patched):
             first = len(words)
-            for at, offset in patched[number]:
+            for at, offset in places:
                 words += [inside(at), offset]
             record = HEADER_WORDS + ARGUMENT_WORDS * number
-            words[record:record + ARGUMENT_WORDS] = [kind, -1, inside(start + max(cell, 0)), inside(first),
-                                                inside(len(words))]
+            words[record:record + ARGUMENT_WORDS] = [-1, inside(first), inside(len(words))]
         steps = list(zip(self._names, (len(step) for step in self._steps), strict=True))
         return NativePlan(_Template(words, start, self._arenas, steps, self._keep))
 
@@ -266,8 +247,3 @@ class NativePlan:
 def _bits(value: float) -> int:
     """A double's bits as an int64."""
     return int(np.float64(value).view(np.int64))
-
-
-def _memory_chunks(nbytes: int) -> int:
-    """One core moves a megabyte in the time it takes to wake another."""
-    return runtime().pool.num_threads if nbytes >= 1 << 20 else 1

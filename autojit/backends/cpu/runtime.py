@@ -1,13 +1,13 @@
 """The native runtime: the LLVM text that runs a plan, and its loading.
 
 In: the address of a plan (``runner.PlanBuilder`` writes one) and, at each call, the external buffers (NumPy arrays, or
-their addresses) or plain Python numbers.  Out: a status; results are where the kernels wrote them.  Never makes a Python
+their addresses).  Out: a status; results are where the kernels wrote them.  Never makes a Python
 object between the call and its return, never allocates, never checks a shape: the engine did that.
 
 Words of a plan (addresses are absolute):
 
     header      magic, busy, release, argument count, argument records, first step, end of the steps, products
-    argument    kind, address of last call, cell, first relocation, end of its relocations
+    argument    address of last call, first relocation, end of its relocations
     relocation  address of a word, byte offset: before the steps run, word = argument's address + offset
     step        operation | words << 8, then its own words
 
@@ -27,13 +27,12 @@ from . import binding, blas, libraries, native, pool, products
 
 MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
-KERNEL, GEMM, FILL, COPY = 1, 2, 3, 4
-ADDRESS, F32, F64, I64 = 0, 1, 2, 3
-HEADER_WORDS, ARGUMENT_WORDS = 8, 5
+KERNEL, GEMM = 1, 2
+HEADER_WORDS, ARGUMENT_WORDS = 8, 3
 
 _TEXT = """
 %plan = type { i64, i64, i64, i64, ptr, ptr, ptr, i64 }
-%argument = type { i64, i64, ptr, ptr, ptr }
+%argument = type { i64, ptr, ptr }
 @api = internal global [$API x ptr] zeroinitializer, align 64
 
 define void @set_api(i64 %i, ptr %function) {
@@ -80,7 +79,7 @@ define internal void @leave(ptr %plan) alwaysinline {
   ret void
 }
 
-; Python arguments into addresses and cells; false with a Python error set.
+; Python arguments into addresses; false with a Python error set.
 define internal i1 @accept(ptr %plan, ptr %args, i64 %given) {
 entry:
   %count_at = getelementptr %plan, ptr %plan, i64 0, i32 3
@@ -89,8 +88,6 @@ entry:
   %first = load ptr, ptr %first_at
   %to_address = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_AsSsize_t)
   %array = load ptr, ptr getelementptr (ptr, ptr @api, i64 $ndarray)
-  %to_long = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_AsLongLong)
-  %to_double = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyFloat_AsDouble)
   %same = icmp eq i64 %count, %given
   br i1 %same, label %loop, label %wrong
 wrong:
@@ -103,14 +100,7 @@ loop:
 one:
   %object_at = getelementptr ptr, ptr %args, i64 %i
   %object = load ptr, ptr %object_at
-  %kind_at = getelementptr %argument, ptr %first, i64 %i, i32 0
-  %last_at = getelementptr %argument, ptr %first, i64 %i, i32 1
-  %cell_at = getelementptr %argument, ptr %first, i64 %i, i32 2
-  %kind = load i64, ptr %kind_at
-  %real = icmp ule i64 %kind, $F64
-  %buffer = icmp eq i64 %kind, $ADDRESS
-  br i1 %buffer, label %address, label %scalar
-address:
+  %last_at = getelementptr %argument, ptr %first, i64 %i, i32 0
   %type_at = getelementptr i8, ptr %object, i64 8
   %type = load ptr, ptr %type_at
   %is_array = icmp eq ptr %type, %array
@@ -133,8 +123,8 @@ compare:
   br i1 %known, label %next, label %relocate
 relocate:
   store i64 %value, ptr %last_at
-  %from_at = getelementptr %argument, ptr %first, i64 %i, i32 3
-  %to_at = getelementptr %argument, ptr %first, i64 %i, i32 4
+  %from_at = getelementptr %argument, ptr %first, i64 %i, i32 1
+  %to_at = getelementptr %argument, ptr %first, i64 %i, i32 2
   %from = load ptr, ptr %from_at
   %to = load ptr, ptr %to_at
   br label %words
@@ -150,34 +140,6 @@ word:
   store i64 %moved, ptr %target
   %r1 = getelementptr i64, ptr %r, i64 2
   br label %words
-scalar:
-  %cell = load ptr, ptr %cell_at
-  br i1 %real, label %floating, label %integer
-floating:
-  %d = call double %to_double(ptr %object)
-  %minus = fcmp oeq double %d, -1.0
-  br i1 %minus, label %check2, label %round
-check2:
-  %e2 = call i1 @failed()
-  br i1 %e2, label %bad, label %round
-round:
-  %single = icmp eq i64 %kind, $F32
-  br i1 %single, label %narrow, label %wide
-narrow:
-  %s = fptrunc double %d to float
-  store float %s, ptr %cell
-  br label %next
-wide:
-  store double %d, ptr %cell
-  br label %next
-integer:
-  %l = call i64 %to_long(ptr %object)
-  store i64 %l, ptr %cell
-  %m1 = icmp eq i64 %l, -1
-  br i1 %m1, label %check3, label %next
-check3:
-  %e3 = call i1 @failed()
-  br i1 %e3, label %bad, label %next
 next:
   %i1 = add i64 %i, 1
   br label %loop
@@ -185,46 +147,6 @@ good:
   ret i1 true
 bad:
   ret i1 false
-}
-
-define internal i32 @fill_part(ptr %ret, ptr %exc, ptr %step, i64 %lo, i64 %hi, i64 %chunk) {
-  %to_at = getelementptr i64, ptr %step, i64 1
-  %value_at = getelementptr i64, ptr %step, i64 4
-  %to = load ptr, ptr %to_at
-  %value = load i32, ptr %value_at
-  %at = getelementptr i8, ptr %to, i64 %lo
-  %n = sub i64 %hi, %lo
-  %set = load ptr, ptr getelementptr (ptr, ptr @api, i64 $memset)
-  %r = call ptr %set(ptr %at, i32 %value, i64 %n)
-  ret i32 0
-}
-
-define internal i32 @copy_part(ptr %ret, ptr %exc, ptr %step, i64 %lo, i64 %hi, i64 %chunk) {
-  %to_at = getelementptr i64, ptr %step, i64 1
-  %from_at = getelementptr i64, ptr %step, i64 4
-  %to = load ptr, ptr %to_at
-  %from = load ptr, ptr %from_at
-  %at = getelementptr i8, ptr %to, i64 %lo
-  %source = getelementptr i8, ptr %from, i64 %lo
-  %n = sub i64 %hi, %lo
-  %move = load ptr, ptr getelementptr (ptr, ptr @api, i64 $memmove)
-  %r = call ptr %move(ptr %at, ptr %source, i64 %n)
-  ret i32 0
-}
-
-define internal i32 @bytes(ptr %part, ptr %step) {
-  %n_at = getelementptr i64, ptr %step, i64 2
-  %chunks_at = getelementptr i64, ptr %step, i64 3
-  %n = load i64, ptr %n_at
-  %chunks = load i64, ptr %chunks_at
-  %many = icmp ugt i64 %chunks, 1
-  br i1 %many, label %split, label %whole
-split:
-  %s = call i32 @parallel(ptr %part, ptr %step, i64 %n, i64 %chunks, i64 -64)
-  ret i32 0
-whole:
-  %w = call i32 %part(ptr null, ptr null, ptr %step, i64 0, i64 %n, i64 0)
-  ret i32 0
 }
 
 define internal i64 @steps(ptr %plan) {
@@ -251,8 +173,7 @@ one:
   %op = and i64 %head, 255
   %words = lshr i64 %head, 8
   %after = getelementptr i64, ptr %step, i64 %words
-  switch i64 %op, label %next [ i64 $KERNEL, label %kernel  i64 $GEMM, label %gemm
-                                i64 $FILL, label %fill  i64 $COPY, label %copy ]
+  switch i64 %op, label %next [ i64 $KERNEL, label %kernel  i64 $GEMM, label %gemm ]
 kernel:
   %f_at = getelementptr i64, ptr %step, i64 1
   %args_at = getelementptr i64, ptr %step, i64 2
@@ -278,12 +199,6 @@ ran:
   br i1 %fine, label %next, label %broken
 gemm:
   %g = call i32 @gemm(ptr %step)
-  br label %next
-fill:
-  %x1 = call i32 @bytes(ptr @fill_part, ptr %step)
-  br label %next
-copy:
-  %x2 = call i32 @bytes(ptr @copy_part, ptr %step)
   br label %next
 next:
   br label %loop
@@ -445,10 +360,9 @@ bad:
 }
 """
 
-_API = (*pool.API, *blas.API, *binding.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t", "PyLong_AsLongLong",
+_API = (*pool.API, *blas.API, *binding.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t",
         "PyLong_FromLongLong",
-        "PyFloat_AsDouble", "PyEval_SaveThread", "PyEval_RestoreThread", "memset", "memmove", "TypeError",
-        "ValueError", "ndarray")
+        "PyEval_SaveThread", "PyEval_RestoreThread", "TypeError", "ValueError", "ndarray")
 _STRINGS = {"few": "a plan's address comes first, then its arguments",
             "many": "not the number of arguments that this plan takes",
             "alien_text": "not the address of a plan",
@@ -459,7 +373,7 @@ def text() -> str:
     """The whole runtime as one LLVM module: runner, pool and products."""
     values: dict[str, Any] = {name: i for i, name in enumerate(_API)}
     values |= {"API": len(_API), "MAGIC": MAGIC, "OK": OK, "BUSY": BUSY, "FAILED": FAILED, "KERNEL": KERNEL,
-               "GEMM": GEMM, "FILL": FILL, "COPY": COPY, "ADDRESS": ADDRESS, "F32": F32, "F64": F64,
+               "GEMM": GEMM,
                "PAUSE": pool.pause(), "MAX_THREADS": pool.MAX_THREADS,
                "STRINGS": "\n".join(f'@{name} = internal constant [{len(line) + 1} x i8] c"{line}\\00"'
                                     for name, line in _STRINGS.items())}
@@ -507,8 +421,7 @@ class Runtime:
             return id(TypeError if name == "TypeError" else ValueError)
         if name.startswith("blas_"):
             return getattr(self.blas, name[5:], 0) or None
-        source = ctypes if name in ("memset", "memmove") else ctypes.pythonapi
-        return _address(getattr(source, name))
+        return _address(getattr(ctypes.pythonapi, name))
 
 
 def _address(function: Any) -> int | None:
