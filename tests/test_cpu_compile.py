@@ -561,7 +561,7 @@ def test_a_compile_process_whose_parent_is_gone_before_it_asks_ends():
 
 @linux
 def test_memory_of_compile_processes_is_bounded():
-    code = ("from autojit.backends.cpu import worker\nworker._limit_memory()\n"
+    code = ("from autojit.backends.cpu import worker\nworker.limit_memory()\n"
             "try: bytearray(worker.MOST_MEMORY + (64 << 20))\nexcept MemoryError: print('refused')\n"
             "print(len(bytearray(1 << 20)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -20,6 +20,7 @@ import struct
 import sys
 import time
 import warnings
+from typing import Any
 
 from ..errors import CacheWarning
 
@@ -141,6 +142,19 @@ class DiskCache:
         self._memory.pop((kind, key), None)
         if self._ready():
             self._remove(self._path(kind, key))
+
+    def empty(self, kind: str) -> bool:
+        """Is there no entry of this kind on disk?"""
+        return not (self._ready() and os.path.isdir(os.path.join(str(self.root), kind)))
+
+    def recipe(self) -> dict[str, Any] | None:
+        """How another process opens the same cache; None where it cannot or may not."""
+        if not (self._ready() and self._writable):
+            return None
+        if self._salt is None:
+            self._salt = versions()
+        arguments = {"root": os.path.abspath(str(self.root)), "salt": self._salt, "limit": self.limit}
+        return {"module": __name__, "name": type(self).__name__, "arguments": arguments}
 
     # --------------------------------------------------------------------------------------- inside
     def _ready(self) -> bool:

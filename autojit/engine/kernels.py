@@ -29,3 +29,14 @@ def store() -> KernelStore:
         with _lock:
             found = _stores.setdefault(config.cache_dir, KernelStore(disk()))
     return found
+
+
+_looked: set[str] = set()
+
+
+def early() -> None:
+    """A program is about to be made: where no kernel was ever compiled, the compile processes start now."""
+    if config.tier != "numpy" and config.cache_dir not in _looked:
+        _looked.add(config.cache_dir)
+        if disk().empty("object"):
+            store().compiler.early()

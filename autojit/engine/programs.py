@@ -144,6 +144,9 @@ def find(key: Hashable, build: Callable[[], Graph], eager: bool = True) -> Progr
     program = _PROGRAMS.get(key)
     if program is None:
         start = time.perf_counter()
+        if not eager and config.tier != "numpy":
+            from . import kernels  # with the stages: imported when first needed
+            kernels.early()
         program = Program(build(), eager)
         events.log(1, "new program", f"{len(program.graph.order)} nodes, {(time.perf_counter() - start) * 1e3:.1f} ms")
         events.log(3, "graph", program.graph)

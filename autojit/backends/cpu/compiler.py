@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from ...config import config
 from ...errors import CompileError
-from . import fingerprint
+from . import fingerprint, leftover, workers
 from .objects import Compiled, Loader
 from .workers import Died, NoProcess, Overdue, Worker
 
@@ -44,6 +44,8 @@ class Store(Protocol):
 
     def forget(self, kind: str, key: str) -> None: ...
 
+    def recipe(self) -> dict[str, Any] | None: ...
+
 
 def refusal(text: str) -> CompileError | None:
     """The error of a kernel too long to compile in seconds and a few hundred megabytes; None for all others."""
@@ -56,7 +58,7 @@ def refusal(text: str) -> CompileError | None:
 class Ticket:
     """One kernel on its way: `done`, then either `result` or `error`."""
 
-    __slots__ = ("text", "done", "result", "error", "attempts", "taken")
+    __slots__ = ("text", "done", "result", "error", "attempts", "taken", "asked")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -64,6 +66,7 @@ class Ticket:
         self.result: Compiled | None = None
         self.error: CompileError | None = None
         self.attempts = 0
+        self.asked = time.monotonic()
 
     def get(self) -> Compiled:
         """The kernel, once `done`; raises CompileError when there is none."""
@@ -93,6 +96,7 @@ class Compiler:
         self._queue: list[tuple[bool, int, int, Ticket]] = []
         self._pending: set[Ticket] = set()
         self._drivers: list[_Driver] = []
+        self._early = 0
         self._closed = False
 
     # --------------------------------------------------------------------------------------- asking
@@ -113,6 +117,12 @@ class Compiler:
             self._cond.notify_all()
         return tickets
 
+    def early(self) -> None:
+        """Start two processes before there is work: whoever calls knows that there will be."""
+        with self._cond:
+            self._early = 2
+            self._start_drivers()
+
     def wait(self, tickets: Iterable[Ticket]) -> None:
         """Return when all are done (their errors stay on them)."""
         left = [t for t in tickets if not t.done]
@@ -132,9 +142,18 @@ class Compiler:
         """Are all done?"""
         return all(t.done for t in tickets)
 
+    def leave(self) -> None:
+        """The program ends: what is still pending is compiled after it, for the next one."""
+        recipe = self._store.recipe() if self._store is not None else None
+        texts = [t.text for t in self._pending if not t.attempts]
+        if recipe is not None and texts and not self._closed:
+            with contextlib.suppress(NoProcess):
+                leftover.leave(texts, recipe, workers.interpreter(), workers.environment())
+
     def close(self) -> None:
         """End the processes; what is still pending fails."""
         with self._cond:
+            self._early = 0
             self._closed = True
             drivers = list(self._drivers)
             self._fail_all()
@@ -160,7 +179,7 @@ class Compiler:
         self._drivers = [d for d in self._drivers if d.is_alive()]
         jobs = len(self._pending)
         most = 1 if self._inline or config.workers < 1 else config.workers
-        for _ in range(min(most, jobs, 2 + jobs // 4) - len(self._drivers)):
+        for _ in range(max(min(most, jobs, 2 + jobs // 4), min(most, self._early)) - len(self._drivers)):
             driver = _Driver(self)
             self._drivers.append(driver)
             driver.start()
@@ -274,6 +293,9 @@ class _Driver(threading.Thread):
                 return
             result, math = self.worker.compile(ticket.text, compiler._math_for(ticket.text))
             compiler._learn(math)
+            if config.debug >= 1:
+                print(f"autojit kernel: {ticket.text.count(chr(10))} lines in {result.seconds * 1e3:.0f} ms, after "
+                      f"{(time.monotonic() - ticket.asked) * 1e3:.0f} ms", file=sys.stderr)
             compiler._finish(ticket, result)
         except Died as e:
             if self.worker is not None:
@@ -327,6 +349,7 @@ _here = threading.Lock()  # Numba in this process: one compile at a time
 @atexit.register
 def _close_all() -> None:
     for compiler in list(_live):
+        compiler.leave()
         compiler.close()
 
 

@@ -95,7 +95,7 @@ def _serve_only(served: int) -> None:
         os._exit(1)
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
     """A kernel that needs too much fails here, and not the machine."""
     if sys.platform == "win32":
         return
@@ -114,11 +114,10 @@ def main(served: int | None = None) -> None:
     os.dup2(2, 1)  # prints must not mix with the protocol
     if served is not None:
         _serve_only(served)
-    _limit_memory()
+    limit_memory()
     if hasattr(os, "nice"):
         os.nice(10)  # the user's own work goes first
-    # Numba looks for SciPy's BLAS when it fills its full contexts (0.2 s); kernels never call it
-    sys.modules["scipy"] = None  # type: ignore[assignment]
+    sys.modules["scipy"] = None  # type: ignore[assignment]  # where Numba is needed, it would look for SciPy's BLAS (0.2 s)
     from . import codegen
 
     codegen.warm_up()

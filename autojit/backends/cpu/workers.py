@@ -45,16 +45,21 @@ class Overdue(Exception):
     """The process did not answer in time, and still works on it."""
 
 
-def _command() -> list[str]:
+def interpreter() -> list[str]:
+    """The Python interpreter, and the folder of this package."""
     name = os.path.basename(sys.executable or "").lower()
     if getattr(sys, "frozen", False) or not ("python" in name or "pypy" in name):
         raise NoProcess(f"{sys.executable!r} is not a Python interpreter")
-    package = os.path.dirname(os.path.abspath(sys.modules["autojit"].__file__ or ""))
+    return [sys.executable, os.path.dirname(os.path.abspath(sys.modules["autojit"].__file__ or ""))]
+
+
+def _command() -> list[str]:
+    python, package = interpreter()
     # -P: a file of the user's directory must not hide a module
-    return [sys.executable, "-P", "-c", _BOOT, package, str(os.getpid())]
+    return [python, "-P", "-c", _BOOT, package, str(os.getpid())]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The modules found here must be found there too, whatever was done to sys.path."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
@@ -75,7 +80,7 @@ class Worker:
         self._buffer = b""
         try:
             self.process = subprocess.Popen(
-                _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=_environment(),
+                _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment(),
                 process_group=0 if os.name == "posix" else None)  # Ctrl-C is the user's, not the worker's
         except OSError as e:
             raise NoProcess(str(e)) from e
