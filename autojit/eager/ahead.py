@@ -18,7 +18,7 @@ from ..ops.declare import P, cast
 from .apply import apply
 from .evaluate import AGE, Note, replay
 from .inplace import replace
-from .path import EXTERN, OP, Path, become, start
+from .path import EXTERN, LOCK, OP, Path, become, start
 from .state import OPEN, state
 from .tensor import Tensor, of_buffer, value
 
@@ -90,10 +90,10 @@ def ran_ahead(root: Tensor) -> bool:
     if arrays is None:
         return False
     found = replay(plan.program, arrays)
-    if path.step is not end:                              # a finaliser used the path meanwhile
-        return False
-    become(root, of_root(found[0], root))
-    _end(path, root)
+    with LOCK:
+        if path.step is not end:                          # a finaliser used the path meanwhile, or another thread
+            return False
+        _end(path, root, found[0])
     for x, g in zip(leaves, found[1:]):
         if x._grad is None:
             x._grad = of_buffer(g, x.aval)
@@ -109,16 +109,10 @@ def ran_ahead(root: Tensor) -> bool:
     return True
 
 
-def of_root(array: Any, root: Tensor) -> Tensor:
-    t = of_buffer(array, root.aval)
-    t.storage.taped = True
-    return t
-
-
 # ---------------------------------------------------------------- the end of a path
-def _end(path: Path, root: Tensor) -> None:
-    """The path is over; who still holds a tensor of it may ask later.  The root, which programs keep for long, holds no
-    more of it than its records need."""
+def _end(path: Path, root: Tensor, array: Any) -> None:
+    """The root has its value, and the path is over; who still holds a tensor of it may ask later.  The root, which programs
+    keep for long, holds no more of it than its records need."""
     path.end, place = path.step, root.at
     path.root = place
     steps = path._steps(path.end)
@@ -142,8 +136,10 @@ def _end(path: Path, root: Tensor) -> None:
     tail.step = path.step
     path.close()
     tail.close()
-    del root.fn
-    root.path = tail
+    made = of_buffer(array, root.aval)
+    made.storage.taped = True
+    root.storage, root.cell, root.chain, root.base = made.storage, made.cell, made.chain, made.base
+    root.seen, root.req, root.path = made.seen, made.req, tail
 
 
 def _views_of_leaves(path: Path, alive: list[int]) -> None:

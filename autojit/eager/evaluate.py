@@ -55,8 +55,22 @@ _ALONE = _alone()
 def pend(storage: Any) -> None:
     """A storage has a value that nobody has computed yet."""
     PENDING[storage] = None
-    if len(PENDING) >= LIMIT:
+    if len(PENDING) >= LIMIT and not held.depth:
         flush()
+
+
+class held:
+    """While a path becomes real: what it makes is dropped at its end, if nobody holds it, and need not be computed."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        held.depth += 1
+
+    def __exit__(self, *exc: object) -> None:
+        held.depth -= 1
+        if len(PENDING) >= LIMIT:
+            _waiting()
 
 
 def load(nbytes: int) -> None:

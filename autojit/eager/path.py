@@ -21,7 +21,7 @@ from ..errors import internal
 from ..ir.graph import Node, base, buffer, const, placeholder, scalar
 from ..ir.primitive import BUFFER, CONST, SCALAR
 from .apply import apply
-from .evaluate import settle_untaped
+from .evaluate import held, settle_untaped
 from .state import OPEN, state
 from .storage import Storage
 from .tape import Record, Saved
@@ -148,6 +148,13 @@ class Path:
         if self.step is CLOSED or self.at(place).kind != OP:
             return None
         return self._layout(place)
+
+    def leaf(self, place: int) -> Any:
+        """The leaf tensor of which a result is a view; None if it is none."""
+        steps = self._steps(self.step)
+        while steps[place].chain is not None:
+            place = steps[place].args[0]
+        return self.outs[place] if steps[place].kind == EXTERN else None
 
     def _layout(self, place: int) -> tuple[tuple[int, ...], int]:
         steps, chain = self.steps, ()
@@ -345,7 +352,8 @@ class Path:
             state.open = None
             state.grad, state.inference, state.trace, state.anomaly = True, False, None, None
             try:
-                Replay(self).run()
+                with held():
+                    Replay(self).run()
             finally:
                 state.grad, state.inference, state.trace, state.anomaly, state.open = mode
             self.settled = True
