@@ -16,12 +16,11 @@ import numpy as np
 from ...ir.aval import Aval
 from . import blas
 from .link import NativeProgram
-from .runner import NativePlan, _memory_chunks, _Template
+from .runner import NativePlan, _Template
 from .runtime import runtime
 from .series import Series, follow
 
-PLACES = {"gemm": (1, 2, 3, 4, 5), "copy": (3,), "fill": (3,)}    # words of a step that its builder chose by the sizes
-
+PLACES = (1, 2, 3, 4, 5)                                  # words of a product that its builder chose by the sizes
 
 _SHAPE = np.array((6, 7, 8, 9, 10, 12, 14, 16, 17, 23))   # of a product: transposes, m, n, k, lda, ldb, ldc, batch, item size
 
@@ -71,8 +70,8 @@ class Form:
         for row in rows:
             for _, _, users in top.arenas:
                 row[users] = top.words[users]
-            for at, name in self.chosen:
-                row[[at + k for k in PLACES[name]]] = 0
+            for at in self.chosen:
+                row[[at + k for k in PLACES]] = 0
         self.series = Series(sizes, rows)
         self.follows: list[tuple[int, Any, Any]] = []
         for at in self.series.bad.tolist():
@@ -104,16 +103,12 @@ class Form:
     def _groups(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Products that are of one shape in every sample: where each of their chosen words stands."""
         groups: dict[Any, list[int]] = {}
-        for at, name in self.chosen:
-            if name == "gemm":
-                groups.setdefault(tuple([tuple(row[at + _SHAPE].tolist()) for row in rows]), []).append(at)
-        return [np.array(places)[:, None] + np.array(PLACES["gemm"]) for places in groups.values()]
+        for at in self.chosen:
+            groups.setdefault(tuple([tuple(row[at + _SHAPE].tolist()) for row in rows]), []).append(at)
+        return [np.array(places)[:, None] + np.array(PLACES) for places in groups.values()]
 
     def _choose(self, row: np.ndarray) -> None:
         """What the plan's builder chooses by the sizes, chosen for these."""
-        for at, name in self.chosen:
-            if name != "gemm":
-                row[at + 3] = _memory_chunks(int(row[at + 2]))
         for places in self.products:
             trans_a, trans_b, m, n, k, lda, ldb, ldc, batch, size = row[places[0, 0] - 1 + _SHAPE].tolist()
             shape = blas.Shape("f32" if size == 4 else "f64", m, n, k, batch, bool(trans_a), bool(trans_b), lda, ldb, ldc)
@@ -137,13 +132,13 @@ class Form:
         return NativeProgram.over(NativePlan(made), outputs, row[self.end:].tolist(), row[self.cut:self.end].tolist())
 
 
-def _chosen(t: _Template) -> list[tuple[int, str]]:
-    """Where the steps stand whose builder chooses by sizes."""
+def _chosen(t: _Template) -> list[int]:
+    """Where the products stand."""
     at = int(t.words[5]) // 8
     out = []
     for name, words in t.steps:
-        if name in PLACES:
-            out.append((at, name))
+        if name == "gemm":
+            out.append(at)
         at += words
     return out
 
