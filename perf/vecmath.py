@@ -47,9 +47,13 @@ def _ours(name: str, width: str, arity: int) -> Function:
     made = codegen.compile_text(f"def kernel(args, lo, hi, chunk):\n{views}{body}")
     kernel = ABI(LOADER.load(made.symbol, made.code, made.needs))
 
+    last: list[Any] = [(), None, 0]  # arrays, their table and its address: made once for a series of calls
+
     def run(*arrays: np.ndarray) -> None:
-        table = np.array([a.ctypes.data for a in arrays], np.int64)
-        kernel(None, None, table.ctypes.data, 0, arrays[-1].size, 0)
+        if len(last[0]) != len(arrays) or any(a is not b for a, b in zip(last[0], arrays, strict=True)):
+            table = np.array([a.ctypes.data for a in arrays], np.int64)
+            last[:] = [arrays, table, table.ctypes.data]
+        kernel(None, None, last[2], 0, arrays[-1].size, 0)
 
     return run
 

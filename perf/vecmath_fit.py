@@ -235,7 +235,7 @@ def jobs32() -> dict[str, tuple[Any, ...]]:
         "special32._ERF_LARGE": (erf_tail(), ONE, 4 * ONE, ()),
         "special32._ERFC": (scaled_erfc(3), -ONE, mp.mpf("0.54"), ()),
         "exp32._EXP2": (plain(exp2), -ONE / 2, ONE / 2, (1,)),
-        "wide32._LOG2": (over_argument(log2), *MANTISSA, ()),
+        "wide32._LOG2": (over_argument(log2), *FROM_3_4, ()),
         "wide32._EXP2": (plain(exp2), -ONE / 2, ONE / 2, (1,)),
         "special32._ERFINV": (erfinv(lambda s: s + 2.5), -5 * ONE / 2, 5 * ONE / 2, ()),
         "special32._ERFINV_TAIL": (erfinv(lambda s: (s + 3) ** 2), mp.sqrt(5) - 3, ONE, ()),

@@ -260,6 +260,17 @@ def horner(x: Value, coefficients: Sequence[Any]) -> Value:
     return result  # type: ignore[no-any-return]
 
 
+def by_pairs(x: Value, coefficients: Sequence[Any]) -> Value:
+    """The same polynomial by pairs of terms (Estrin): more products, a shorter chain of them."""
+    terms = list(reversed(coefficients))
+    while len(terms) > 1:
+        pairs = [_call("fmuladd", high, x, low) for low, high in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs) :]
+        if len(terms) > 1:
+            x = x * x
+    return terms[0]  # type: ignore[no-any-return]
+
+
 # ------------------------------------------------------------------------------ branches and loops
 def branch(condition: Value, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
     """`yes() if condition else no()`, by a jump: loops around it do not vectorise."""

@@ -7,36 +7,28 @@ at most 1 ulp off.  Never branches, never calls libm.
 from __future__ import annotations
 
 from autojit.backends.cpu.vecmath.core import (
-    bits,
+    by_pairs,
     copysign,
     f4,
     f8,
     fabs,
     floor,
     fma,
-    from_bits,
-    horner,
     select,
-    shift_right,
     sqrt,
     trunc,
 )
 from autojit.backends.cpu.vecmath.exp32 import HALF, INF, NAN, ONE, ZERO
+from autojit.backends.cpu.vecmath.powers import scale, split
 
-INF64 = float("inf")
 MAGIC64 = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer
 LN2_64 = 0.6931471805599453
-_SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
-_ONE_BITS = 1023 << 52
-_MANTISSA = (1 << 52) - 1
-_INTEGER_BITS = 0x4330000000000000  # of 2**52, whose low bits hold an integer
-_INTEGER_BIAS = 4503599627370496.0 + 1023.0
 
 _LOG2 = (
-    -0.0864766905507248, 0.1547576243680902, -0.15682827913357886, 0.15900086082023382,
-    -0.17907659328321818, 0.20609904496835693, -0.24050198968331452, 0.2885404003574281,
-    -0.36067286746270333, 0.4808983274673707, -0.7213475245433206, 1.4426950408889634,
-)  # log2(1 + f) / f to 33 bits, sqrt(1/2) <= 1 + f < sqrt(2)
+    -0.04496924451464734, 0.11551819478381249, -0.15286913447279332, 0.1646520320635258,
+    -0.18031374593728242, 0.20582087293797965, -0.2404283345670555, 0.28854600630355387,
+    -0.36067435469751785, 0.4808982824385399, -0.7213475169106729, 1.4426950409945367,
+)  # log2(1 + f) / f to 33 bits, 3/4 <= 1 + f < 3/2
 _EXP2 = (
     1.519612408120001e-05, 0.0001546675556194169, 0.0013333935181146519, 0.009618038134897977,
     0.05550410365874314, 0.24022651066538944, 0.69314718070455, 1.0,
@@ -44,11 +36,10 @@ _EXP2 = (
 
 
 def log2_short(x):
-    """log2 of a positive, finite and normal float64, to 33 bits."""
-    i = bits(x) + (_ONE_BITS - _SQRT_HALF_BITS)
-    n = from_bits(shift_right(i, 52) | _INTEGER_BITS) - _INTEGER_BIAS
-    f = from_bits((i & _MANTISSA) + _SQRT_HALF_BITS) - 1.0
-    return fma(f, horner(f, _LOG2), n)
+    """log2 of a float64, to 33 bits."""
+    m, n = split(x)
+    f = m - 1.0
+    return fma(f, by_pairs(f, _LOG2), n)
 
 
 def exp2_short(x):
@@ -56,13 +47,13 @@ def exp2_short(x):
     x = select(x > 1000.0, 1000.0, x)
     x = select(x < -1000.0, -1000.0, x)
     t = x + MAGIC64
-    return horner(x - (t - MAGIC64), _EXP2) * from_bits((bits(t) << 52) + _ONE_BITS)
+    k = t - MAGIC64
+    return scale(by_pairs(x - k, _EXP2), t, k)
 
 
 def pow_f32(x, y):
     size = f8(fabs(x))
-    log = select(size < INF64, log2_short(size), size)
-    log = select(size == 0.0, -INF64, log)
+    log = log2_short(size)
     # pow(1, y) and pow(x, 0) are 1 whatever the other is, NaN too.
     power = select((size == 1.0) | (y == ZERO), 0.0, f8(y) * log)
     result = f4(exp2_short(power))
