@@ -159,7 +159,7 @@ def render() -> str:
             if name not in done and name.isidentifier():
                 done.add(name)
                 parts.append(_function(op, name, False))
-    for name in sorted({*dir(aj), *aj._LATE} - done):
+    for name in sorted({*dir(aj), *vars(aj)["_LATE"]} - done):
         v = getattr(aj, name)
         if name.startswith("_") or inspect.ismodule(v) or name in ("annotations", "Any"):
             continue
