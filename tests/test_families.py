@@ -251,7 +251,7 @@ def test_a_recognised_plan_shows_its_graph_and_source(forms):
     joint = aj.value_and_grad(f, (0, 1, 2))
     for n in SIZES:
         joint(*arguments(mlp, n))
-    assert "f32[50,20]" in f.graph() and "def kernel" in f.source() and "known form" in f.explain()
+    assert "f32[50,20]" in f.graph() and "def kernel" in f.source() and "known form" in f.explain() and "sizes 33 to 64, of which 50 is one: of one form" in f.explain()
 
 
 def test_a_wrong_form_is_caught(forms, monkeypatch):

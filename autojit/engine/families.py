@@ -28,6 +28,7 @@ from ..ir.outline import Outline, outline, rebuilt
 from . import events
 
 KEPT = 256                                                # outlines that are remembered
+LONGEST = 4000                                            # nodes: a form costs four schedules
 RECORDS = 6                                               # programs of one outline, and families, that are remembered
 GUESSES = 8                                               # families of one outline that are tried
 _lock = threading.RLock()
@@ -136,6 +137,19 @@ def find(graph: Graph, prepare: Prepare) -> NativeProgram | None:
     return None
 
 
+def told(line: Outline) -> str:
+    """What is known of the sizes of a graph with this outline, for people."""
+    kin = _KIN.get(line.key)
+    f = None if kin is None else family_of(line)
+    if kin is None or f is None:
+        return "one size seen, or sizes of which no two differ in one number alone" if kin else "nothing known of other sizes"
+    n = line.ints[f.laws.where]
+    c = class_of(n)
+    found = f.forms.get(c, "its first member")
+    return f"sizes {2 ** (c - 1) + 1} to {2 ** c}, of which {n} is one: " + (
+        f"each is scheduled by itself ({found})" if type(found) is str else "of one form, nothing is scheduled for a new one")
+
+
 def family_of(line: Outline) -> Family | None:
     """The family of a graph with this outline."""
     kin = _KIN.get(line.key)
@@ -163,6 +177,8 @@ def _same_bits(graph: Graph, a: NativeProgram, b: NativeProgram) -> bool:
 
 def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Prepare) -> None:
     """Remember a program that was made the long way; find the family, and the form of its class."""
+    if len(graph.order) > LONGEST:
+        return
     record = Record(graph, native, texts)
     line = record.line
     with _lock:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..config import config
 from ..engine import compile as pipeline
+from ..engine import families
+from ..ir.outline import outline
+from ..rewrite.inline import inline
 
 
 def _prepared(traced: Any) -> pipeline.Prepared:
@@ -31,5 +35,7 @@ def explain_traced(traced: Any) -> str:
     lines.append(f"last program: {prepared.summary}")
     lines.append(f"  answered last by the {program.tier} tier, {program.runs} runs" + (
         f"; not compiled: {program.failed}" if program.failed else ""))
+    if config.forms:
+        lines.append(f"  {families.told(outline(inline(program.graph)))}")
     lines += [f"  {note}" for note in prepared.schedule.notes]
     return "\n".join(lines)

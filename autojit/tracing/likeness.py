@@ -17,7 +17,6 @@ from ..eager.state import state
 from ..eager.storage import Storage
 from ..eager.tensor import Tensor, new
 from ..engine import families, programs
-from ..engine.compile import prepare
 from ..engine.families import Family, Law, Laws, between, law_of
 from ..errors import VerifyError
 from ..ir.aval import aval
@@ -227,6 +226,7 @@ def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: An
     plan.results = [_Result(a) for a in avals]  # type: ignore[misc]
     plan.program = programs.made(native, lambda: plan.graph)
     if config.forms > 1:
+        from ..engine.compile import prepare
         assert k.family is not None
         if k.family.laws.size(outline(plan.graph)) != n or list(k.avals(n)) != [o.aval for o in plan.graph.outputs]:
             raise VerifyError(f"a recording of size {n} is not what the family has for it")

@@ -111,7 +111,7 @@ class Recorder:
             check.sort_into(plan, inputs, add)
         plan.pure = not (plan.writes or plan.grads or plan.after)
         pulls = self._pulls(plan, tensors) if self.wrt is None and any(plan.needs) else []
-        if config.forms and plan.pure and self.wrt is not None:
+        if config.forms and plan.pure and self.wrt is not None and config.tier != "numpy":
             self.line = signature(trace, self.kept, tensors)
         self._graph(plan, inputs, [*outputs, *grads, *extra], pulls)
 

@@ -151,7 +151,7 @@ class Traced:
         plan = recorder.record()
         self.history.append(f"recorded{' with its gradient' * (wrt is not None)} ({why}): "
                             f"{len(plan.graph.order)} nodes for {_kind(leaves)}")
-        if config.forms and wrt is not None:
+        if config.forms and wrt is not None and config.tier != "numpy":
             from .likeness import Likeness
             like = self._likes.setdefault(_outer(leaves, structure, wrt), Likeness(plan.watch))
             like.watch = plan.watch
