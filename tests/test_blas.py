@@ -178,6 +178,16 @@ def test_our_vectors_are_used_where_memory_is_read_in_order(dtype, monkeypatch):
     assert blas.routine(Shape(dtype, 5, 1, 7, trans_a=True, ldc=3))[0] != blas.OWN
 
 
+def test_long_float32_sums_stay_close(monkeypatch):
+    """Rows are added up a few at a time before they touch the total; terms of a block likewise."""
+    ours(monkeypatch)
+    for m, n, k, trans_a in ((16, 1, 20000, True), (1, 16, 20000, False), (9, 17, 20000, False)):
+        problem = Problem("f32", m, n, k, trans_a, pad=0)
+        problem.a[:], problem.b[:] = 1, 0.1
+        problem.run()
+        np.testing.assert_allclose(problem.c[0], 20000 * float(np.float32(0.1)), rtol=4e-5)
+
+
 def test_batches_of_batches():
     rng = np.random.default_rng(1)
     a, b = rng.standard_normal((3, 4, 5, 6)), rng.standard_normal((4, 6, 3, 7))

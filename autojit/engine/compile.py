@@ -16,7 +16,9 @@ from ..config import config
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
 from ..rewrite.inline import inline
+from ..rewrite.merge import merge
 from ..rewrite.simplify import simplify
+from ..rewrite.vectors import vectors
 from ..schedule.loops import GemmStep, HostStep, KernelStep, Schedule
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
@@ -84,7 +86,7 @@ def _stages(graph: Graph) -> Prepared:
     verify_graph(graph, "trace")
     flat = inline(graph)
     clock.lap("inline")
-    simple = simplify(flat)
+    simple = vectors(merge(simplify(flat)))
     verify_graph(simple, "simplify")
     events.log(5, "simplified", simple)
     clock.lap("simplify")

@@ -2,7 +2,8 @@
 
 In: a matmul node (or the sum of one over its leading axes).  Out: the nodes that must be in memory and the GemmSteps.
 Permuted operands become transpose flags and leading dimensions, expanded ones stride 0, slices an offset; an operand that
-BLAS cannot stride through is itself put in memory.  Vectors and tiny constant sizes are left to the fused kernels.
+BLAS cannot stride through is itself put in memory.  Products with an inner extent of 1, with small matrices and one
+row or column, and of tiny constant sizes are left to the fused kernels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .axes import SMALL, operands
 from .loops import Buffer, GemmStep
 
 TINY = 512                         # multiplications up to which a constant product is written out
+LARGE = 1 << 15                    # elements of a matrix from which its product with a vector is not fused
+SEVERAL, LONG, TERMS = 16, 256, 64   # and elements of the result, if they are dot products or a sum of rows, and terms
 CALLS = 64                         # calls for batches that no two strides describe
 
 Ints = tuple[int, ...]
@@ -93,8 +96,11 @@ def is_product(n: Node, runtime: bool) -> bool:
     """Is this matmul for BLAS?  `runtime`: some of its sizes are run-time ones."""
     a, b = operands(n)
     m, k, c = a.shape[-2], a.shape[-1], b.shape[-1]
-    if n.dtype.category != FLOAT or not a.aval.size or not b.aval.size or m == 1 or c == 1 or k == 1:
+    if n.dtype.category != FLOAT or not a.aval.size or not b.aval.size or k == 1 or m == c == 1:
         return False
+    if m == 1 or c == 1:
+        by_rows = (a.op == "permute") == (c == 1)           # a sum of the matrix's rows as they lie in memory
+        return m * k * c >= LARGE and k >= TERMS and m * c >= (LONG if by_rows else SEVERAL)
     return runtime or not (m * k * c <= TINY and max(m, k, c) <= SMALL)
 
 

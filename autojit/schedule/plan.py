@@ -296,10 +296,12 @@ class _Planner:
         else:
             self._scatter(n)
 
-    def _lowering(self, targets: Sequence[Node], bounded: bool = False) -> tuple[Lowering, dict[int, int]]:
-        """Values of what leads from memory to the targets; if `bounded`, TooMuch will be raised where they get too many."""
+    def _lowering(self, targets: Sequence[Node], bounded: bool = False,
+                  moved: Sequence[Node] = ()) -> tuple[Lowering, dict[int, int]]:
+        """Values of what leads from memory to the targets; if `bounded`, TooMuch will be raised where they get too many.
+        `moved`: nodes in memory along whose dimensions something is moved on its way there."""
         nodes, moving = self._group(targets)
-        frame = Frame(self.axes, nodes, moving)
+        frame = Frame(self.axes, nodes, [*moving, *moved])
         low = Lowering(frame, self.memory, unrolled(frame, nodes, moving, bounded))
         if bounded:
             values = sum([copies(frame.layouts[n], low.unrolled) for n in moving if n in frame.layouts])
@@ -379,7 +381,7 @@ class _Planner:
         out, at = self._place(n), 0
         (axis,) = n.params
         for pieces in grouped(operands(n)):
-            low, order = self._lowering([n, *pieces])
+            low, order = self._lowering([n, *pieces], moved=[n])
             self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(concat_goals(low, n, out, at, pieces))
             at += sum([x.shape[axis] for x in pieces])
 
@@ -390,7 +392,7 @@ class _Planner:
         self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(base_goals(low, n, tree, out))
         size = 1 if n.aval.size >= self.target.serial else GROUP
         for pads in grouped(tree.pads, size):
-            low, order = self._lowering([n, *[operands(p)[0] for p in pads]])
+            low, order = self._lowering([n, *[operands(p)[0] for p in pads]], moved=pads)
             self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(pad_goals(low, n, out, pads))
 
     def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:

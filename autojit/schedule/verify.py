@@ -198,7 +198,7 @@ class _Kernel:
             if guard and term in self.derived:
                 op, of, n = self.derived[term]
                 bounds = _derive(op, self._interval(s, of, scope, guard), n)
-            bounds = _guarded(term, bounds, guard)
+            bounds = _guarded(term, bounds, guard, scope.bounds)
             a, b = (float(int(c)) * x for x in bounds)
             lo, hi = lo + min(a, b), hi + max(a, b)
         for test in guard:
@@ -240,16 +240,20 @@ def _ratio(a: Index, b: Index) -> int:
     return int(k) if not ratios and k == int(k) else 0
 
 
-def _guarded(term: Any, bounds: Interval, guard: Sequence[Condition]) -> Interval:
-    """What a term can be, given the conditions that speak of it alone."""
+def _guarded(term: Any, bounds: Interval, guard: Sequence[Condition], known: dict[Any, Interval]) -> Interval:
+    """What a term can be, given the conditions that speak of it and of other terms that are `known`."""
     lo, hi = bounds
     for test in guard:
-        if not test.step and len(test.index.terms) == 1 and test.index.terms[0][0] == term:
-            c, k = int(test.index.terms[0][1]), int(test.index.const)
-            if c > 0:
-                lo = max(lo, -(k // c))                   # c t + k >= 0
-            elif c < 0:
-                hi = min(hi, k // -c)
+        if test.step or all([t != term for t, _ in test.index.terms]):
+            continue
+        c, most = 0, float(test.index.const)                # c * term + most >= 0
+        for t, k in test.index.terms:
+            if t == term:
+                c = int(k)
+            else:
+                most += max([int(k) * x for x in known.get(t, ANY)])
+        if c and abs(most) != float("inf"):
+            lo, hi = (max(lo, -(most // c)), hi) if c > 0 else (lo, min(hi, most // -c))
     return lo, hi
 
 
