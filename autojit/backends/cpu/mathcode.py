@@ -8,6 +8,7 @@ kernels and inlined there: some milliseconds each, so the bitcode travels to the
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -117,12 +118,19 @@ def bitcode(name: str) -> bytes:
 
 def late_code(module: Any) -> list[Any]:
     """Modules to link into an optimised one: what its words left undefined."""
-    undefined = {f.name for f in module.functions if f.is_declaration and f.name.startswith("autojit_")}
+    undefined = [f.name for f in module.functions if f.is_declaration and f.name.startswith("autojit_")]
     if not undefined:
         return []
-    from autojit.backends.cpu import vecmath
+    from autojit.backends.cpu.vecmath import powers
 
-    return [llvm.parse_assembly(_placed(m)) for m in vecmath.late(undefined)]
+    return [llvm.parse_bitcode(_late_bitcode(*name)) for name in powers.late_names(undefined)]
+
+
+@cache
+def _late_bitcode(what: str, kind: str) -> bytes:
+    from autojit.backends.cpu.vecmath import powers
+
+    return llvm.parse_assembly(_placed(powers.late_module(what, kind))).as_bitcode()  # type: ignore[no-any-return]
 
 
 def _placed(module: Any) -> str:

@@ -20,7 +20,7 @@ entry:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -31,7 +31,6 @@ from autojit.backends.cpu.vecmath import (
     exp64,
     gamma32,
     gamma64,
-    powers,
     special32,
     special64,
     trig32,
@@ -70,8 +69,3 @@ def module(name: str, arity: int, lanes: int = 0) -> ir.Module:
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
     builder.ret(FUNCTIONS[name](*[core.Value(builder, kind, x) for x in fn.args]).llvm)
     return made
-
-
-def late(undefined: Iterable[str]) -> list[ir.Module]:
-    """Modules that define what functions of this folder leave undefined until loops are vectors."""
-    return powers.late_modules(undefined)

@@ -113,13 +113,14 @@ def _call(what: str, *args: Value) -> Value:
     return Value(x.builder, x.kind, x.builder.call(fn, [a.llvm for a in args]))
 
 
-def late_modules(undefined: Iterable[str]) -> list[ir.Module]:
-    """What `_call` names, to be linked and inlined when loops are vectors."""
+def late_names(undefined: Iterable[str]) -> list[tuple[str, str]]:
+    """What of these names `late_module` defines, as its arguments."""
     names = {name.partition("_v")[0] for name in undefined}
-    return [_late_module(what, kind) for what in _ARITY for kind in _LANES if f"autojit_{what}_{kind}" in names]
+    return [(what, kind) for what in _ARITY for kind in _LANES if f"autojit_{what}_{kind}" in names]
 
 
-def _late_module(what: str, kind: str) -> ir.Module:
+def late_module(what: str, kind: str) -> ir.Module:
+    """The functions that `_call` names, to be linked and inlined when loops are vectors."""
     module = ir.Module(f"{what}_{kind}")
     fn = pure(module, f"autojit_{what}_{kind}", TYPES[kind], _ARITY[what], "alwaysinline")
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
