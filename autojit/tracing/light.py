@@ -1,4 +1,4 @@
-"""A light recording: the forward nodes of a traced function and who called what, but no tape, no rules and no gradient.
+"""A light recording of a traced function: who called what on which shapes, but no nodes, no tape and no gradient.
 
 In: a function and placeholders.  Out: `signature`, all that the whole recording follows from (every public op with its
 arguments, their places in the tape, its static values), in terms that a whole recording can be put in as well: so that two
@@ -17,9 +17,8 @@ from ..eager.storage import Storage
 from ..eager.tape import NOWHERE, Output, Record
 from ..eager.template import fingerprint
 from ..eager.tensor import Tensor, new, value
-from ..ir.graph import Graph, Node, node, placeholder
+from ..ir.graph import Graph, Node, placeholder
 from ..ir.outline import Outline, outline
-from ..ir.recipe import Recipe
 from .trace import Check, Trace
 
 MANY = 1 << 16                                            # more results than any op has
@@ -45,46 +44,50 @@ class Mark(Record):
 
 
 class Signer:
-    """Writes a signature, call by call.  Values and places in the tape are numbered as they come."""
+    """Writes a signature, call by call.  Values (by the memory that holds them, and what a view shows of it) and places in the
+    tape are numbered as they come; which of them are equal follows from the calls."""
 
-    __slots__ = ("rows", "ints", "floats", "values", "places")
+    __slots__ = ("rows", "ints", "floats", "values", "places", "count")
 
     def __init__(self, kept: Sequence[Tensor]) -> None:
         self.rows: list[Any] = [default_float(), state.inference]
         self.ints: list[int] = []
         self.floats: list[Any] = []
-        self.values: dict[Node, int] = {}
+        self.values: dict[Any, int] = {}
         self.places: dict[Any, int] = {None: -1, NOWHERE: MANY}
+        self.count = len(kept)
         for k, t in enumerate(kept):
-            n = value(t)
-            self.values[n] = k
+            self.values[t.storage] = k
             self.places[t] = -2 - k
-            self.rows += (n.aval.dtype, n.aval.device, len(n.aval.shape), t.req)
-            self.ints += n.aval.shape
+            self.rows += (t.aval.dtype, t.aval.device, len(t.aval.shape), t.req)
+            self.ints += t.aval.shape
 
-    def call(self, op: Any, static: Any, number: bool, grad: bool, args: Sequence[Any], nodes: Sequence[Any],
-             outs: Sequence[Tensor], results: Sequence[Node]) -> None:
-        """One public op: arguments and their nodes, results and theirs.  KeyError for a history that no op made."""
+    def call(self, op: Any, static: Any, number: bool, grad: bool, args: Sequence[Any]) -> None:
+        """A public op and its arguments.  KeyError for a history that no op made."""
         rows, values, places = self.rows, self.values, self.places
         rows += (op, number, grad)
         if static:
             rows.append(_shape(static, self.ints))
-        for a, n in zip(args, nodes):
-            k = values.get(n)
-            rows.append(self._outside(n) if k is None else k)
+        for a in args:
             if isinstance(a, Tensor):
+                k = values.get((a.storage, a.chain) if a.chain else a.storage)
                 edge = a.fn if a.base is None else a.edge()
+                rows.append(self._outside(value(a)) if k is None else k)
                 rows.append(places[a if edge is None and a.req else edge])
-        first = len(places) * MANY
-        for k, (t, n) in enumerate(zip(outs, results)):
-            rows.append(values.setdefault(n, len(values)))
-            if t.fn is not None:
-                places[t.fn] = first + k
+            else:
+                rows.append(None if a is None else self._outside(a))
 
-    def _outside(self, n: Node | None) -> Any:
+    def results(self, outs: Sequence[Tensor]) -> None:
+        """What the call gave."""
+        values, first = self.values, len(self.places) * MANY
+        for k, t in enumerate(outs):
+            values[(t.storage, t.chain) if t.chain else t.storage] = self.count
+            self.count += 1
+            if t.fn is not None:
+                self.places[t.fn] = first + k
+
+    def _outside(self, n: Node) -> Any:
         """A value that is neither an argument nor a result: a number, or an array of one that the function made."""
-        if n is None:
-            return None
         line = outline(Graph((), (n,)))
         if "buffer" in line.key or "placeholder" in line.key:
             raise KeyError(n)
@@ -94,12 +97,9 @@ class Signer:
 
     def end(self, outputs: Sequence[Tensor], checks: Sequence[Check]) -> Outline:
         """The signature, with results and checks.  KeyError as `call`, and for hooks and other rare things."""
-        for t in outputs:
-            n, edge = value(t), t.fn if t.base is None else t.edge()
-            k = self.values.get(n)
-            self.rows += (self._outside(n) if k is None else k, self.places[t if edge is None and t.req else edge])
+        self.call("results", (), False, True, outputs)
         for c in checks:
-            self.rows += (self.values.get(c.index, -1), c.lowest, c.error, c.words, c.ignore)
+            self.rows += (c.lowest, c.error, c.words, c.ignore)
             self.ints.append(c.end)
         for fn in self.places:
             if isinstance(fn, Tensor):
@@ -120,8 +120,8 @@ def signature(trace: Trace, kept: Sequence[Tensor], outputs: Sequence[Tensor]) -
     try:
         signer = Signer(kept)
         for op, static, number, grad, args, outs in trace.calls:
-            nodes = [value(a) if isinstance(a, Tensor) else a for a in args]
-            signer.call(op, static, number, grad, args, nodes, outs, [value(t) for t in outs])
+            signer.call(op, static, number, grad, args)
+            signer.results(outs)
         return signer.end(outputs, trace.checks)
     except (KeyError, TypeError):                         # TypeError: a static value that is no key
         return None
@@ -139,11 +139,12 @@ def _shape(v: Any, ints: list[int]) -> Any:
 
 
 class LightTrace(Trace):
-    """The open trace of a light recording; `record` stands in the place of `eager.apply.apply`."""
+    """The open trace of a light recording; `record` stands in the place of `eager.apply.apply`.  Floating results have no
+    nodes but placeholders: only their avals matter."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.recipes: dict[Any, Any] = {}
+        self.known: dict[Any, Any] = {}                   # op, static values and avals → avals of the results, is it one
         self.signer: Any = None                           # once the arguments are there
 
     @property
@@ -151,59 +152,46 @@ class LightTrace(Trace):
         return self
 
     def record(self, op: Any, args: Sequence[Any], static: tuple[Any, ...], number: bool) -> Any:
-        """One public op: its nodes, and marks for what the tape would hold."""
-        nodes: list[Any] = []
+        """One public op: its results, with marks for what the tape would hold."""
         key: list[Any] = [op, static and fingerprint(static)]
         taped = False
         for a in args:
             if isinstance(a, Tensor):
-                s = a.storage
-                if s.trace is not self or s.mem is not None:
+                if a.storage.trace is not self or a.storage.mem is not None:
                     raise Heavy
-                n = s.value
-                for prim, params in a.chain:
-                    n = node(prim, (n,), params)
-                nodes.append(n)
-                key.append(a.aval)
                 if not taped:
                     taped = a.fn is not None or a.req
-            else:
-                nodes.append(a)
-                key.append(a)
-        results, single = self._results(op, static, nodes, tuple(key))
+            key.append(None if a is None else a.aval)
         grad = state.grad
-        outs = [new(Storage(n, None, taped), n.aval) for n in results]
+        found = self.known.get(tuple(key))
+        if found is None:
+            found = self.known[tuple(key)] = _avals(op, static, key[2:])
+        avals, single = found
+        if avals[0].dtype.category < FLOAT:               # its checks look at where places come from
+            made = op.call([value(a) if isinstance(a, Tensor) else a for a in args], static)
+            outs = [new(Storage(n, None, taped), n.aval) for n in ((made,) if single else made)]
+        else:
+            outs = [new(Storage(placeholder(a), None, taped), a) for a in avals]
         if taped and grad:
             if not single:
                 _several(outs)
-            elif results[0].aval.dtype.category >= FLOAT:
+            elif avals[0].dtype.category >= FLOAT:
                 outs[0].fn = Mark()
         try:
-            self.signer.call(op, static, number, grad, args, nodes, outs, results)
+            self.signer.call(op, static, number, grad, args)
         except (KeyError, TypeError):
             raise Heavy from None
+        self.signer.results(outs)
         return outs[0] if single else tuple(outs)
-
-    def _results(self, op: Any, static: Any, nodes: list[Any], key: Any) -> tuple[Sequence[Node], bool]:
-        """The nodes of an op's results; made without its rules from the second time on."""
-        found = self.recipes.get(key)
-        if type(found) is tuple:
-            recipe, single = found
-            return recipe(nodes), single
-        if found is None:
-            self.recipes[key] = 1
-        elif None not in nodes:
-            places = [placeholder(n.aval) for n in nodes]
-            made = op.call(places, static)
-            single = type(made) is Node
-            recipe = Recipe(places, [made] if single else list(made))
-            self.recipes[key] = recipe, single
-            return recipe(nodes), single
-        made = op.call(nodes, static)
-        return ((made,), True) if type(made) is Node else (made, False)
 
     # what a light recording cannot follow
     touch = bump = assign_grad = draw = look = _heavy  # type: ignore[assignment]
+
+
+def _avals(op: Any, static: Any, avals: Sequence[Any]) -> tuple[tuple[Any, ...], bool]:
+    """What an op gives for arguments of these avals, and whether that is one result."""
+    made = op.call([None if a is None else placeholder(a) for a in avals], static)
+    return ((made.aval,), True) if type(made) is Node else (tuple([n.aval for n in made]), False)
 
 
 def _several(outs: Sequence[Tensor]) -> None:
@@ -245,5 +233,5 @@ def run(call: Callable[[LightTrace], None]) -> bool:
     finally:
         state.trace = before
         trace.closed = True
-        trace.recipes.clear()
+        trace.known.clear()
         trace.signer = None
