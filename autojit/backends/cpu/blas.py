@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...config import config
 from . import native
-from .libraries import Blas, find, mkl
+from .libraries import Blas, find, intel, mkl
 from .products import BATCH, CBLAS32, CBLAS64, COLUMNS, FORTRAN32, GEMV32, GEMV64, LOOPS, OWN, ROWS
 
 API = ("blas_get_threads", "blas_set_threads")
@@ -86,7 +86,7 @@ def _ours(s: Shape) -> int:
         64, 10, 256           68   16   72         512, 512, 512         106  101  112
         256, 10, 64 (A^T)     80   14   71         1024, 1024, 1024      100   95   90
 
-    They pack nothing, which costs them the largest.  A matrix of 2000 by 2000 times a vector is read at 61 (by rows) and
+    They pack nothing, which costs them the largest: those go to MKL on Intel's CPUs where it is installed, else to NumPy's.  A matrix of 2000 by 2000 times a vector is read at 61 (by rows) and
     71 (by columns) GB/s, by OpenBLAS at 48 and 46.
     """
     if config.blas not in ("auto", "own") or s.k == 0 or max(s.m, s.n, s.k, s.lda, s.ldb, s.ldc) >= 1 << 40:
@@ -120,7 +120,8 @@ def _library(s: Shape) -> Blas | None:
     """The library for a product, None if there is none or its integers are too narrow."""
     if s.k == 0:
         return None
-    found = mkl() if config.blas == "mkl" else None
+    wanted = config.blas == "mkl" or config.blas == "auto" and s.work > _OWN_WORK and intel()
+    found = mkl() if wanted else None
     if found is None:
         found = find()
     if found is not None and found.integers == 32 and max(s.m, s.n, s.k, s.lda, s.ldb, s.ldc) >= 1 << 31:

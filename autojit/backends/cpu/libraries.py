@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import glob
 import os
+import platform
 import sys
 
 
@@ -109,6 +110,15 @@ def _of_scipy() -> Blas | None:
     gemm = {kind: pointer(capsules[name], name_of(capsules[name])) or 0
             for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
     return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0})
+
+
+def intel() -> bool:
+    """Is this CPU one that MKL is made for?  (On AMD's, NumPy's OpenBLAS is as fast or faster.)"""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return "GenuineIntel" in file.read(4096)
+    except OSError:
+        return "Intel" in platform.processor()
 
 
 _mkl: list[Blas | None] = []

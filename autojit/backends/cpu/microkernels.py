@@ -15,6 +15,7 @@ from typing import Any
 SIGNATURE = ("i64 %ta, i64 %tb, i64 %m, i64 %n, i64 %k, double %alpha, ptr %a, i64 %lda, ptr %b, i64 %ldb, "
              "double %beta, ptr %c, i64 %ldc")
 DEEP = 256                         # terms that are summed before C is touched again
+FLAT = 48                          # terms up to which C is written row by row: B's rows are few enough to be at hand
 ROWS = 128                         # rows of C whose columns are gone through before the next rows
 AHEAD = 8                          # rows of a matrix that are added up before the sum goes to memory
 
@@ -272,7 +273,9 @@ class Matrices(Kernel):
             self.start, self.depth = p, self.op(f"sub i64 {end}, {p}")
             self.old = self.op(f"select i1 {first}, {self.vector} {self.wide_beta}, {self.vector} {self.one}")
             self.fresh = self.op(f"and i1 {first}, {self.overwrite}")
-            size = self.op(f"select i1 {self.turned}, i64 %m, i64 {ROWS}")
+            flat = self.op(f"icmp sle i64 %k, {FLAT}")
+            rows = self.op(f"select i1 {flat}, i64 {self.tall}, i64 {ROWS}")
+            size = self.op(f"select i1 {self.turned}, i64 %m, i64 {rows}")
             self.blocks("%m", size, self.across)
 
         self.blocks("%k", str(DEEP), deep)
