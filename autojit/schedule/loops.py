@@ -130,11 +130,13 @@ class Store:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Loop:
-    """A loop over a range.  span: all (0 to its extent), chunk (the kernel's lo to hi), run (the rows of the current run)."""
+    """A loop over a range.  span: all (0 to its extent), chunk (the kernel's lo to hi), run (the rows of the current run).
+    `split`: its conditions hold for most turns, which are to run without them."""
 
     range: Range
     body: tuple[Any, ...]
     span: str = "all"
+    split: bool = False
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -154,6 +156,22 @@ class Kernel:
 
     body: tuple[Any, ...]
     parallel: Range | None = None
+
+
+def conditions(body: Sequence[Any], r: Range) -> list[Condition]:
+    """The conditions of the loads and tests in a loop over r that its turns can be parted by: bounds of r, or of the loops
+    outside."""
+    out: list[Condition] = []
+    for s in body:
+        if type(s) is Let:
+            found = s.params[1] if s.op == "load" else s.params if s.op == "inside" else ()
+            out += [c for c in found if parting(c, r)]
+    return out
+
+
+def parting(c: Condition, r: Range) -> bool:
+    """Is it a bound of r, or does it not depend on r, nor on data?"""
+    return not c.step and all([type(t) is Range and (t is not r or abs(int(k)) == 1) for t, k in c.index.terms])
 
 
 def written(body: Sequence[Any]) -> set[str]:

@@ -13,13 +13,17 @@ from typing import Any
 
 from ..dtypes import int64
 from .index import Ix, Range
-from .loops import Accumulate, At, Buffer, Condition, Const, Index, Init, Let, Loop, Operand, Store
+from .loops import Accumulate, At, Buffer, Condition, Const, Index, Init, Let, Loop, Operand, Store, conditions
 from .lower import Lowering
 from .passes import Decider, Pass
 from .scalar import E
 from .tasks import Memory, Room, Task
 
 Env = dict[E, Any]                 # E → name of a register, or Memory
+
+
+PARTED = 32                        # turns from which a loop's bounds are taken out of it
+LONG = 400                         # statements that are not written twice
 
 
 class Nest:
@@ -51,7 +55,9 @@ class Nest:
         body: list[Any] = []
         inner = [t.inside() for t in p.tasks]
         self.level(inner, bound | r.bit, dict(env), body)
-        out.append(Loop(r, tuple(body), self.spans.get(r, "all")))
+        innermost = len(body) < LONG and not any([type(s) is Loop for s in body])
+        split = innermost and r.usual >= PARTED and bool(conditions(body, r))
+        out.append(Loop(r, tuple(body), self.spans.get(r, "all"), split))
         for t in p.tasks:
             if t.red is not None and t.opens:
                 env[t.red] = t.name

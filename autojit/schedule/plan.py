@@ -23,6 +23,7 @@ from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
 from .scalar import E, TooMuch
 from .scatter import is_cut_scatter, scatter_goals
+from .shifts import find_shifts
 from .stages import Goal, Stager
 from .tasks import Memory
 from .turns import TurnsKernel, find_turns
@@ -94,6 +95,9 @@ class _Planner:
         self.turning = {n: t for t in loops for n in t.nodes}
         self.by_turn: dict[Region, dict[int, Buffer]] = {}
         self.inside.update(self.turning)
+        self.shifts = find_shifts(self.order, graph.outputs, self._apart)
+        if self.shifts.kept:
+            self.notes.append(f"{', '.join(map(repr, self.shifts.kept))}: kept, since many shifted places read it")
         level, cuts = self._levels()
         targets = self._targets(level, cuts)
         outputs = self._outputs()
@@ -153,6 +157,11 @@ class _Planner:
                 return True
         return False
 
+    def _apart(self, n: Node) -> bool:
+        """Is the node no part of a fused kernel?"""
+        return n in self.inputs or n in self.uniform or n in self.gemms or n in self.inside or n in self.turning or \
+            n in self.sums or n.prim.kind in (HOST, LEAF)
+
     def _levels(self) -> tuple[dict[Node, int], list[Node]]:
         """How many cuts stand one after the other below each node, and the cuts in order.  A chain of operations on arrays is
         cut where it gets too deep for one text; a chain of numbers is not, since its text is rolled into loops."""
@@ -174,7 +183,7 @@ class _Planner:
             cut = self._is_cut(n)
             if cut:
                 cuts.append(n)
-            l = max([level[i] for i in operands(n)], default=0) + cut
+            l = max([level[i] + self.shifts.between(i, n) for i in operands(n)], default=0) + cut
             counts = _depth(n)
             d = 0 if cut else max([depth[i] for i in operands(n) if level[i] == l], default=0) + counts
             if d > DEEP:

@@ -347,7 +347,7 @@ class Stager:
         out: list[Any] = []
         for s in body:
             if type(s) is Loop and s.range is p and near & written(s.body):
-                s = Run(p, NEAR, (Loop(p, s.body, "run"), *flush))
+                s = Run(p, NEAR, (replace(s, span="run"), *flush))
             elif type(s) is Run:
                 s = replace(s, body=(*s.body, *flush))
             out.append(s)

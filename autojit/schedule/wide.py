@@ -88,7 +88,7 @@ class _Wide:
         few = {name for name in names if each[name] < LEAST}
         if few and type(s) is Loop and run is None and not any([_cut(q) for q in body]):
             length = LENGTH // max([each[name] for name in few])
-            inner = Loop(s.range, tuple(self.turn(body, None, names - few)), "run")
+            inner = Loop(s.range, tuple(self.turn(body, None, names - few)), "run", s.split)
             return [Run(s.range, length, tuple(self.partial(few, [inner])), s.span)]
         return [_with(s, self.turn(body, s if type(s) is Run else run, names))]
 
@@ -135,7 +135,7 @@ def _cut(s: Any) -> bool:
 
 
 def _with(s: Any, body: list[Any]) -> Any:
-    return Run(s.range, s.length, tuple(body), s.span) if type(s) is Run else Loop(s.range, tuple(body), s.span)
+    return Run(s.range, s.length, tuple(body), s.span) if type(s) is Run else Loop(s.range, tuple(body), s.span, s.split)
 
 
 def _renamed(s: Any, new: dict[str, str]) -> Any:

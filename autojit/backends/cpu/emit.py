@@ -33,7 +33,9 @@ from ...schedule.loops import (
     Operand,
     Run,
     Store,
+    conditions,
     names_read,
+    parting,
 )
 from ...schedule.sums import identity
 from .known import KNOWN, Look, remember
@@ -88,6 +90,7 @@ class _Emitter:
         self.registers: set[str] = set()                   # names whose value changes
         self.names = {"chunk": "chunk", "base": "base"}    # name in the kernel → in the text, counted by first use
         self.counts: dict[str, int] = {}
+        self.parted: Range | None = None                   # in the part of a loop over this range where its conditions hold
         self.read: dict[int, list[str]] = {}               # id of a statement → the names that it reads
 
     def emitted(self) -> Emitted:
@@ -206,9 +209,13 @@ class _Emitter:
             parts["chunk"] = Size(at.buffer.size, ("area", at.buffer.name))
         return f"{self._buffer(at.buffer)}[{self._affine(parts, const, block)}]"
 
-    def _conditions(self, conditions: tuple[Condition, ...], block: _Block) -> str:
+    def _conditions(self, tests: tuple[Condition, ...], block: _Block) -> str:
         words = []
-        for c in conditions:
+        if self.parted is not None:
+            tests = tuple([c for c in tests if not parting(c, self.parted)])
+        if not tests:
+            return "True"
+        for c in tests:
             text = self._index(c.index, block)
             words.append(f"{text} >= 0" if not c.step else f"index_mod(maximum_i64({text}, 0), {self._size(c.step)}) == 0")
         return " and ".join(words) if len(words) == 1 else " and ".join([f"({w})" for w in words])
@@ -264,10 +271,54 @@ class _Emitter:
                 self._block(s.body, indent + "    ")
             else:
                 self._flush(block, indent)
-                span = {"chunk": "lo, hi", "run": "base, end"}.get(s.span) or self._size(s.range.extent)
-                self.lines.append(f"{indent}for {self._loop(s.range)} in range({span}):")
-                self._block(s.body, indent + "    ")
+                first, last = {"chunk": ("lo", "hi"), "run": ("base", "end")}.get(s.span) or ("0", self._size(s.range.extent))
+                if s.split and conditions(s.body, s.range):
+                    self._parted(s, first, last, block, indent)
+                else:
+                    span = last if first == "0" else f"{first}, {last}"
+                    self.lines.append(f"{indent}for {self._loop(s.range)} in range({span}):")
+                    self._block(s.body, indent + "    ")
         self._flush(block, indent)
+
+    def _parted(self, s: Loop, first: str, last: str, block: _Block, indent: str) -> None:
+        """A loop in three parts: where all conditions hold it runs without them; what is before and after keeps them.  If a
+        condition on the loops outside fails, everything is before."""
+        r, k = s.range, self._loop(s.range)
+        low: dict[str, None] = {first: None}
+        high: dict[str, None] = {last: None}
+        tests: dict[str, None] = {}
+        for c in conditions(s.body, r):
+            sign = sum([int(q) for t, q in c.index.terms if t is r])
+            rest = tuple([(t, q) for t, q in c.index.terms if t is not r])
+            if sign > 0:
+                low[self._index(Index(-c.index.const, tuple([(t, -q) for t, q in rest])), block)] = None
+            elif sign < 0:
+                high[self._index(Index(c.index.const + 1, rest), block)] = None
+            else:
+                tests[f"({self._index(c.index, block)} >= 0)"] = None
+        a, z, part = (self._name(f"{word}{id(s)}") for word in ("split", "rest", "edge"))
+        start, stop = self._nested("maximum_i64", low), self._nested("minimum_i64", high)
+        start, stop = f"minimum_i64({start}, {last})", f"maximum_i64({stop}, {first})"
+        if tests:
+            test = " and ".join(tests)
+            start, stop = f"select({test}, {start}, {last})", f"select({test}, {stop}, {last})"
+        lines, names = self.lines, dict(self.names)
+        lines += [f"{indent}{a} = {start}", f"{indent}{z} = maximum_i64({a}, {stop})"]
+        lines.append(f"{indent}for {part} in range(2):")
+        bounds = f"select({part} == 0, {first}, {z}), select({part} == 0, {a}, {last})"
+        lines.append(f"{indent}    for {k} in range({bounds}):")
+        self._block(s.body, indent + "        ")
+        self.names = names                                  # the second copy has names of its own
+        lines.append(f"{indent}for {k} in range({a}, {z}):")
+        self.parted = r
+        self._block(s.body, indent + "    ")
+        self.parted = None
+
+    def _nested(self, word: str, of: dict[str, None]) -> str:
+        text, *more = of
+        for m in more:
+            text = f"{word}({text}, {m})"
+        return text
 
     def _flush(self, block: _Block, indent: str, reading: str | None = None) -> None:
         """Write waiting values out as names: all of them, or those that read a buffer or register about to change."""
@@ -325,6 +376,8 @@ class _Emitter:
             if not guard:
                 return self._at(at, block)
             test = self._conditions(guard, block)
+            if test == "True":
+                return self._at(at, block)
             zero = self._const(Const(s.dtype.np.type(0), s.dtype))
             return f"({self._at(at, block)} if {test} else {zero})"
         if s.op == "index":

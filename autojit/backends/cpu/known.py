@@ -164,7 +164,7 @@ class Look:
                 self._at(s.at)
                 self._operand(s.value)
             elif kind is Loop:
-                out += (self._range(s.range), s.span, self._size(s.range.extent))
+                out += (self._range(s.range), s.span, s.split, self._size(s.range.extent))
                 self._block(s.body)
             elif kind is Run:
                 out += (self._range(s.range), s.length, s.span, self._size(s.range.extent))
