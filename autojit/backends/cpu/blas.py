@@ -86,8 +86,9 @@ def _ours(s: Shape) -> int:
         64, 10, 256           68   16   72         512, 512, 512         106  101  112
         256, 10, 64 (A^T)     80   14   71         1024, 1024, 1024      100   95   90
 
-    They pack nothing, which costs them the largest: those go to MKL on Intel's CPUs where it is installed, else to NumPy's.  A matrix of 2000 by 2000 times a vector is read at 61 (by rows) and
-    71 (by columns) GB/s, by OpenBLAS at 48 and 46.
+    They pack nothing, which costs them the largest: those go to MKL on Intel's CPUs where it is installed, else to
+    NumPy's library.  A matrix of 2000 by 2000 times a vector is read at 61 (by rows) and 71 (by columns) GB/s, by
+    OpenBLAS at 48 and 46.
     """
     if config.blas not in ("auto", "own") or s.k == 0 or max(s.m, s.n, s.k, s.lda, s.ldb, s.ldc) >= 1 << 40:
         return 0
