@@ -20,6 +20,7 @@ TURNS = 6                          # turns that make a loop
 SAVED = 60                         # items a loop must save
 LAG = 3                            # turns that a value is carried
 EDGE = 2                           # turns that a loop may seem to have more at each end
+SHORT = 40                         # items of a turn that may be left outside its loop for the sake of another
 WHOLE = 3_000                      # items up to which every period is tried
 SAMPLES = 24                       # places that say which periods to try
 TRIED = 24                         # periods that are tried
@@ -38,26 +39,54 @@ class Ref:
     step: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Region:
-    """Turns first..last-1 of `period` items, turn 0 beginning at item `begin`.  `edges`: items from elsewhere that others
-    read as if they were values of turns just outside, by (turn, place)."""
+@dataclass(slots=True)
+class Part:
+    """`period` items of a turn, from place `offset` of it on; the turn `-shift` begins at item `begin`."""
 
     begin: int
     period: int
+    offset: int = 0
+    shift: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """Turns first..last-1, each the items of all parts.  `edges`: items from elsewhere that others read as if they were
+    values of turns just outside, by (turn, place)."""
+
+    parts: list[Part]
     first: int
     last: int
     refs: list[list[Ref]] = field(default_factory=list)
     steps: list[tuple[int, ...]] = field(default_factory=list)     # how the numbers of an item move from turn to turn
     edges: dict[tuple[int, int], int] = field(default_factory=dict)
 
+    @property
+    def begin(self) -> int:
+        return self.parts[0].begin
+
+    @property
+    def period(self) -> int:
+        return self.parts[-1].offset + self.parts[-1].period
+
     def place(self, at: int) -> tuple[int, int] | None:
         """(turn, place in it) of an item that the loop has taken."""
-        turn, q = divmod(at - self.begin, self.period)
-        return (turn, q) if self.first <= turn < self.last else None
+        for p in self.parts:
+            turn, q = divmod(at - p.begin, p.period)
+            if self.first <= turn - p.shift < self.last:
+                return turn - p.shift, p.offset + q
+        return None
+
+    def part(self, q: int) -> Part:
+        """The part that a place belongs to."""
+        for p in reversed(self.parts):
+            if q >= p.offset:
+                return p
+        raise AssertionError(q)
 
     def at(self, turn: int, q: int) -> int:
-        return self.begin + turn * self.period + q
+        p = self.part(q)
+        return p.begin + (turn + p.shift) * p.period + q - p.offset
 
     @property
     def turns(self) -> int:
@@ -88,7 +117,7 @@ class Periods:
 
     def _region(self, begin: int, period: int, turns: int) -> Region | None:
         """The turns of a stretch over which every operand keeps its kind."""
-        region = Region(begin, period, 0, turns)
+        region = Region([Part(begin, period)], 0, turns)
         lo, hi = 0, turns
         for q in range(period):
             refs: list[Ref] = []
@@ -128,13 +157,13 @@ class Periods:
     def start(self, region: Region, at: int, lag: int) -> Any:
         """Where the value of `lag` turns before the first comes from."""
         turn = region.first - lag
-        if turn >= 0:
+        if turn + region.part(at).shift >= 0:
             return region.at(turn, at)
         for q, refs in enumerate(region.refs):
             for i, r in enumerate(refs):
-                if r.kind == "turn" and r.lag == lag and r.at == at:
+                if r.kind == "turn" and r.lag == lag == 1 and r.at == at and region.part(q) is region.part(at):
                     return self.operands[region.at(region.first, q)][i]
-        return None
+        return region.edges.get((turn, at))
 
     def _follow(self, region: Region, q: int, i: int) -> tuple[Ref | None, int, int]:
         """An operand's way through the turns, and the turns over which it keeps to it."""
@@ -167,6 +196,84 @@ class Periods:
                 return self._walks(walk, operands[base + turn * period][i], turn, region)
         return ref, *_grown(same, middle, region.last)
 
+    # ------------------------------------------------------------------ loops that go along with another
+    def merge(self) -> None:
+        """A loop that only follows another turn by turn (a sum of what it computes) becomes a part of it."""
+        for c in list(self.regions):
+            along = [r for refs in c.refs for r in refs if r.kind == "walk" and r.step == 1]
+            for b in dict.fromkeys([r.region for r in reversed(along)]):
+                assert b is not None
+                if self._follows(c, b):
+                    self._merge(c, b, max([r.start for r in along if r.region is b]))
+                    break
+
+    def _follows(self, c: Region, b: Region) -> bool:
+        """May the turns of c run inside those of b?"""
+        walks = [r for refs in c.refs for r in refs if r.kind == "walk"]
+        starts = [r.start for r in walks if r.region is b]
+        if any([r.step != 1 for r in walks if r.region is b]) or max(starts) - min(starts) > LAG:
+            return False
+        shift = max(starts)
+        whole = b.first, b.last
+        b.first, b.last = max(b.first, c.first + shift), min(b.last, c.last + shift)
+        left = whole[1] - whole[0] - b.turns
+        if left and (left > EDGE or b.period > SHORT) or b.turns < TURNS or not self._ready(c, b, shift):
+            b.first, b.last = whole
+            return False
+        return True
+
+    def _ready(self, c: Region, b: Region, shift: int) -> bool:
+        """Is all that c needs before its first turn inside of b there without b?"""
+        walks = [r for refs in c.refs for r in refs if r.kind == "walk"]
+        late = self._after(b)
+        needed: list[Any] = [r.at for refs in c.refs for r in refs if r.kind == "same" and type(r.at) is int]
+        for other in dict.fromkeys([r.region for r in walks if r.region is not b]):
+            assert other is not None
+            needed += [other.at(other.first, 0), *other.edges.values()]
+        first, c.first = c.first, b.first - shift
+        for q, refs in enumerate(c.refs):
+            for i, r in enumerate(refs):
+                if r.kind == "turn":
+                    needed += [self.start(c, r.at, lag) for lag in range(1, r.lag + 1)]
+                elif r.kind == "walk" and r.region is b:
+                    for lag in range(1, shift - r.start + 1):     # what comes before the first turn is the same for both
+                        at = self.start(b, r.at, lag)
+                        same = at == self.operands[c.at(c.first + shift - r.start - lag, q)][i]
+                        needed.append(at if same else None)
+        c.first = first
+        return all([type(at) is int and at not in late for at in needed])
+
+    def _after(self, b: Region) -> set[int]:
+        """Items that depend on a loop, its own among them."""
+        late: set[int] = set()
+        for k in range(b.begin, len(self.operands)):
+            if b.place(k) is not None or any([i in late for i in self.operands[k] if type(i) is int]):
+                late.add(k)
+        return late
+
+    def _merge(self, c: Region, b: Region, shift: int) -> None:
+        offset = b.period
+        for p in c.parts:
+            b.parts.append(Part(p.begin, p.period, p.offset + offset, p.shift - shift))
+        for refs in c.refs:
+            for r in refs:
+                if r.kind == "turn":
+                    r.at += offset
+                elif r.kind == "walk" and r.region is b:
+                    r.kind, r.lag, r.region = "turn", shift - r.start, None
+                elif r.kind == "walk":
+                    r.start -= r.step * shift
+        b.refs += c.refs
+        b.steps += c.steps
+        self.regions.remove(c)
+        for other in self.regions:
+            for refs in other.refs:
+                for r in refs:
+                    if r.kind == "walk" and r.region is c:
+                        r.region, r.at, r.start = b, r.at + offset, r.start + shift
+        b.edges.update({(turn + shift, q + offset): at for (turn, q), at in c.edges.items()})
+
+    # ------------------------------------------------------------------ following operands
     def _walk(self, here: int, there: int, turn: int) -> Ref | None:
         for other in self.regions:
             a, b = other.place(here), other.place(there)

@@ -26,7 +26,7 @@ from .scatter import is_cut_scatter, scatter_goals
 from .shifts import find_shifts
 from .stages import Goal, Stager
 from .tasks import Memory
-from .turns import TurnsKernel, find_turns
+from .turns import TurnsKernel, find_turns, settled
 from .unroll import copies, loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
@@ -85,15 +85,18 @@ class _Planner:
         inputs = [self.memory[i].name for i in graph.inputs]
         uses = self._uses()
         self._find_gemms(uses)
-        self.sums = pad_sums(self.order, uses, self.uniform)
+        loops = find_turns(self.order, graph.inputs, graph.outputs, self.uniform, self.gemms.__contains__)
+        if loops:
+            self.order = settled(self.order, loops)
+        self.turns = {t.last: t for t in loops}
+        self.turning = {n: t for t in loops for n in t.nodes}
+        self.by_turn: dict[Region, dict[int, Buffer]] = {}
+        uses |= dict.fromkeys(self.turning, 2)              # nobody else may take a loop's nodes for its own
+        self.sums = pad_sums([n for n in self.order if n not in self.turning], uses, self.uniform)
         self.whole: dict[Node, Node] = {}                   # part of a sum of products → the whole sum
         for n in reversed(list(self.added)):
             self.whole[self.added[n]] = self.whole.get(n, n)
         self.inside = {m for tree in self.sums.values() for m in tree.inside}
-        loops = find_turns(self.order, graph.inputs, graph.outputs, self.uniform, lambda n: n in self.gemms or n in self.inside)
-        self.turns = {t.last: t for t in loops}
-        self.turning = {n: t for t in loops for n in t.nodes}
-        self.by_turn: dict[Region, dict[int, Buffer]] = {}
         self.inside.update(self.turning)
         self.shifts = find_shifts(self.order, graph.outputs, self._apart)
         if self.shifts.kept:
@@ -114,7 +117,7 @@ class _Planner:
             self._fuse(groups[l])
         self._copies(outputs)
         if self.turns:
-            self.steps = joined(self.steps)
+            self.steps = joined(self.steps, self.buffers)
         return Schedule(self.steps, self.buffers, inputs, [b.name for b in outputs], self.notes)
 
     def _uses(self) -> dict[Node, int]:
@@ -141,6 +144,26 @@ class _Planner:
                     if joined.joins():
                         del self.gemms[m]
                         self.gemms[n] = joined
+
+    def _move_products(self, uses: dict[Node, int]) -> set[Node]:
+        """Products that are only wanted with their elements moved are stored as they are wanted: what is between then and the
+        product itself has no memory."""
+        inside: set[Node] = set()
+        places = [v.base for g in self.gemms.values() for v in (g.a, g.b)]
+        for n in dict.fromkeys([*places, *self.graph.outputs]):
+            n = n.real or n
+            if n.op not in ("permute", "reshape"):
+                continue
+            between, m = [], n
+            while m.op in ("permute", "reshape") and (m is n or uses[m] == 1):
+                (m,) = operands(m)
+                between.append(m)
+            gemm = self.gemms.get(m)
+            if gemm is not None and m is gemm.node is gemm.product and uses[m] == 1 and m not in self.added.values() and \
+                    gemm.moves_to(n):
+                self.gemms[n] = self.gemms.pop(m)
+                inside.update(between)
+        return inside
 
     def _find_added(self, n: Node, uses: dict[Node, int]) -> None:
         """A sum of products that nobody else needs: each is added into the buffer of the first."""
@@ -176,7 +199,7 @@ class _Planner:
             t = self.turning.get(n)
             if t is not None:
                 if n is t.nodes[0]:
-                    l = max([level[i] for i in t.reads], default=0) + 1
+                    l = max([level[i] for i in (*t.reads, *[a.last for a in t.after])], default=0) + 1
                     cuts.append(t.last)
                 level[n], depth[n] = l, 0
                 continue

@@ -41,18 +41,19 @@ class Unfit(Exception):
 class Turns:
     """One loop.  `nodes`: all that its turns compute; `reads`: nodes that must be in memory before it; `wanted`: those of
     its nodes that the rest of the program reads; `arrays`: places in a turn whose values of all turns are kept; `starts`:
-    for what is carried, by (place, lag), the node it begins with."""
+    for what is carried, by (place, lag), the node it begins with; `after`: loops it reads from."""
 
-    __slots__ = ("number", "region", "order", "nodes", "reads", "wanted", "arrays", "last", "starts")
+    __slots__ = ("number", "region", "order", "nodes", "reads", "wanted", "arrays", "last", "starts", "after")
 
     def __init__(self, number: int, region: Region, order: Sequence[Node]) -> None:
         self.number, self.region, self.order = number, region, order
-        self.nodes = list(order[region.at(region.first, 0):region.at(region.last, 0)])
+        self.nodes = [order[region.at(turn, q)] for turn in range(region.first, region.last) for q in range(region.period)]
         self.last = self.nodes[-1]
         self.reads: dict[Node, None] = {}
         self.wanted: dict[Node, tuple[int, int]] = {}
         self.arrays: dict[int, None] = {}
         self.starts: dict[tuple[int, int], Node] = {}
+        self.after: dict[Turns, None] = {}
 
     def node(self, q: int) -> Node:
         """The node at a place of the first turn."""
@@ -71,6 +72,7 @@ def find_turns(order: Sequence[Node], inputs: Sequence[Node], outputs: Sequence[
     where = {n: k for k, n in enumerate(order)}
     found = Periods(_signs(order, fits, uniform), [[where[i] for i in operands(n)] for n in order],
                     lambda k: order[k].params[0] if order[k].op == "slice" and fits[k] else (), opens=True)
+    found.merge()
     loops = [Turns(k, r, order) for k, r in enumerate(found.regions)]
     try:
         _connect(found, loops, order, where, outputs, uniform)
@@ -124,6 +126,8 @@ def _connect(found: Periods, loops: Sequence[Turns], order: Sequence[Node], wher
                 if r.kind == "walk":
                     assert r.region is not None
                     of[r.region].arrays[r.at] = None
+                    t.after[of[r.region]] = None
+    _trim(loops)
     for n in order:
         if n not in inside:
             for i in operands(n):
@@ -171,7 +175,40 @@ def _edges(region: Region, r: Ref) -> list[tuple[int, int]]:
     other = r.region
     assert other is not None
     turns = [r.start + r.step * turn for turn in (region.first, region.first + 1, region.last - 2, region.last - 1)]
-    return [(turn, other.edges[turn, r.at]) for turn in dict.fromkeys(turns) if not other.first <= turn < other.last]
+    outside = [turn for turn in dict.fromkeys(turns) if not other.first <= turn < other.last]
+    return [(turn, other.edges[turn, r.at] if (turn, r.at) in other.edges else other.at(turn, r.at)) for turn in outside]
+
+
+def _trim(loops: Sequence[Turns]) -> None:
+    """Forget the edges that no walk comes to."""
+    used: dict[Region, dict[tuple[int, int], int]] = {t.region: {} for t in loops}
+    for t in loops:
+        for r in [r for refs in t.region.refs for r in refs if r.kind == "walk"]:
+            assert r.region is not None
+            used[r.region].update({(turn, r.at): at for turn, at in _edges(t.region, r)})
+    for region, edges in used.items():
+        region.edges = edges
+
+
+def settled(order: Sequence[Node], loops: Sequence[Turns]) -> list[Node]:
+    """Nodes in evaluation order, those of a loop all together."""
+    of = {n: t for t in loops for n in t.nodes}
+    out: list[Node] = []
+    done: set[Any] = set()
+    stack = list(reversed(order))
+    while stack:
+        n = stack.pop()
+        t = of.get(n)
+        if (t or n) in done:
+            continue
+        needs = operands(n) if t is None else [*t.reads, *[a.last for a in t.after]]
+        todo = [i for i in needs if (of.get(i) or i) not in done]
+        if todo:
+            stack += [n, *reversed(todo)]
+            continue
+        done.add(t or n)
+        out += [n] if t is None else t.nodes
+    return out
 
 
 def _rows(region: Region) -> tuple[int, int]:
