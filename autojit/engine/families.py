@@ -37,8 +37,13 @@ Prepare = Callable[[Graph], Any]                          # the stages: `compile
 
 
 def class_of(n: int) -> int:
-    """Sizes of one class end at a power of two: 5 to 8, 9 to 16, ..."""
-    return (n - 1).bit_length()
+    """The power of two at which the class of a size ends: 9 to 16, 17 to 32, 33 to 64 ..."""
+    return 1 << (n - 1).bit_length()
+
+
+def least_of(c: int) -> int:
+    """The least size of a class."""
+    return c // 2 + 1
 
 
 class Record:
@@ -146,7 +151,7 @@ def told(line: Outline) -> str:
     n = line.ints[f.laws.where]
     c = class_of(n)
     found = f.forms.get(c, "its first member")
-    return f"sizes {2 ** (c - 1) + 1} to {2 ** c}, of which {n} is one: " + (
+    return f"sizes {least_of(c)} to {c}, of which {n} is one: " + (
         f"each is scheduled by itself ({found})" if type(found) is str else "of one form, nothing is scheduled for a new one")
 
 
@@ -210,14 +215,16 @@ def _sample(f: Family, record: Record, prepare: Prepare) -> None:
     samples[n] = record
     if (len(samples) > 1 or len(f.members) > 2) and c not in f.forms:
         f.forms[c] = _form(f, c, samples, prepare)
-        events.log(1, "form", f"of sizes {2 ** (c - 1) + 1} to {2 ** c}: "
+        events.log(1, "form", f"of sizes {least_of(c)} to {c}: "
                    f"{f.forms[c] if type(f.forms[c]) is str else 'found'}")
         f.samples[c] = {n: record}
 
 
 def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> Any:
     """The form of a class, or why there is none."""
-    least, greatest = 2 ** (c - 1) + 1, 2 ** c
+    least, greatest = least_of(c), c
+    if greatest - least < LEAST - 1:
+        return "too few sizes"
     made = {n: r.sample for n, r in samples.items()}
     texts = next(iter(samples.values())).texts
     if any(r.texts != texts for r in samples.values()):
