@@ -57,6 +57,8 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
               "0: each new size is scheduled; 1: made from what is known of other sizes; 2: and held against a schedule"),
     "blas": ("AUTOJIT_BLAS", _blas, lambda: "auto",
              "auto: by size; own: autojit's kernels for every product; numpy: NumPy's library; mkl: Intel's"),
+    "tune": ("AUTOJIT_TUNE", _whole("AUTOJIT_TUNE", 0), lambda: 0,
+             "1: schedules that are estimated level are timed at the first compile, and the winner remembered"),
     "num_threads": ("AUTOJIT_NUM_THREADS", _whole("AUTOJIT_NUM_THREADS", 1), _default_threads,
                     "threads that run kernels"),
     "workers": ("AUTOJIT_WORKERS", _whole("AUTOJIT_WORKERS", 0), _default_threads,
@@ -75,6 +77,7 @@ class Config:
     tier: str
     forms: int
     blas: str
+    tune: int
     num_threads: int
     workers: int
 

@@ -19,10 +19,11 @@ from ..rewrite.inline import inline
 from ..rewrite.merge import merge
 from ..rewrite.simplify import simplify
 from ..rewrite.vectors import vectors
+from ..schedule.cost import Target
 from ..schedule.loops import GemmStep, HostStep, KernelStep, Schedule
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
-from . import events, families, kernels
+from . import events, families, kernels, tune
 
 
 class Prepared:
@@ -78,10 +79,10 @@ def learn(graph: Graph, prepared: Prepared, native: NativeProgram) -> None:
 def prepare(graph: Graph) -> Prepared:
     """Every stage but the compiler."""
     with paused():
-        return _stages(graph)
+        return tune.tuned(graph, _stages) if config.tune else _stages(graph)
 
 
-def _stages(graph: Graph) -> Prepared:
+def _stages(graph: Graph, target: Target | None = None) -> Prepared:
     clock = _Clock()
     verify_graph(graph, "trace")
     flat = inline(graph)
@@ -90,7 +91,7 @@ def _stages(graph: Graph) -> Prepared:
     verify_graph(simple, "simplify")
     events.log(5, "simplified", simple)
     clock.lap("simplify")
-    plan = schedule(simple)
+    plan = schedule(simple, target)
     verify_schedule(plan)
     clock.lap("schedule")
     emitted = {k: emit_kernel(s.kernel) for k, s in enumerate(plan.steps) if isinstance(s, KernelStep)}

@@ -5,8 +5,8 @@ In: scalars, ranges.  Out: weighted scalar operations (an add being 1).  Never b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from .index import Ix, Range, Size, Space
 from .scalar import E
@@ -16,6 +16,23 @@ STRIDED = 8                        # an access that jumps costs this much
 JUMP = 16                          # a stride in elements from which it does
 KERNEL = 5_000                     # entering one more kernel
 LANES = 16                         # numbers in a vector
+LEVEL = 1.3                        # estimates this close say nothing
+
+
+class Ballot:
+    """Decisions between schedules that the estimates put level: the k-th decision takes its `votes[k]`-th cheapest choice, or
+    the cheapest.  `near`: how many choices each decision had, filled in by scheduling."""
+
+    __slots__ = ("votes", "near")
+
+    def __init__(self, votes: Sequence[int] = ()) -> None:
+        self.votes = tuple(votes)
+        self.near: list[int] = []
+
+    def vote(self, choices: int) -> int:
+        k = len(self.near)
+        self.near.append(choices)
+        return min(self.votes[k], choices - 1) if k < len(self.votes) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +43,7 @@ class Target:
     serial: int = 100_000          # weighted operations below which a kernel runs serially
     grain: int = 25_000            # weighted operations a chunk should have at least
     run: int = 128                 # rows in a run, at most
+    ballot: Ballot | None = field(default=None, compare=False)
 
 
 def stride(e: E, r: Range) -> int:

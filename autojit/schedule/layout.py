@@ -89,17 +89,18 @@ class Estimate:
         rows = self.scalars * self.rows
         self._add(rows * (LANES if self.nested else 1), rows * (1 if self.nested else LANES), rows)
 
-    def best(self, target: Target) -> Layout | None:
-        """The layout that costs least, or None for plain loops."""
+    def ways(self, target: Target) -> list[tuple[float, Layout | None]]:
+        """The layouts that can be had, None being plain loops, with their costs, the best first."""
+        out: list[tuple[float, Layout | None]] = [(BETTER * self.plain, None)]
         if self.rows < ROWS or not self.nested:
-            return None
+            return out
         length = target.run
         while length > 4 * LANES and length * self.bytes > CACHE:
             length //= 2
-        lanes = self.lanes * (1 + LANES / length)         # what entering many short loops adds
-        if lanes < min(self.block, BETTER * self.plain) and length * self.bytes <= CACHE:
-            return Layout("lanes", self.p, length)
-        return Layout("block", self.p, target.run) if self.block < BETTER * self.plain else None
+        if length * self.bytes <= CACHE:                    # a lane pays for entering many short loops
+            out.append((self.lanes * (1 + LANES / length), Layout("lanes", self.p, length)))
+        out.append((self.block, Layout("block", self.p, target.run)))
+        return sorted(out, key=lambda way: way[0])
 
     @property
     def cost(self) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..dtypes import float32, float64
-from .cost import KERNEL, Target, work
+from .cost import KERNEL, LEVEL, Target, work
 from .index import Range, Size
 from .layout import Estimate, Layout, Sink
 from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store, written
@@ -25,6 +25,7 @@ from .sums import identity
 from .tasks import Memory, Task, mask_of
 from .wide import widened
 
+MOST = 3                           # schedules that a decision may be put to the clock between
 NEAR = 32                          # rows that are added up in float32 before they go to float64
 
 
@@ -125,10 +126,15 @@ class Stager:
             stack.extend(e.args)
         for g in goals:
             ranges.update(dict.fromkeys(g.ranges))
-        choices = [c for c in [self._choice(goals, r) for r in ranges if r.k == 0 and r.hi > 0] if c is not None]
-        return min(choices, key=lambda c: c.cost, default=None)
+        choices = [c for r in ranges if r.k == 0 and r.hi > 0 for c in self._choices(goals, r)]
+        choices.sort(key=lambda c: c.cost)
+        if not choices or self.target.ballot is None:
+            return choices[0] if choices else None
+        near = [c for c in choices if c.cost <= LEVEL * choices[0].cost][:MOST]
+        return near[self.target.ballot.vote(len(near))]
 
-    def _choice(self, goals: list[Goal], p: Range) -> Choice | None:
+    def _choices(self, goals: list[Goal], p: Range) -> list[Choice]:
+        """The kernel parallel over p: a choice for each layout, the best first."""
         level: dict[E, int] = {}
         shared: dict[E, None] = {}
         for g in goals:
@@ -136,7 +142,7 @@ class Stager:
         now = [g for g in goals if level[g.expr] == 0 and self._apart(g, p)]
         later = [g for g in goals if not (level[g.expr] == 0 and self._apart(g, p))]
         if not now and not shared:
-            return None
+            return []
         t = self.target
         rows = p.usual
         chunks = min(rows, 2 * t.threads)
@@ -148,8 +154,9 @@ class Stager:
         if rest > t.serial:
             rest = max(rest * 2 / t.threads, t.serial)
         speed = rows / -(-rows // t.threads) * rows / (rows + t.threads)     # few rows are hard to share evenly
-        cost = own / speed + rest + KERNEL * (1 + bool(later))
-        return Choice(p, now, later, list(shared), own, cost, estimate.best(t))
+        fixed = own / speed + rest + KERNEL * (1 + bool(later))
+        ways = estimate.ways(t)
+        return [Choice(p, now, later, list(shared), own, fixed + (cost - ways[0][0]) / speed, layout) for cost, layout in ways]
 
     def _apart(self, g: Goal, p: Range) -> bool:
         """Does the goal loop over p, and do different p go to different places?"""
