@@ -8,6 +8,7 @@ written, and the general way answers; it never records, compiles or differentiat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from .. import tree
 from ..dtypes import as_dtype, default_float
 from ..eager.state import state
+from ..eager.storage import aval_of
 from ..eager.tensor import Tensor, of_buffer
 from ..ir.primitive import BUFFER
 from .plan import Fixed, Plan, float_beside, run_time
@@ -61,13 +63,22 @@ def _plain(t: Any) -> bool:
             and t.storage.value.prim is BUFFER)
 
 
+@cache
+def shower() -> Callable[[Any, Any], Any]:
+    """`of_buffer` as a builtin, where that can be."""
+    from ..backends.cpu.making import maker  # imported when first needed, as all that is native
+    from ..backends.cpu.runtime import runtime
+    pairs = [(a, aval_of(a)) for a in (np.zeros(2), np.zeros((2, 3), np.float32))]
+    return maker(runtime(), of_buffer, lambda t: (t.storage.value, t.storage, t), pairs)
+
+
 class Writer:
     """Writes one function: first what takes the arguments apart and looks at them, then the call, then the results."""
 
     def __init__(self, traced: Any, plan: Plan, native: Any, args: tuple[Any, ...]) -> None:
         self.plan, self.native, self.args = plan, native, args
         self.names: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "changed": plan.watch.changed, "traced": traced,
-                                      "plan": plan, "empty": np.empty, "ndarray": np.ndarray, "of_buffer": of_buffer,
+                                      "plan": plan, "empty": np.empty, "ndarray": np.ndarray, "of_buffer": shower(),
                                       "run": native.run, "address": native.address, "asarray": np.asarray,
                                       "default": default_float}
         self.looks: list[str] = []                        # statements that take apart and look

@@ -2,8 +2,8 @@
 
 In: a function and placeholders.  Out: `signature`, all that the whole recording follows from (every public op with its
 arguments, their places in the tape, its static values), in terms that a whole recording can be put in as well: so that two
-are known to be alike before anything is differentiated.  What a light recording cannot follow (memory from outside, changes
-in place, hooks, custom Functions, data) raises `Heavy`, and the function is recorded in the ordinary way.
+are known to be alike before anything is differentiated.  What a light recording cannot follow (changes in place, views
+from outside, hooks, custom Functions, data) raises `Heavy`, and the function is recorded in the ordinary way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..eager.template import fingerprint
 from ..eager.tensor import Tensor, new, value
 from ..ir.graph import Graph, Node, placeholder
 from ..ir.outline import Outline, outline
-from .trace import Check, Trace
+from .trace import Captured, Check, Trace
 
 MANY = 1 << 16                                            # more results than any op has
 
@@ -47,9 +47,10 @@ class Signer:
     """Writes a signature, call by call.  Values (by the memory that holds them, and what a view shows of it) and places in the
     tape are numbered as they come; which of them are equal follows from the calls."""
 
-    __slots__ = ("rows", "ints", "floats", "values", "places", "count")
+    __slots__ = ("rows", "ints", "floats", "values", "places", "count", "captured")
 
-    def __init__(self, kept: Sequence[Tensor]) -> None:
+    def __init__(self, kept: Sequence[Tensor], captured: dict[Storage, Captured]) -> None:
+        self.captured = captured
         self.rows: list[Any] = [default_float(), state.inference]
         self.ints: list[int] = []
         self.floats: list[Any] = []
@@ -59,8 +60,23 @@ class Signer:
         for k, t in enumerate(kept):
             self.values[t.storage] = k
             self.places[t] = -2 - k
-            self.rows += (t.aval.dtype, t.aval.device, len(t.aval.shape), t.req)
-            self.ints += t.aval.shape
+            self._input(t, t.aval)
+
+    def _input(self, t: Any, a: Any) -> None:
+        self.rows += (a.dtype, a.device, len(a.shape), t.req)
+        self.ints += a.shape
+
+    def _captured(self, s: Storage) -> int:
+        """A tensor from outside, at its first use.  KeyError for one with a history."""
+        t = self.captured[s].tensor
+        if not isinstance(t, Tensor) or t.fn is not None or t.base is not None:
+            raise KeyError(t)
+        self.rows.append("captured")
+        self._input(t, self.captured[s].placeholder.aval)
+        self.places[t] = -2 - self.count
+        self.values[s] = self.count
+        self.count += 1
+        return self.count - 1
 
     def call(self, op: Any, static: Any, number: bool, grad: bool, args: Sequence[Any]) -> None:
         """A public op and its arguments.  KeyError for a history that no op made."""
@@ -71,6 +87,8 @@ class Signer:
         for a in args:
             if isinstance(a, Tensor):
                 k = values.get((a.storage, a.chain) if a.chain else a.storage)
+                if k is None and not a.chain and a.storage in self.captured:
+                    k = self._captured(a.storage)
                 edge = a.fn if a.base is None else a.edge()
                 rows.append(self._outside(value(a)) if k is None else k)
                 rows.append(places[a if edge is None and a.req else edge])
@@ -115,10 +133,10 @@ class Signer:
 
 def signature(trace: Trace, kept: Sequence[Tensor], outputs: Sequence[Tensor]) -> Outline | None:
     """The signature of a whole recording; None for one that holds more than calls."""
-    if trace.captured or trace.grads or trace.bumps or trace.draws:
+    if trace.grads or trace.bumps or trace.draws:
         return None
     try:
-        signer = Signer(kept)
+        signer = Signer(kept, trace.captured)
         for op, static, number, grad, args, outs in trace.calls:
             signer.call(op, static, number, grad, args)
             signer.results(outs)
@@ -157,8 +175,10 @@ class LightTrace(Trace):
         taped = False
         for a in args:
             if isinstance(a, Tensor):
-                if a.storage.trace is not self or a.storage.mem is not None:
-                    raise Heavy
+                if a.storage.trace is not self:
+                    if a.base is not None or a.chain or a.fn is not None:
+                        raise Heavy
+                    self.touch(a.storage, a)
                 if not taped:
                     taped = a.fn is not None or a.req
             key.append(None if a is None else a.aval)
@@ -185,7 +205,7 @@ class LightTrace(Trace):
         return outs[0] if single else tuple(outs)
 
     # what a light recording cannot follow
-    touch = bump = assign_grad = draw = look = _heavy  # type: ignore[assignment]
+    bump = assign_grad = draw = look = _heavy  # type: ignore[assignment]
 
 
 def _avals(op: Any, static: Any, avals: Sequence[Any]) -> tuple[tuple[Any, ...], bool]:
@@ -232,6 +252,6 @@ def run(call: Callable[[LightTrace], None]) -> bool:
         return False
     finally:
         state.trace = before
-        trace.closed = True
+        trace.restore()
         trace.known.clear()
         trace.signer = None

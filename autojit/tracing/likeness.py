@@ -23,7 +23,7 @@ from ..ir.aval import aval
 from ..ir.graph import Graph, forget, placeholder
 from ..ir.outline import Outline, outline
 from .light import Heavy, LightTrace, Signer, checks_before, run
-from .plan import Plan, run_time
+from .plan import Plan, look_of, run_time
 from .recorder import Recorder
 
 CONFIRMED = 4                                             # sizes at which light and whole recordings agreed
@@ -173,7 +173,7 @@ def light_plan(like: Likeness, fn: Any, leaves: Sequence[Any], structure: Any, w
         for k in wrt:
             tensors[k].req = True
         places = [t.storage.value for t in tensors]
-        trace.signer = Signer(tensors)
+        trace.signer = Signer(tensors, trace.captured)
         inner = iter(tensors)
         given, named = tree.unflatten(structure, [next(inner) if run_time(x) else x for x in leaves])
         grad, state.grad = state.grad, True
@@ -189,7 +189,9 @@ def light_plan(like: Likeness, fn: Any, leaves: Sequence[Any], structure: Any, w
             kind = None
         if kind is None:
             raise Heavy
-        seen.append((flat, shape, kind, checks_before(trace, places), [t.requires_grad for t in found]))
+        places += [c.placeholder for c in trace.captured.values()]
+        captured = [c.tensor for c in trace.captured.values()]
+        seen.append((flat, shape, kind, checks_before(trace, places), [t.requires_grad for t in found], captured))
 
     try:
         if not run(call):
@@ -211,7 +213,7 @@ def _differentiable(found: Sequence[Tensor]) -> bool:
 
 
 def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: Any, kind: tuple[Kind, int], before: list[Any],
-          needs: list[bool]) -> Plan | None:
+          needs: list[bool], captured: list[Tensor]) -> Plan | None:
     k, n = kind
     avals = k.avals(n)
     native = None if k.family is None else k.family.make(n, avals)
@@ -221,7 +223,8 @@ def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: An
     plan.watch, plan.rule, plan.structure = watch, None, structure
     plan.static = [None if isinstance(r, Tensor) else r for r in flat]
     plan.needs, plan.gradients = needs, len(avals) - len(needs)
-    plan.captured, plan.states, plan.draws, plan.writes, plan.grads, plan.bumps = [], [], [], [], [], []
+    plan.captured, plan.states = captured, [look_of(t) for t in captured]
+    plan.draws, plan.writes, plan.grads, plan.bumps = [], [], [], []
     plan.before, plan.after, plan.pure = before, [], True
     plan.results = [_Result(a) for a in avals]  # type: ignore[misc]
     plan.program = programs.made(native, lambda: plan.graph)
