@@ -114,12 +114,14 @@ class _MethodDef(ctypes.Structure):
                 ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
 
 
-def builtin(address: int, name: str, doc: str) -> Callable[..., Any]:
+def builtin(address: int, name: str, doc: str, self: object = None, kept: object = None) -> Callable[..., Any]:
     """A Python builtin from the address of a native ``PyObject *f(PyObject *, PyObject *const *, Py_ssize_t)``.
 
-    A call costs 20 ns, a tenth of ctypes.  The function takes positional arguments and holds the GIL.
+    A call costs 20 ns, a tenth of ctypes.  The function takes positional arguments and holds the GIL.  `self` is its first
+    argument; `kept` lives for good.
     """
-    return _function(_definition(name, address, _METH_FASTCALL, doc), None)
+    _immortal(kept)
+    return _function(_definition(name, address, _METH_FASTCALL, doc), self)
 
 
 def method(address: int, name: str, doc: str) -> Callable[[object], Callable[[], Any]]:

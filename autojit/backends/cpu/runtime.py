@@ -23,7 +23,7 @@ import threading
 from typing import Any
 
 from ...config import config
-from . import binding, blas, libraries, native, pool, products
+from . import binding, blas, libraries, making, native, pool, products
 
 MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
@@ -360,12 +360,13 @@ bad:
 }
 """
 
-_API = (*pool.API, *blas.API, *binding.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t",
+_API = (*pool.API, *blas.API, *binding.API, *making.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t",
         "PyLong_FromLongLong",
         "PyEval_SaveThread", "PyEval_RestoreThread", "TypeError", "ValueError", "ndarray")
 _STRINGS = {"few": "a plan's address comes first, then its arguments",
             "many": "not the number of arguments that this plan takes",
             "alien_text": "not the address of a plan",
+            "two_text": "two arguments are wanted",
             "bound_text": "run_bound takes the address of a plan and nothing else"}
 
 
@@ -373,11 +374,12 @@ def text() -> str:
     """The whole runtime as one LLVM module: runner, pool and products."""
     values: dict[str, Any] = {name: i for i, name in enumerate(_API)}
     values |= {"API": len(_API), "MAGIC": MAGIC, "OK": OK, "BUSY": BUSY, "FAILED": FAILED, "KERNEL": KERNEL,
-               "GEMM": GEMM,
+               "GEMM": GEMM, "ARGUMENT": making.ARGUMENT, "OBJECT": making.OBJECT, "MOST": making.MOST,
                "PAUSE": pool.pause(), "MAX_THREADS": pool.MAX_THREADS,
                "STRINGS": "\n".join(f'@{name} = internal constant [{len(line) + 1} x i8] c"{line}\\00"'
                                     for name, line in _STRINGS.items())}
-    return "".join([native.substitute(t, values) for t in (_TEXT, binding.TEXT, pool.TEXT)]) + products.text(values)
+    texts = (_TEXT, binding.TEXT, making.TEXT, pool.TEXT)
+    return "".join([native.substitute(t, values) for t in texts]) + products.text(values)
 
 
 class Runtime:
@@ -387,13 +389,13 @@ class Runtime:
     address of a plan; the status is ``OK``, ``BUSY`` (another thread is inside this very plan) or ``FAILED`` plus
     the kernel's own.  ``run_plan`` is the address of the C function ``i64 run_plan(i64 plan)``, which does what
     ``run_bound`` does and may be called without the GIL.  ``run_record`` is that of ``i64 run_record(i64 record)`` and
-    ``bound(self)`` makes a builtin that runs one: see `binding`.
+    ``bound(self)`` makes a builtin that runs one: see `binding`.  ``making(record, kept)`` is for `making`.
     """
 
-    __slots__ = ("run", "bind", "run_bound", "bound", "run_plan", "run_record", "pool", "blas")
+    __slots__ = ("run", "bind", "run_bound", "bound", "run_plan", "run_record", "pool", "blas", "_make")
 
     def __init__(self, store: native.Store | None = None) -> None:
-        names = ("run", "bind", "run_bound", "run_plan", "run_record", "run_self", "set_api", *pool.NAMES)
+        names = ("run", "bind", "run_bound", "run_plan", "run_record", "run_self", "make", "set_api", *pool.NAMES)
         library = native.load(text(), names, store=store, level=0)     # it is written as O2 would leave it
         self.blas = libraries.find()
         blas.keep(store)
@@ -406,7 +408,12 @@ class Runtime:
                                         "Run a plan on the arguments it has.")
         self.bound = native.method(library.address("run_self"), "run", "Run what is bound; returns the value.")
         self.run_plan, self.run_record = library.address("run_plan"), library.address("run_record")
+        self._make = library.address("make")
         self.pool = pool.Pool(library.address, config.num_threads)
+
+    def making(self, record: Any, kept: Any) -> Any:
+        """The builtin of a record of objects to make; both live for good."""
+        return native.builtin(self._make, "make", "Make objects after a model.", int(record.ctypes.data), (record, kept))
 
     def _c_function(self, name: str, library: native.Library) -> int | None:
         if name == "yield":
@@ -417,6 +424,10 @@ class Runtime:
             return self._c_function("yield", library) if found is None else _address(found)
         if name == "ndarray":
             return _array_type()
+        if name == "object_new":
+            return making.object_new()
+        if name == "no_arguments":
+            return id(())
         if name in ("TypeError", "ValueError"):
             return id(TypeError if name == "TypeError" else ValueError)
         if name.startswith("blas_"):
