@@ -62,7 +62,8 @@ def test_nothing_is_held_and_nothing_is_freed_too_early():
     x, y = ["x"], ["y"]
     before = [sys.getrefcount(v) for v in (x, y, Inner, Outer, None, "inner")]
     made = [make(x, y) for _ in range(1000)]
-    assert sys.getrefcount(x) == 2 + 1000 and sys.getrefcount(made[0].inner) == 3
+    counts = sys.getrefcount(x), sys.getrefcount(made[0].inner)
+    assert counts == (2 + 1000, 3)
     gone = [weakref.ref(made[0]), weakref.ref(made[0].inner)]
     del made
     assert [g() for g in gone] == [None, None]
