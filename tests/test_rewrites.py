@@ -19,6 +19,8 @@ from autojit.rewrite import vectors as vectoring
 from autojit.rewrite.merge import merge
 from autojit.rewrite.simplify import simplify
 from autojit.rewrite.vectors import vectors
+from autojit.schedule.loops import GemmStep
+from autojit.schedule.plan import schedule
 from tests.plain import run_plain
 
 
@@ -187,3 +189,24 @@ def test_dtypes_without_products_of_their_own_are_left_alone():
     a, v = placeholder(aval((30, 40), int64)), placeholder(aval((40,), int64))
     g = simplify(Graph([a, v], [times(a, v)]))
     assert products(vectors(g)) == []
+
+
+# ---------------------------------------------------------------- where products lie
+@pytest.mark.parametrize("f, shapes", [
+    (lambda a, b: [P.reshape(P.permute(P.matmul(a, b), (0, 2, 1, 3)), (2, 8, 30))], [(2, 5, 8, 7), (2, 5, 7, 6)]),
+    (lambda a, b: [P.permute(P.matmul(a, b), (1, 0))], [(20, 7), (7, 30)]),
+    (lambda a, b: [P.reshape(P.permute(P.matmul(P.permute(a, (0, 2, 1)), b), (2, 0, 1)), (30, 2 * 8))], [(2, 7, 8), (2, 7, 30)]),
+    (lambda a, b: [P.matmul(P.reshape(P.permute(P.matmul(a, b), (1, 0, 2)), (8, 30)), P.reshape(b, (30, 7)))],
+     [(5, 8, 7), (5, 7, 6)]),
+])
+def test_a_product_is_stored_as_it_is_wanted(f, shapes):
+    g = graph(f, *shapes)
+    plan = schedule(g)
+    assert all([isinstance(s, GemmStep) for s in plan.steps]), plan.steps
+    same(g, g)
+
+
+def test_a_product_that_is_read_as_it_is_too_stays():
+    g = graph(lambda a, b: [P.permute(P.matmul(a, b), (1, 0)), P.exp(P.matmul(a, b))], (20, 7), (7, 30))
+    assert len(schedule(g).steps) > 1
+    same(g, g)

@@ -120,6 +120,10 @@ def _matrix(rows: int, columns: int, sr: int, sc: int) -> _Matrix | None:
     return None
 
 
+def _turned(v: View) -> View:
+    return View(v.base, v.offset, (*v.strides[:-2], v.strides[-1], v.strides[-2]))
+
+
 class Gemm:
     """One product: its operands' views, and the steps once their memory is known."""
 
@@ -130,6 +134,8 @@ class Gemm:
         a, b = operands(self.product)
         stop = inputs | uniform if len(inputs) < 8 else inputs
         self.a, self.b = self._operand(a, stop, uniform), self._operand(b, stop, uniform)
+        self.out = contiguous(self.product.shape)           # strides of the product's memory
+        self.m, self.k, self.n = a.shape[-2], a.shape[-1], b.shape[-1]
         if not self.summed and self._calls() > CALLS:
             self.a, self.b = View(a, 0, contiguous(a.shape)), View(b, 0, contiguous(b.shape))
 
@@ -153,14 +159,38 @@ class Gemm:
             k *= n
         return True
 
+    def moves_to(self, n: Node) -> bool:
+        """Let the product lie as `n` does, which is made of it by moving elements; False if it can't."""
+        strides: Ints = contiguous(n.shape)
+        while n is not self.product:
+            (x,) = operands(n)
+            if n.op == "permute":
+                strides = tuple([strides[n.params[0].index(d)] for d in range(len(x.shape))])
+            else:
+                v = _reshaped(View(n, 0, strides), n.shape, x.shape)
+                if v is None:
+                    return False
+                strides = v.strides
+            n = x
+        rows, columns = n.shape[-2:]
+        if rows == 1 or columns == 1:
+            return False
+        if strides[-2] == 1 and strides[-1] >= rows:        # the other way round: the product of the transposes
+            self.a, self.b = _turned(self.b), _turned(self.a)
+            self.m, self.n = self.n, self.m
+            strides = (*strides[:-2], strides[-1], 1)
+        elif strides[-1] != 1 or strides[-2] < columns:
+            return False
+        self.out = strides
+        return True
+
     # ------------------------------------------------------------------ batches
     def _batch(self) -> list[tuple[int, int, int, int]]:
         """(count, stride a, stride b, stride c) of the leading axes, outermost first, merged where all three agree."""
         shape = self.product.shape
-        c = contiguous(shape)
         out: list[tuple[int, int, int, int]] = []
         for d in range(len(shape) - 2):
-            item = (shape[d], self.a.strides[d], self.b.strides[d], c[d])
+            item = (shape[d], self.a.strides[d], self.b.strides[d], self.out[d])
             if item[0] == 1:
                 continue
             if out and all([out[-1][k] == item[0] * item[k] for k in (1, 2, 3)]):
@@ -177,16 +207,15 @@ class Gemm:
 
     def steps(self, memory: dict[Node, Buffer], out: Buffer, beta: float = 0.0) -> list[GemmStep]:
         """The product into `out`, or with beta 1 added to what is there."""
-        a, b = operands(self.product)
-        m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+        m, k, n = self.m, self.k, self.n
         ma, mb = _matrix(m, k, *self.a.strides[-2:]), _matrix(k, n, *self.b.strides[-2:])
         assert ma is not None and mb is not None
-        batch = self._batch()
+        batch, ldc = self._batch(), n if self.summed else self.out[-2]
         if self.summed:
             for item in batch:
                 k *= item[0]
             batch = []
-        elif batch and not ma.trans and batch[-1][2] == 0 and batch[-1][1] == m * ma.ld:
+        elif batch and not ma.trans and batch[-1][2] == 0 and batch[-1][1] == m * ma.ld and batch[-1][3] == m * ldc:
             m *= batch.pop()[0]                             # one right-hand matrix for all: a taller product
         if len(batch) > 2:
             batch.sort(key=lambda item: item[0])            # the longest go in one call: few steps, whatever the batch
@@ -199,6 +228,6 @@ class Gemm:
                 for x in range(3):
                     offsets[x] += i * item[x + 1]
             steps.append(GemmStep(self.node.dtype, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
-                                  memory[self.b.base].name, mb.ld, out.name, n, inner[0], inner[1], inner[2], inner[3],
+                                  memory[self.b.base].name, mb.ld, out.name, ldc, inner[0], inner[1], inner[2], inner[3],
                                   (offsets[0], offsets[1], offsets[2]), beta=beta, outer=outer))
         return steps

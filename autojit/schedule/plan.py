@@ -85,6 +85,7 @@ class _Planner:
         inputs = [self.memory[i].name for i in graph.inputs]
         uses = self._uses()
         self._find_gemms(uses)
+        moved = self._move_products(uses)
         loops = find_turns(self.order, graph.inputs, graph.outputs, self.uniform, self.gemms.__contains__)
         if loops:
             self.order = settled(self.order, loops)
@@ -96,7 +97,7 @@ class _Planner:
         self.whole: dict[Node, Node] = {}                   # part of a sum of products → the whole sum
         for n in reversed(list(self.added)):
             self.whole[self.added[n]] = self.whole.get(n, n)
-        self.inside = {m for tree in self.sums.values() for m in tree.inside}
+        self.inside = {m for tree in self.sums.values() for m in tree.inside} | moved
         self.inside.update(self.turning)
         self.shifts = find_shifts(self.order, graph.outputs, self._apart)
         if self.shifts.kept:
