@@ -63,7 +63,7 @@ def forms(text: str) -> list[str]:
     bits, names = target.vector_bits(), []
     for word in words_in(text):
         lanes = bits // int(word[-2:])
-        if word in vecmath.FUNCTIONS and word not in vecmath.SCALAR:
+        if word in vecmath.FUNCTIONS:
             names += [f"{word}_v{lanes}", f"{word}_v{lanes // 2}"]  # the latter for rests, and beside float64
     return names
 

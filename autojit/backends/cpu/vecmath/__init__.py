@@ -1,9 +1,9 @@
 """Mathematics that vectorises: what ``exp_f32`` and its like mean to the compiler.
 
 In: a name that kernel text uses.  Out: `FUNCTIONS`, which maps it to a function of one or two scalars that writes LLVM
-instructions (see `core`), to be inlined in loops; `module` makes a module of one.  The functions have no branches
-(lgamma_f64 and digamma_f64 apart), call no library, and are at most 2 ulp off (pow and the special functions: 4), for every
-argument: NaN, Inf, -0, denormals and angles of any size.  Never imports Numba.
+instructions (see `core`), to be inlined in loops; `module` makes a module of one.  The functions have no branches, call no
+library, and are at most 2 ulp off (pow and the special functions: 4), for every argument: NaN, Inf, -0, denormals and angles
+of any size.  Never imports Numba.
 
 >>> print(module("rsqrt_f32", 1))  # doctest: +ELLIPSIS
 ; ModuleID = "rsqrt_f32"
@@ -46,9 +46,6 @@ _NAMES = {
     (special32, special64): "erf erfc erfinv",
     (gamma32, gamma64): "lgamma digamma",
 }
-
-SCALAR = ("lgamma_f64", "digamma_f64")
-"""Those with jumps: they have no form for vectors."""
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"{name}_{width}": getattr(module, f"{name}_{width}")

@@ -9,7 +9,7 @@ the loop.  Never imports Numba, never calls libm (except for `fma` on processors
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -269,38 +269,3 @@ def by_pairs(x: Value, coefficients: Sequence[Any]) -> Value:
         if len(terms) > 1:
             x = x * x
     return terms[0]  # type: ignore[no-any-return]
-
-
-# ------------------------------------------------------------------------------ branches and loops
-def branch(condition: Value, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
-    """`yes() if condition else no()`, by a jump: loops around it do not vectorise."""
-    b = condition.builder
-    ends = []
-    with b.if_else(condition.llvm) as (then, otherwise):
-        for side, value in ((then, yes), (otherwise, no)):
-            with side:
-                found = value()
-                ends.append((found, b.block))
-    phi = b.phi(TYPES[ends[0][0].kind])
-    for found, block in ends:
-        phi.add_incoming(found.llvm, block)
-    return Value(b, ends[0][0].kind, phi)
-
-
-def repeat(state: Sequence[Any], when: Callable[..., Value], step: Callable[..., Sequence[Value]]) -> list[Value]:
-    """``while when(*state): state = step(*state)``."""
-    first = _alike(*state)
-    b = first[0].builder
-    before, head, body, after = b.block, *(b.append_basic_block(n) for n in ("while", "body", "done"))
-    b.branch(head)
-    b.position_at_end(head)
-    held = [Value(b, v.kind, b.phi(TYPES[v.kind])) for v in first]
-    b.cbranch(when(*held).llvm, body, after)
-    b.position_at_end(body)
-    following = step(*held)
-    for v, start, end in zip(held, first, following, strict=True):
-        v.llvm.add_incoming(start.llvm, before)
-        v.llvm.add_incoming(end.llvm, b.block)
-    b.branch(head)
-    b.position_at_end(after)
-    return held

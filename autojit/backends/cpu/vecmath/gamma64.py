@@ -1,13 +1,14 @@
-"""lgamma and digamma of float64, one element at a time.
+"""lgamma and digamma of float64, without branches.
 
 In: a float64.  Out: the value of the function, at most 4 ulp off for x > 0; for x < 0, where both
-have zeros between the poles, 4 ulp of the larger term of the reflection.  With branches and loops:
-kernels that call them do not vectorise.  Never calls libm.
+have zeros between the poles, 4 ulp of the larger term of the reflection.  Never calls libm.
 """
 
 from __future__ import annotations
 
-from autojit.backends.cpu.vecmath.core import branch, fabs, floor, horner, repeat, select
+from typing import Any
+
+from autojit.backends.cpu.vecmath.core import fabs, floor, horner, select
 from autojit.backends.cpu.vecmath.exp64 import INF, NAN, log_f64
 
 PI, LOG_PI = 3.141592653589793, 1.1447298858494002
@@ -42,48 +43,42 @@ STIRLING = (
 )  # (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2) * x in 1 / x**2, x >= 8
 
 
-def _lgamma_small(x):
-    """lgamma for 0 < x < 0.7."""
-    log = log_f64(x)
-    near_0 = select(x < 2.0**-60, -0.0, x * horner(x, _NEAR_1))
-    return select(x < 0.5, near_0, (x - 1.0) * horner(x - 1.0, _NEAR_2)) - log
-
-
-def _lgamma_middle(x):
-    """lgamma for 1.5 <= x < 8."""
-    x, product = repeat((x, 1.0), lambda x, product: x > 2.5, lambda x, product: (x - 1.0, product * (x - 1.0)))
-    near = (x - 2.0) * horner(x - 2.0, _NEAR_2)
-    return near + log_f64(product)
-
-
-def _lgamma_large(x):
-    rest = horner(1.0 / (x * x), STIRLING) / x
-    return (x - 0.5) * (log_f64(x) - 1.0) + (LOG_SQRT_2_PI_LESS_HALF + rest)
+def _sine(part):
+    """sin(pi part) for 0 <= part <= 1/2."""
+    return part * horner(part * part, SIN_PI)
 
 
 def _lgamma_positive(x):
-    return branch(
-        x < 1.5,
-        lambda: branch(x < 0.7, lambda: _lgamma_small(x),
-                       lambda: (x - 1.0) * horner(x - 1.0, _NEAR_1) + 0.0),  # 0 at 1, not -0
-        lambda: branch(x < 8.0, lambda: _lgamma_middle(x), lambda: _lgamma_large(x)),
-    )
-
-
-def _lgamma_mirrored(x):
-    """lgamma for x <= 0: gamma(x) gamma(1 - x) sin(pi x) = pi."""
-    size = -x
-    part = size - floor(size)
-    whole = ~(part > 0.0)
-    part = select(part < 0.5, part, 1.0 - part)
-    sine = part * horner(part * part, SIN_PI)
-    y = LOG_PI - log_f64(sine * size) - _lgamma_positive(size)
-    return select(size < 2.0**-60, -log_f64(size), select(whole, INF, y))
+    """lgamma for x > 0: by polynomials around 1 and 2, between them and 8 after steps down, beyond by Stirling's series."""
+    low, near_1, large = x < 0.7, x < 1.5, x >= 8.0
+    y: Any = x
+    product: Any = 1.0
+    for _ in range(6):
+        far = y > 2.5
+        y = select(far, y - 1.0, y)
+        product = product * select(far, y, 1.0)
+    # gamma(x) = gamma(x + 1) / x below 0.7
+    z = select(x < 0.5, x, x - 1.0)
+    around_1 = select(x < 2.0**-60, -0.0, z * horner(z, _NEAR_1))
+    z = select(low, x, y - 1.0) - 1.0
+    around_2 = z * horner(z, _NEAR_2)
+    near = select(near_1 & ((x < 0.5) | (x >= 0.7)), around_1, around_2)
+    log = log_f64(select(low | large, x, select(near_1, 1.0, product)))
+    near = near + select(low, -log, log)  # 0 at 1 and 2, not -0
+    rest = horner(1.0 / (x * x), STIRLING) / x
+    return select(large, (x - 0.5) * (log - 1.0) + (LOG_SQRT_2_PI_LESS_HALF + rest), near)
 
 
 def lgamma_f64(x):
-    y = branch(x > 0.0, lambda: _lgamma_positive(x), lambda: _lgamma_mirrored(x))
-    return select(fabs(x) < INF, y, fabs(x))
+    size = fabs(x)
+    y = _lgamma_positive(size)
+    # gamma(x) gamma(1 - x) sin(pi x) = pi
+    part = size - floor(size)
+    whole = ~(part > 0.0)
+    part = select(part < 0.5, part, 1.0 - part)
+    mirrored = LOG_PI - log_f64(_sine(part) * size) - y
+    mirrored = select(size < 2.0**-60, y, select(whole, INF, mirrored))
+    return select(size < INF, select(x > 0.0, y, mirrored), size)
 
 
 _ROOT, _ROOT_TAIL = 1.4616321449683622, 9.549995429965697e-17  # digamma's only positive zero
@@ -101,15 +96,15 @@ _ASYMPTOTIC = (
 )  # (log(x) - 1 / (2 x) - digamma(x)) * x**2 in 1 / x**2, x >= 10
 
 
-def _digamma_large(x):
-    inverse = 1.0 / x
-    square = inverse * inverse
-    return log_f64(x) - (0.5 * inverse + square * horner(square, _ASYMPTOTIC))
-
-
 def _digamma_small(x):
-    """digamma for 0 < x < 10."""
-    x, total = repeat((x, 0.0), lambda x, total: x > 2.0, lambda x, total: (x - 1.0, total + 1.0 / (x - 1.0)))
+    """digamma for 0 < x < 10: down to [1, 2], two steps at once."""
+    total: Any = 0.0
+    for _ in range(4):
+        first, second = x > 2.0, x > 3.0
+        a, b = x - 1.0, x - 2.0
+        above = select(first, select(second, a + b, 1.0), 0.0)
+        total = above / select(second, a * b, select(first, a, 1.0)) + total
+        x = select(second, b, select(first, a, x))
     below = x < 1.0
     total = select(below, -1.0 / x, total)
     # x + 1 - root, without rounding x + 1
@@ -118,21 +113,21 @@ def _digamma_small(x):
 
 
 def _digamma_positive(x):
-    return branch(x < 10.0, lambda: _digamma_small(x), lambda: _digamma_large(x))
-
-
-def _digamma_mirrored(x):
-    """digamma for x < 0: digamma(x) = digamma(1 - x) - pi / tan(pi x)."""
-    size = -x
-    part = size - floor(size)
-    whole = ~(fabs(part) > 0.0)
-    part = select(part < 0.5, part, part - 1.0)
-    square = part * part
-    y = _digamma_positive(1.0 + size) + PI * horner(square, COS_PI) / (part * horner(square, SIN_PI))
-    return select(whole, NAN, y)
+    inverse = 1.0 / x
+    square = inverse * inverse
+    large = log_f64(x) - (0.5 * inverse + square * horner(square, _ASYMPTOTIC))
+    return select(x < 10.0, _digamma_small(x), large)
 
 
 def digamma_f64(x):
-    y = branch(x > 0.0, lambda: _digamma_positive(x), lambda: _digamma_mirrored(x))
+    left = x < 0.0
+    size = fabs(x)
+    y = _digamma_positive(select(left, 1.0 + size, size))
+    # digamma(x) = digamma(1 - x) - pi / tan(pi x)
+    part = size - floor(size)
+    whole = ~(part > 0.0)
+    part = select(part < 0.5, part, part - 1.0)
+    mirrored = y + PI * horner(part * part, COS_PI) / _sine(part)
+    y = select(left, select(whole, NAN, mirrored), y)
     y = select(x == 0.0, -1.0 / x, y)
     return select(x < INF, y, x)
