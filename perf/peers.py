@@ -142,8 +142,7 @@ class Jax(System):
     def prepare(self, workload: Workload, dtype: str = "float32") -> Prepared:
         import jax
 
-        if dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_enable_x64", dtype == "float64")
         function = workload.function(jax_namespace(), self.form)
         wrt = tuple(range(workload.wrt))
         joint = jax.jit(jax.value_and_grad(function, argnums=wrt))

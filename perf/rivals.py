@@ -257,7 +257,13 @@ class Halide(System):
         total, slopes = np.zeros((), dtype), np.zeros_like(x)
         results = [hl.Buffer(total), hl.Buffer(slopes)]
         pipeline.compile_jit(target)
-        return Prepared(lambda: pipeline.realize(results), lambda: [total.copy(), slopes.copy()])
+        kept = (points, x)  # the library holds no reference to the memory that it reads
+
+        def read() -> Arrays:
+            assert kept
+            return [total.copy(), slopes.copy()]
+
+        return Prepared(lambda: pipeline.realize(results), read)
 
 
 class Iree(System):

@@ -8,7 +8,21 @@ import os
 import numpy as np
 import pytest
 
-from perf import check, coldstart, harness, history, machine, memory, notes, plot, published
+from perf import (
+    calls,
+    check,
+    coldstart,
+    harness,
+    history,
+    limits,
+    machine,
+    memory,
+    notes,
+    plot,
+    published,
+    shapes,
+)
+from perf import compile as compiling
 from perf.__main__ import MARKS, main, with_table
 from perf.measure import quartiles, sample, worst_error
 from perf.peers import jax_namespace
@@ -379,3 +393,22 @@ def test_the_table_goes_between_its_marks():
     assert once == f"a\n{MARKS[0]}\n\n| new |\n\n{MARKS[1]}\nb\n" == with_table(once, ["| new |"])
     readme = (history.RESULTS.parent / "README.md").read_text()
     assert "| new |" in with_table(readme, ["| new |"])
+
+
+def test_what_the_small_measurements_ask_for():
+    assert compiling.limit("elem", {}) == ("whole", 1.5) and compiling.limit("rnn", {}) == ("whole", 3)
+    assert compiling.limit("rnn", {"steps": 500}) == ("first", 5)
+    sizes = shapes.chosen(40)
+    assert min(sizes) == 3 and max(sizes) == 1000 and len(set(sizes)) == len(sizes) >= 30
+    assert {n % 2 for n in sizes} == {0, 1}
+    calls_made = []
+    assert calls.least(lambda: calls_made.append(None), 3) < 1000 and len(calls_made) > 100
+
+
+def test_limits_count_bytes_and_operations():
+    elem, mlp = WORKLOADS["elem"], WORKLOADS["mlp"]
+    assert limits.least_bytes(elem) == 8e6 == limits.footprint(elem)
+    assert limits.least_bytes(WORKLOADS["power"]) > 40 * 4 * 2000**2
+    batch, inputs, hidden, classes = (mlp.sizes[k] for k in ("batch", "inputs", "hidden", "classes"))
+    products = 2 * batch * hidden * inputs, 2 * batch * hidden * classes
+    assert limits.OPERATIONS["mlp"](mlp.sizes) == 2 * products[0] + 3 * products[1]
