@@ -18,18 +18,18 @@ from .evaluate import pend
 from .state import state
 from .storage import Storage
 from .tape import Output, Record, Saved, short
-from .template import TEMPLATES, Template, fingerprint, make_template
-from .tensor import Tensor, new, value, view_of
+from .template import TEMPLATES, Template, key_of, make_template
+from .tensor import Tensor, value, view_of
 from .views import layout_of, pointwise_strides
 
+_new = object.__new__
 Argument = Any                                            # Tensor, Node (a number) or None
 
 
-def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: bool,
-           into: bool) -> tuple[list[Node], list[Any] | None, Template, bool]:
+def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: bool, into: bool, trace: Any,
+           recording: bool) -> tuple[list[Node], list[Any] | None, Template, bool]:
     """The nodes of the arguments that are given; places in the tape, or None if nothing is to be recorded; the template; is
     all memory in row-major order."""
-    trace, recording = state.trace, state.grad
     nodes: list[Node] = []
     edges: list[Any] = []
     avals: list[Any] = []
@@ -64,7 +64,7 @@ def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: b
             avals.append(a.aval)
         edges.append(edge)
         bit += bit
-    key = (op, static and fingerprint(static), needs, into, number, *avals)
+    key = (op, key_of(static), needs, into, number, *avals)
     t = TEMPLATES.get(key)
     if t is None:
         t = make_template(key, op, avals, static, tuple([bool(needs >> k & 1) for k in range(len(avals))]), into, number)
@@ -98,38 +98,48 @@ def apply(op: Any, args: Sequence[Argument], static: tuple[Any, ...] = (), numbe
         out = path.record(op, args, static, number)
         if out is not None:
             return out
-    trace = state.trace
+    return record_op(op, args, static, number)
+
+
+def record_op(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: bool = False) -> Any:
+    """`apply` for whoever has found that there is no path, or that the op cannot stand on it."""
+    now = state.__dict__
+    trace = now["trace"]
     if trace is not None and trace.light is not None:
         return trace.light.record(op, args, static, number)
-    nodes, edges, t, plain = gather(op, args, static, number, False)
+    nodes, edges, t, plain = gather(op, args, static, number, False, trace, now["grad"])
     record = None
     if edges is not None:
         record = Record(t, edges, saved_of(t, args) if t.reads else (), caller())
     if t.chains is not None:
         outs = _views(args[0], t)
     else:
-        outs = [_result(n, record is not None) for n in t.forward(nodes)]
+        outs = [_result(n, record is not None, trace) for n in t.forward(nodes)]
+        if now["inference"] and trace is None:
+            for out in outs:
+                out.frozen = True
         if not plain and t.pointwise:
             outs[0].storage.strides = pointwise_strides(outs[0].aval.shape, [
                 (a.aval.shape, layout_of(a)[0]) for a in args if isinstance(a, Tensor)])
-        if state.anomaly is not None:
+        if now["anomaly"] is not None:
             for k, out in enumerate(outs):
                 state.anomaly.check(value(out), t.label, f"{k}th output of the forward pass", user_place())
     if record is not None:
         _attach(record, outs, t)
     if trace is not None:
-        trace.calls.append((op, static, number, state.grad, args, outs))
+        trace.calls.append((op, static, number, now["grad"], args, outs))
     return outs[0] if t.single else tuple(outs)
 
 
-def _result(n: Node, taped: bool) -> Tensor:
-    s = Storage(n, None, taped)
-    out = new(s, n.aval)
-    if s.trace is None:
+def _result(n: Node, taped: bool, trace: Any) -> Tensor:
+    s = _new(Storage)
+    s.version, s.last, s.strides, s.value, s.mem, s.taped, s.trace = 0, None, None, n, None, taped, trace
+    t = _new(Tensor)
+    t.storage = t.cell = s
+    t.aval, t.fn, t.chain, t.base, t.seen, t.req, t.path = n.aval, None, (), None, 0, False, None
+    if trace is None:
         pend(s)
-        if state.inference:
-            out.frozen = True
-    return out
+    return t
 
 
 def _views(t: Any, tmpl: Template) -> list[Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import INT, DType, as_dtype, converted, fits, int64, of_number, promote, result_type, wrapped
+from ..dtypes import FLOAT, INT, DType, as_dtype, converted, fits, int64, of_number, promote, result_type, wrapped
 from ..errors import explain
 from ..ir.graph import Node, scalar
 from ..ops.declare import OPS, Op
@@ -20,11 +20,13 @@ from .apply import apply
 from .checks import check_bounds, check_divisor, check_probabilities
 from .inplace import apply_into
 from .quick import quick_binary, quick_pair, quick_static, quick_unary, written_ints
+from .template import lasting
 from .tensor import Tensor
 
 SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input", "x": "input", "x1": "input", "x2": "other",
             "dims": "dim", "shape": "size", "repeats": "size", "a": "input", "mat": "input", "tensor": "input"}
 NUMBERS = (int, float, bool)
+_REAL = {int, float}
 _DIVIDES = {"floor_divide", "remainder", "fmod"}
 _EXACT = {"clamp", "clamp_min", "clamp_max", "masked_fill", "where"}    # numbers must fit the tensor's dtype
 _MATRICES = {"matmul", "mm", "bmm", "mv", "dot"}          # take no numbers
@@ -265,7 +267,7 @@ def named(op: Op) -> Any:
 def function_of(op: Op, method: bool = False) -> Callable[..., Any]:
     """The public function of an op; as a method it takes the tensor first."""
     simple = op.bounds is None and op.name not in _DIVIDES and op.returns is None and not op.sequence
-    fixed = tuple([op.defaults.get(p) for p, wants in zip(op.params, op.is_tensor) if not wants])
+    fixed = lasting(tuple([op.defaults.get(p) for p, wants in zip(op.params, op.is_tensor) if not wants]))
     rest = [p for p in op.params[1:] if p not in op.defaults]
 
     def f(*args: Any, **kwargs: Any) -> Any:
@@ -311,7 +313,7 @@ UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not", "pos": "positive"}
 
 def _operator(op: Op, swap: bool) -> Callable[..., Any]:
     plain = not op.variants and op.bounds is None and op.name not in _DIVIDES
-    fixed = tuple([op.defaults[p] for p, wants in zip(op.params, op.is_tensor) if not wants])
+    fixed = lasting(tuple([op.defaults[p] for p, wants in zip(op.params, op.is_tensor) if not wants]))
     by_number = OPS.get(op.variants.get(op.params[1], "")) if not swap else None      # x ** 2
     if by_number is not None and by_number.is_tensor != (True, False):
         by_number = None
@@ -325,7 +327,8 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
         if by_number is not None and type(other) in NUMBERS:
             return apply(by_number, (self,), (other,))
         if plain:
-            n = number(other, (self,), op.name)
+            d = self.aval.dtype
+            n = scalar(other, d) if d.category == FLOAT and type(other) in _REAL else number(other, (self,), op.name)
             return apply(op, (n, b) if swap else (a, n), fixed, True)
         return call(op, (a, b), {})
 

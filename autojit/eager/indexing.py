@@ -25,7 +25,7 @@ from .creation import tensor
 from .inplace import COPY, FILL, apply_into
 from .quick import quick_static, written_key
 from .state import state
-from .template import Rule, scalar_type
+from .template import Rule, lasting, scalar_type
 from .tensor import Tensor, of_array
 
 MASKED = Rule("index_put", OPS["masked_fill"].fn, "IndexPutBackward0")
@@ -151,15 +151,23 @@ def _without_bools(self: Tensor, key: Any) -> tuple[Tensor, Any]:
 
 
 # ---------------------------------------------------------------- reading
+_PLAIN: dict[Any, tuple[Any, ...]] = {}                    # keys that hold no data, as the op takes them
+
+
 def getitem(self: Tensor, key: Any) -> Tensor:
     """x[key]: a view for ints, slices, None and Ellipsis; a copy for masks and integer tensors."""
-    if type(key) is int:
-        return apply(OPS["getitem"], (self,), ((key,),))  # type: ignore[no-any-return]
+    plain = written_key((key,))
+    known = _PLAIN.get(plain)
+    if known is not None:
+        return apply(OPS["getitem"], (self,), known)  # type: ignore[no-any-return]
     self, key = _without_bools(self, _listed(key))
     items, indices = items_of(self.aval.shape, key)
     spec = canonical(tuple(items))
     if not indices:
-        return apply(OPS["getitem"], (self,), (spec,))  # type: ignore[no-any-return]
+        static: tuple[Any, ...] = (spec,)
+        if plain is not None and len(_PLAIN) < 10_000:
+            static = _PLAIN[plain] = lasting(static)
+        return apply(OPS["getitem"], (self,), static)  # type: ignore[no-any-return]
     check_bounds(OPS["index"], (self, *indices), (spec,))
     return apply(OPS["index"], (self, *indices), (spec,))  # type: ignore[no-any-return]
 

@@ -26,7 +26,7 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
     for other in args[1:]:
         if isinstance(other, Tensor) and other.storage is t.storage:
             refuse_overlap(t, other)
-    nodes, edges, tmpl, _ = gather(op, args, static, number, True)
+    nodes, edges, tmpl, _ = gather(op, args, static, number, True, state.trace, state.grad)
     if edges is not None:
         check_writable(t)
     elif t.frozen and not state.inference:

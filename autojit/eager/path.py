@@ -25,7 +25,7 @@ from .evaluate import held, settle_untaped
 from .state import OPEN, state
 from .storage import Storage
 from .tape import Record, Saved
-from .template import TEMPLATES, fingerprint, make_template
+from .template import TEMPLATES, key_of, make_template
 from .tensor import Tensor, new
 from .views import layout, pointwise_strides
 
@@ -56,7 +56,7 @@ HEADS: dict[Any, Head] = {}
 
 def head_of(op: Any, static: tuple[Any, ...], number: bool) -> Head:
     """The one Head of these."""
-    key = (op, static and fingerprint(static), number)
+    key = (op, key_of(static), number)
     h = HEADS.get(key)
     if h is None:
         h = Head(op, static, number)
@@ -320,7 +320,7 @@ class Path:
                 kept.append(special if place < 0 else (place, dtype))
                 avals.append(special.aval)
         op, static = head.op, head.static
-        full = (op, static and fingerprint(static), needs, False, head.number, *avals)
+        full = (op, key_of(static), needs, False, head.number, *avals)
         t = TEMPLATES.get(full)
         if t is None:
             t = make_template(full, op, avals, static, tuple([bool(needs >> k & 1) for k in range(len(avals))]), False,

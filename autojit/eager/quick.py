@@ -12,6 +12,7 @@ from typing import Any
 from weakref import ref
 
 from ..dtypes import FLOAT
+from .apply import record_op
 from .path import Head, Path, head_of
 from .state import state
 from .tensor import Tensor
@@ -28,7 +29,7 @@ def quick_binary(slow: Function, op: Any, fixed: tuple[Any, ...], swap: bool = F
     def f(self: Any, other: Any) -> Any:
         path = state.path
         if path is None:
-            return slow(self, other)
+            return record_op(op, (self, other), fixed) if not swap and isinstance(other, Tensor) else slow(self, other)
         at = self.at if self.path is path else path.enter(self)
         kind = type(other)
         number = kind is float or kind is int
@@ -98,6 +99,8 @@ def quick_unary(slow: Function, op: Any, fixed: tuple[Any, ...]) -> Function:
                 out = again(path, (head, self.at if self.path is path else path.enter(self)))
                 if out is not None:
                     return out
+        elif path is None and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            return record_op(op, args, fixed)
         return slow(*args, **kwargs)
 
     f.__name__ = f.__qualname__ = slow.__name__

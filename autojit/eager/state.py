@@ -25,19 +25,22 @@ _set = threading.local.__setattr__
 
 
 class State(threading.local):
-    """One a thread; class attributes are what a fresh thread starts with.
+    """One a thread.  `state.__dict__` has all of it, for those who read much.
 
     open: the path of this thread (see path.py).  path: the same while ops are recorded in the usual way, else None; it
     follows the other attributes.  fails, skip: how often a path was of no use, and for how many passes none is opened."""
 
-    grad: bool = True
-    inference: bool = False
-    trace: Any = None
-    anomaly: Any = None
-    open: Any = None
-    path: Any = None
-    fails: int = 0
-    skip: int = 0
+    grad: bool
+    inference: bool
+    trace: Any
+    anomaly: Any
+    open: Any
+    path: Any
+    fails: int
+    skip: int
+
+    def __init__(self) -> None:
+        self.__dict__.update(grad=True, inference=False, trace=None, anomaly=None, open=None, path=None, fails=0, skip=0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         _set(self, name, value)

@@ -107,7 +107,7 @@ class Record:
 
     def __init__(self, template: Template | None, edges: Sequence[Any], saved: Any, frame: Any) -> None:
         self.template, self.edges, self.saved = template, tuple(edges), saved
-        path = state.open
+        path = state.path
         if path is not None and path.begun:
             path.settle()                                 # what was asked for earlier stands earlier in the tape
         self.seq = sequence()

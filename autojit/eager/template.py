@@ -256,6 +256,24 @@ def make_template(key: Any, op: Any, avals: Sequence[Aval | None], static: tuple
     return t
 
 
+_LASTING: dict[int, tuple[Any, Any]] = {}
+
+
+def lasting(static: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same static values, which will come again as this very object: their key is worked out once."""
+    if len(_LASTING) < KEPT:
+        _LASTING[id(static)] = (static, fingerprint(static))
+    return static
+
+
+def key_of(static: tuple[Any, ...]) -> Any:
+    """Static values as a dictionary key."""
+    if not static:
+        return static
+    known = _LASTING.get(id(static))
+    return known[1] if known is not None and known[0] is static else fingerprint(static)
+
+
 def fingerprint(v: Any) -> Any:
     """A static value as a dictionary key: 1, 1.0 and True are three keys, -0.0 and 0.0 two, and NaN is found again."""
     kind = type(v)

@@ -17,6 +17,7 @@ from .primitive import BUFFER, CONST, LEAF, PLACEHOLDER, SCALAR, Primitive
 
 # Numbers that stay in keys and in code; all others are run-time slots of the kernels.
 SPECIAL = (0.0, 1.0, -1.0, 2.0, 0.5)
+_SPECIAL = frozenset(SPECIAL)
 
 
 class Node:
@@ -103,9 +104,18 @@ def node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...] = ()
     return n
 
 
+_WRITTEN: dict[tuple[DType, Any], tuple[Any, bytes]] = {}  # (dtype, Python number) -> NumPy scalar, its bytes
+
+
 def _number(prim: Primitive, value: Any, dtype: DType) -> Node:
-    data = np.asarray(value).astype(dtype.np)[()] if not isinstance(value, (bool, int, float)) else dtype.np.type(value)
-    bits = data.tobytes()
+    plain = type(value) is float or type(value) is int
+    known = _WRITTEN.get((dtype, value)) if plain else None
+    if known is None:
+        data = np.asarray(value).astype(dtype.np)[()] if not isinstance(value, (bool, int, float)) else dtype.np.type(value)
+        known = data, data.tobytes()
+        if plain and value and value == value and len(_WRITTEN) < 10_000:    # not zero: it has a sign
+            _WRITTEN[dtype, value] = known
+    data, bits = known
     key = (prim, dtype, bits)                            # bits: -0.0 is not 0.0, and NaN is found again
     n = _TABLE.get(key)
     if n is None:
@@ -120,7 +130,7 @@ def const(value: Any, dtype: DType) -> Node:
 
 def scalar(value: Any, dtype: DType) -> Node:
     """A 0-d number that the user wrote.  Special ones stay constants; the others are slots and never enter keys."""
-    return _number(CONST if value in SPECIAL else SCALAR, value, dtype)
+    return _number(CONST if value in _SPECIAL else SCALAR, value, dtype)
 
 
 def placeholder(a: Aval, data: Any = None) -> Node:
