@@ -186,7 +186,9 @@ def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Pr
         return
     record = Record(graph, native, texts)
     line = record.line
-    with _lock:
+    if not _lock.acquire(blocking=False):                 # another thread learns: this program need not be among the samples
+        return
+    try:
         kin = _KIN.setdefault(line.key, _Kin())
         _KIN.move_to_end(line.key)
         while len(_KIN) > KEPT:
@@ -204,6 +206,8 @@ def learn(graph: Graph, native: NativeProgram, texts: Sequence[str], prepare: Pr
         kin.records = [record, *kin.records[:RECORDS - 1]]
         for f, _ in known[:1]:
             _sample(f, record, prepare)
+    finally:
+        _lock.release()
 
 
 def _sample(f: Family, record: Record, prepare: Prepare) -> None:
@@ -242,7 +246,7 @@ def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> An
     sizes = sorted(made)
     try:
         return Form(sizes, [made[n] for n in sizes], list(zip(*[f.laws.moving(n) for n in sizes])))
-    except NoForm as e:
+    except (NoForm, OverflowError) as e:
         return str(e)
 
 
