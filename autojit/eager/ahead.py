@@ -18,7 +18,7 @@ from ..ops.declare import P, cast
 from .apply import apply
 from .evaluate import AGE, Note, replay
 from .inplace import replace
-from .path import EXTERN, LOCK, OP, Path, become, start
+from .path import EXTERN, LOCK, NUMBER, OP, Path, Step, become, start
 from .state import OPEN, state
 from .tensor import Tensor, of_buffer, value
 
@@ -30,13 +30,16 @@ SPENT: list[Any] = []                                     # paths that are over 
 
 class Plan:
     """The program of a path.  inputs: the place of each array, or (places of a number, dtype).  leaves: places of the
-    tensors whose gradients it gives, in order.  numbers: the arrays of the numbers that came last."""
+    tensors whose gradients it gives, in order.  numbers: the arrays of the numbers that came last.  steps: of the path;
+    results: places of its ops but the root's; kept: places of what the root's records need."""
 
-    __slots__ = ("program", "inputs", "leaves", "numbers")
+    __slots__ = ("program", "inputs", "leaves", "numbers", "steps", "results", "kept")
 
-    def __init__(self, program: Any, inputs: list[Any], leaves: list[int]) -> None:
-        self.program, self.inputs, self.leaves = program, inputs, leaves
+    def __init__(self, program: Any, inputs: list[Any], leaves: list[int], steps: list[Step], root: int) -> None:
+        self.program, self.inputs, self.leaves, self.steps = program, inputs, leaves, steps
         self.numbers: dict[int, tuple[Any, Any]] = {}
+        self.results = [k for k, s in enumerate(steps) if s.kind == OP and k != root]
+        self.kept = [k for k, s in enumerate(steps) if s.kind == NUMBER or s.kind == EXTERN and s.needs]
 
     def arrays(self, path: Path) -> list[Any] | None:
         """What the program takes; None where numbers differ that were equal when it was made."""
@@ -93,7 +96,7 @@ def ran_ahead(root: Tensor) -> bool:
     with LOCK:
         if path.step is not end:                          # a finaliser used the path meanwhile, or another thread
             return False
-        _end(path, root, found[0])
+        _end(path, root, plan, found[0])
     for x, g in zip(leaves, found[1:]):
         if x._grad is None:
             x._grad = of_buffer(g, x.aval)
@@ -110,18 +113,19 @@ def ran_ahead(root: Tensor) -> bool:
 
 
 # ---------------------------------------------------------------- the end of a path
-def _end(path: Path, root: Tensor, array: Any) -> None:
+def _end(path: Path, root: Tensor, plan: Plan, array: Any) -> None:
     """The root has its value, and the path is over; who still holds a tensor of it may ask later.  The root, which programs
     keep for long, holds no more of it than its records need."""
     path.end, place = path.step, root.at
     path.root = place
-    steps = path._steps(path.end)
+    path.steps = plan.steps
     OPEN.pop(id(path), None)
     state.open = None
     for k in path.data:
         if path.outs[k].path is path:
             path.outs[k].path = None
-    others = [k for k, s in enumerate(steps) if s.kind == OP and k != place and path.outs[k]() is not None]
+    outs = path.outs
+    others = [k for k in plan.results if outs[k]() is not None]
     tail = path
     if others:
         _views_of_leaves(path, others)
@@ -129,7 +133,7 @@ def _end(path: Path, root: Tensor, array: Any) -> None:
         tail.end, tail.root, tail.codes, tail.lasti, tail.steps = path.end, place, path.codes, path.lasti, path.steps
         tail.whole = ref(path)
         _remember(path)
-    tail.outs = {k: path.outs[k] for k, s in enumerate(steps) if s.kind != OP and (s.kind != EXTERN or s.needs)}
+    tail.outs = {k: outs[k] for k in plan.kept}
     tail.outs[place] = ref(root)
     if tail is path:
         path.data, path.twins, path.ids = {}, {}, {}
@@ -212,7 +216,7 @@ class Lesson:
         """Remember the program, if its inputs are what stands on the path."""
         numbers: dict[Any, list[int]] = {}
         steps = self.path._steps(self.end)
-        values = [(k, self.path.outs[k]) for k, s in enumerate(steps) if s.kind == 1]
+        values = [(k, self.path.outs[k]) for k, s in enumerate(steps) if s.kind == NUMBER]
         inputs: list[Any] = []
         for n in self.note.leaves:
             if n.prim is BUFFER:
@@ -233,7 +237,7 @@ class Lesson:
             return
         if self.end.programs is None:
             self.end.programs = {}
-        self.end.programs[self.place] = Plan(self.note.program, inputs, places)  # type: ignore[arg-type]
+        self.end.programs[self.place] = Plan(self.note.program, inputs, places, steps, self.place)  # type: ignore[arg-type]
 
 
 def lesson_of(path: Path, root: Tensor) -> Lesson | None:
