@@ -33,6 +33,9 @@ class Bound:
     `b()` runs it and returns `b.value`; so does `b.run()`, the builtin behind it, which lets go of the GIL.  `b.value` and
     `b.grads` are the same objects over the same memory for good.  Several threads may call: they run one after another.
 
+    What the function writes in place (arguments, captured tensors, `.grad`) each call writes, and the next goes on from there;
+    then binding does not run it, and `b.value` is 0 until the first call.  Versions of these tensors do not move.
+
     `b.address` is a C function `int64_t f(void)` that does the same and returns 0, or a status for `b.check(status)`, which
     raises the error that `b()` would.  ctypes, cffi and `@njit` code can call it, with or without the GIL, while `b` lives.
     """
@@ -121,14 +124,15 @@ def _captured(c: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- what cannot be bound
 def refuse(plan: Plan, name: str, what: str) -> None:
-    """What only Python can do is refused by name; `what`: "a bound call"."""
-    why = hint = None
+    """Random numbers need Python: refused.  `what`: "a bound call"."""
     if plan.draws:
-        why, hint = "draws random numbers", "draw them outside, and pass them as an argument"
-    elif plan.writes or plan.grads or plan.bumps:
-        why, hint = "writes to tensors (in place, or .grad)", "return the new values, and write them after the call"
-    if why:
-        raise explain(RuntimeError(f"{name} {why}, which {what} cannot: it runs no Python"), hint=hint)
+        raise explain(RuntimeError(f"{name} draws random numbers, which {what} cannot: it runs no Python"),
+                      hint="draw them outside, and pass them as an argument")
+
+
+def writes(plan: Plan) -> bool:
+    """Does the function write to tensors (in place, or `.grad`)?"""
+    return bool(plan.writes or plan.grads or plan.bumps)
 
 
 def refuse_host(prepared: Any, name: str, what: str) -> None:
@@ -141,13 +145,18 @@ def refuse_host(prepared: Any, name: str, what: str) -> None:
 
 
 # ---------------------------------------------------------------- the program
+def results(plan: Plan) -> int:
+    """How many outputs are results, gradients, or values to be written; those of checks come after them."""
+    return len(plan.needs) + plan.gradients + len(plan.writes) + sum([at is not None for _, at in plan.grads])
+
+
 def checked(plan: Plan) -> tuple[Graph, list[Any]]:
     """The graph with all its checks as further outputs (least and greatest, int64), and the checks.
 
     An ordinary call looks at places among its arguments before the run; here they are kept inside their axis, and what was
     out of range is told after it.
     """
-    count = len(plan.needs) + plan.gradients
+    count = results(plan)
     inputs = plan.graph.inputs
     outs: list[Node] = list(plan.graph.outputs[:count])
     checks: list[Any] = []
@@ -173,8 +182,8 @@ def fixed(args: tuple[Any, ...], static: frozenset[int]) -> tuple[Any, ...]:
 
 
 def bind(plan: Plan, tensors: Sequence[Tensor], name: str, structured: Callable[[list[Tensor]], Any] | None) -> Bound:
-    """A recording bound to the memory of its arguments, compiled (waits for it) and run once.  `structured`: gradients in the
-    form the user wants; None: values alone."""
+    """A recording bound to the memory of its arguments, compiled (waits for it) and run once, unless it writes.
+    `structured`: gradients in the form the user wants; None: values alone."""
     from .engine import compile as pipeline  # the stages: imported when first needed
     refuse(plan, name, "a bound call")
     graph, checks = checked(plan)
@@ -185,16 +194,42 @@ def bind(plan: Plan, tensors: Sequence[Tensor], name: str, structured: Callable[
     refuse_host(prepared, name, "bound")
     native = prepared.link()
     inputs = [*[place(t, "a tensor") for t in tensors], *[_captured(c) for c in plan.captured]]
-    outs = [np.empty(n.aval.shape, n.aval.dtype.np) for n in graph.outputs]
+    outs = [np.zeros(n.aval.shape, n.aval.dtype.np) for n in graph.outputs]
     shown = [new(Storage(None, a[...]), n.aval) for a, n in zip(outs, graph.outputs)]
     n, count = len(plan.needs), plan.gradients
     value = plan.nest(shown[:n])
-    ends = outs[n + count:]
+    ends = outs[results(plan):]
     looked = list(zip(ends[::2], ends[1::2], checks))
     failed = _Failed(looked)
     assert native.plan is not None
     binding = Binding(runtime(), native.plan, [*inputs, *outs], value, failed,
-                      [(least, greatest, c.lowest, c.end) for least, greatest, c in looked])
+                      [(least, greatest, c.lowest, c.end) for least, greatest, c in looked],
+                      _copies(plan, tensors, inputs, outs, name))
     made = Bound(binding, value, None if structured is None else structured(shown[n:n + count]), failed)
-    made.run()
+    if not writes(plan):
+        made.run()
     return made
+
+
+def _copies(plan: Plan, tensors: Sequence[Tensor], inputs: list[np.ndarray], outs: list[np.ndarray],
+            name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(memory, new value) of everything that the function writes; each call then goes on from what the last one left."""
+    found = []
+    for target, at in plan.writes:
+        t = tensors[target] if isinstance(target, int) else target
+        found.append((place(t, "a tensor that it writes") if isinstance(t, Tensor) else _captured(t), outs[at]))
+    for target, where in plan.grads:
+        t = tensors[target] if isinstance(target, int) else target
+        if (t._grad is None) is not (where is None):
+            raise explain(RuntimeError(f"{name} leaves .grad {'set' if t._grad is None else 'unset'} where it was not, so a "
+                                       "second call would be another program: it cannot be bound"),
+                          hint="end it with zero_grad(), or call it once before it is bound")
+        if where is not None:
+            found.append((place(t._grad, "a gradient"), outs[where]))
+    for memory, _ in found:
+        if not memory.flags.writeable:
+            raise explain(ValueError(f"{name} writes to memory that is read-only"))
+        if sum([np.may_share_memory(memory, a) for a in inputs]) > 1:
+            raise explain(RuntimeError(f"{name} writes to memory that two of its tensors share: it cannot be bound"),
+                          hint="pass it once, or write to a copy")
+    return found

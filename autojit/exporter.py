@@ -21,7 +21,7 @@ import autojit
 from . import tree
 from .backends.cpu.link import written
 from .backends.cpu.vocabulary import definitions
-from .bound import checked, refuse, refuse_host
+from .bound import checked, refuse, refuse_host, writes
 from .dtypes import FLOAT
 from .eager.state import state
 from .engine import compile as pipeline
@@ -115,6 +115,9 @@ class _Module:
         self.parallel, self.cache = parallel, cache
         name = getattr(traced.fn, "__name__", "f")
         refuse(plan, name, "an exported program")
+        if writes(plan):
+            raise explain(RuntimeError(f"{name} writes to tensors (in place, or .grad), which an exported program cannot"),
+                          hint="return the new values, and write them after the call")
         self.graph, self.checks = checked(plan)
         self.prepared = pipeline.prepare(self.graph)
         refuse_host(self.prepared, name, "exported")

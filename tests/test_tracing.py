@@ -87,6 +87,16 @@ def test_a_captured_view_is_captured_with_its_storage():
     assert f(aj.ones(2)).item() == 3 * 5 + 4 * 3
 
 
+def test_a_write_to_an_argument_that_is_a_view():
+    @aj.trace
+    def f(x):
+        x.mul_(2)
+        return x.sum()
+    base = aj.arange(6.0).reshape(3, 2)
+    assert f(base[1]).item() == 10 and f(base.t()[1]).item() == 2 * (1 + 6 + 5)
+    assert base.tolist() == [[0, 2], [4, 12], [4, 10]]
+
+
 def test_floats_take_the_dtype_of_arrays_beside_them():
     y = aj.trace(lambda x, s: x * s)(np.ones(1), 0.1)
     assert y.tolist() == [0.1]

@@ -22,6 +22,7 @@ from ..eager.state import state
 from ..eager.storage import aval_of
 from ..eager.template import Rule
 from ..eager.tensor import Tensor, new, of_array, of_buffer, value
+from ..eager.views import put
 from ..errors import explain
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
@@ -103,6 +104,9 @@ class Traced:
         >>> x[:] = 0.0
         >>> b()
         tensor(0., dtype=torch.float64)
+        >>> step = aj.trace(lambda x: x.add_(0.5)).bind(x)    # what it writes, each call writes
+        >>> step(), step(), x
+        (tensor([1., 1., 1.], dtype=torch.float64), tensor([1., 1., 1.], dtype=torch.float64), array([1., 1., 1.]))
         """
         from ..bound import bind, fixed  # imported when first needed
         leaves, structure, tensors = self.leaves(fixed(args, self.static_argnums), {})
@@ -307,8 +311,9 @@ def _input(c: Any) -> Any:
 
 
 def store(t: Any, array: Any) -> None:
-    """A traced write takes effect."""
-    t.storage.write(buffer(array, aval_of(array)))
+    """A traced write takes effect, through the view that an argument is."""
+    n, chain = buffer(array, aval_of(array)), getattr(t, "chain", ())
+    t.storage.write(put(t.storage.read(t), chain, n) if chain else n)
 
 
 def _rule(plan: Plan) -> Rule:

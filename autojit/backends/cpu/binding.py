@@ -1,11 +1,13 @@
 """A plan bound to its memory: a builtin without arguments, and a C function without arguments.
 
-In: a plan and the arrays it reads and writes, fixed for good; what to look at after each run.  Out: `Binding`.  Never looks at
-a value in Python: one call runs the steps, compares a few integers, and gives back one and the same object.
+In: a plan and the arrays it reads and writes, fixed for good; what to look at after each run, and what to copy then.  Out:
+`Binding`.  Never looks at a value in Python: one call runs the steps, compares a few integers, copies results to where the
+next run reads them, and gives back one and the same object.
 
-A record is the int64 words (plan, number of checks), then of each check (address of the least int64, address of the greatest,
-the lowest that is allowed, the end).  The status of a run is 0, a kernel's failure (positive), or minus the number of the
-first check that does not hold, from 1.  A second thread waits until the first is done.
+A record is the int64 words (plan, number of checks, number of copies), then of each check (address of the least int64, address
+of the greatest, the lowest that is allowed, the end), of each copy (to, from, bytes, 0).  The status of a run is 0, a kernel's
+failure (positive), or minus the number of the first check that does not hold, from 1; then nothing is copied.  A second thread
+waits until the first is done.
 """
 
 from __future__ import annotations
@@ -21,17 +23,20 @@ if TYPE_CHECKING:
     from .runner import NativePlan
     from .runtime import Runtime
 
-API = ("PyTuple_GetItem", "PyObject_CallOneArg", "Py_IncRef", "Py_DecRef", "sleep")
+API = ("PyTuple_GetItem", "PyObject_CallOneArg", "Py_IncRef", "Py_DecRef", "memmove", "sleep")
 
 TEXT = """
-; Runs the plan of a record and looks at what it checks; waits while another thread is inside the plan.
+; Runs the plan of a record, looks at what it checks, and copies; waits while another thread is inside the plan.
 define i64 @run_record(i64 %address) {
 entry:
   %record = inttoptr i64 %address to ptr
   %count_at = getelementptr i64, ptr %record, i64 1
-  %first = getelementptr i64, ptr %record, i64 2
+  %copies_at = getelementptr i64, ptr %record, i64 2
+  %first = getelementptr i64, ptr %record, i64 3
   %plan = load ptr, ptr %record
   %count = load i64, ptr %count_at
+  %copies = load i64, ptr %copies_at
+  %all = add i64 %count, %copies
   br label %try
 try:
   %turn = phi i64 [ 0, %entry ], [ %turn1, %waited ]
@@ -57,7 +62,7 @@ go:
 look:
   %k = phi i64 [ 0, %go ], [ %k1, %one ]
   %more = icmp ult i64 %k, %count
-  br i1 %more, label %one, label %out
+  br i1 %more, label %one, label %next
 one:
   %check = getelementptr [4 x i64], ptr %first, i64 %k
   %greatest_at = getelementptr i64, ptr %check, i64 1
@@ -75,8 +80,23 @@ one:
   %k1 = add i64 %k, 1
   %number = sub i64 0, %k1
   br i1 %bad, label %out, label %look
+next:
+  %j = phi i64 [ %count, %look ], [ %j1, %copy ]
+  %left = icmp ult i64 %j, %all
+  br i1 %left, label %copy, label %out
+copy:
+  %what = getelementptr [4 x i64], ptr %first, i64 %j
+  %from_at = getelementptr i64, ptr %what, i64 1
+  %bytes_at = getelementptr i64, ptr %what, i64 2
+  %to = load ptr, ptr %what
+  %from = load ptr, ptr %from_at
+  %bytes = load i64, ptr %bytes_at
+  %move = load ptr, ptr getelementptr (ptr, ptr @api, i64 $memmove)
+  %m = call ptr %move(ptr %to, ptr %from, i64 %bytes)
+  %j1 = add i64 %j, 1
+  br label %next
 out:
-  %r = phi i64 [ %status, %go ], [ $OK, %look ], [ %number, %one ]
+  %r = phi i64 [ %status, %go ], [ $OK, %next ], [ %number, %one ]
   call void @leave(ptr %plan)
   ret i64 %r
 }
@@ -122,13 +142,16 @@ class Binding:
     __slots__ = ("run", "_record", "_runtime", "_engine", "_address")
 
     def __init__(self, runtime: Runtime, plan: NativePlan, arrays: Sequence[np.ndarray], result: object,
-                 failed: Callable[[int], object], checks: Sequence[tuple[np.ndarray, np.ndarray, int, int]] = ()) -> None:
+                 failed: Callable[[int], object], checks: Sequence[tuple[np.ndarray, np.ndarray, int, int]] = (),
+                 copies: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> None:
         runtime.bind(plan.address, *[a.ctypes.data for a in arrays])
-        words = [plan.address, len(checks)]
+        words = [plan.address, len(checks), len(copies)]
         for least, greatest, lowest, end in checks:
             words += [least.ctypes.data, greatest.ctypes.data, lowest, end]
+        for to, source in copies:
+            words += [to.ctypes.data, source.ctypes.data, min(to.nbytes, source.nbytes), 0]
         self._record = np.array(words, np.int64)
-        kept = (plan, tuple(arrays), [c[:2] for c in checks], self._record)
+        kept = (plan, tuple(arrays), [c[:2] for c in checks], tuple(copies), self._record)
         self.run = runtime.bound((self._record.ctypes.data, result, failed, kept))
         self._runtime = runtime
         self._engine: Any = None

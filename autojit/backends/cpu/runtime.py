@@ -432,7 +432,7 @@ class Runtime:
             return id(TypeError if name == "TypeError" else ValueError)
         if name.startswith("blas_"):
             return getattr(self.blas, name[5:], 0) or None
-        return _address(getattr(ctypes.pythonapi, name))
+        return _address(getattr(ctypes if name == "memmove" else ctypes.pythonapi, name))
 
 
 def _address(function: Any) -> int | None:
