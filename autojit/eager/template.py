@@ -114,7 +114,7 @@ class Template:
         self.forward = Recipe([p for p in self.placeholders if p is not None], outs)
         self.outs = tuple([o.aval for o in outs])
         self.label = op.label(static, self.placeholders, number)
-        self.chains = [_chain(o, self.placeholders[0]) for o in outs] if op.view else None  # type: ignore[arg-type]
+        self.chains = [chain_to(o, self.placeholders[0]) for o in outs] if op.view else None  # type: ignore[arg-type]
         self._pulls: dict[tuple[Any, ...], Pull] = {}
         self.reads: tuple[int, ...] = ()
         self.taken: tuple[Node, ...] = ()
@@ -219,7 +219,7 @@ def _leaves(nodes: Sequence[Node]) -> set[Node]:
     return {n for n in linearise(nodes) if n.prim is PLACEHOLDER or n.prim is BUFFER}
 
 
-def _chain(n: Node, start: Node) -> Chain:
+def chain_to(n: Node, start: Node) -> Chain:
     """The movement steps that lead from `start` to `n`."""
     steps = []
     while n is not start:

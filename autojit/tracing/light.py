@@ -15,10 +15,12 @@ from ..dtypes import FLOAT, default_float
 from ..eager.state import state
 from ..eager.storage import Storage
 from ..eager.tape import NOWHERE, Output, Record
-from ..eager.template import fingerprint
-from ..eager.tensor import Tensor, new, value
-from ..ir.graph import Graph, Node, placeholder
+from ..eager.template import CLONE, chain_to, fingerprint
+from ..eager.tensor import Tensor, new, value, view_of
+from ..eager.views import layout_of, pointwise_strides
+from ..ir.graph import Graph, Node, linearise, placeholder
 from ..ir.outline import Outline, outline
+from ..ir.primitive import ELEMENTWISE, LEAF
 from .trace import Captured, Check, Trace
 
 MANY = 1 << 16                                            # more results than any op has
@@ -156,6 +158,35 @@ def _shape(v: Any, ints: list[int]) -> Any:
     return fingerprint(v)
 
 
+class _Result:
+    """What an op gives for arguments of some avals: avals, whether it is one, and as `eager.template.Template` has them the
+    chains of views and whether it works element by element."""
+
+    __slots__ = ("outs", "single", "chains", "nodes", "copies")
+
+    def __init__(self, op: Any, static: Any, avals: Sequence[Any]) -> None:
+        places = [None if a is None else placeholder(a) for a in avals]
+        made = op.call(places, static)
+        self.single = type(made) is Node
+        self.nodes = nodes = [made] if self.single else list(made)
+        self.copies = op is CLONE
+        self.outs = [n.aval for n in nodes]
+        self.chains = [chain_to(n, places[0]) for n in nodes] if op.view and places[0] is not None else None
+
+    @property
+    def pointwise(self) -> bool:
+        kinds = [n.prim.kind for n in linearise(self.nodes) if n.prim.kind != LEAF and n.op not in ("expand", "reshape")]
+        return self.single and all([k == ELEMENTWISE for k in kinds]) and (bool(kinds) or self.copies)
+
+    def views(self, t: Tensor) -> list[Tensor]:
+        assert self.chains is not None
+        outs = [view_of(t, c, a) for c, a in zip(self.chains, self.outs)]
+        if t.blind or not state.grad:
+            for out in outs:
+                out.blind = True
+        return outs
+
+
 class LightTrace(Trace):
     """The open trace of a light recording; `record` stands in the place of `eager.apply.apply`.  Floating results have no
     nodes but placeholders: only their avals matter."""
@@ -172,30 +203,29 @@ class LightTrace(Trace):
     def record(self, op: Any, args: Sequence[Any], static: tuple[Any, ...], number: bool) -> Any:
         """One public op: its results, with marks for what the tape would hold."""
         key: list[Any] = [op, static and fingerprint(static)]
-        taped = False
+        taped, plain = False, True
         for a in args:
             if isinstance(a, Tensor):
-                if a.storage.trace is not self:
+                s = a.storage
+                if s.trace is not self:
                     if a.base is not None or a.chain or a.fn is not None:
                         raise Heavy
-                    self.touch(a.storage, a)
+                    self.touch(s, a)
+                if a.chain or s.strides is not None:
+                    plain = False
                 if not taped:
                     taped = a.fn is not None or a.req
             key.append(None if a is None else a.aval)
         grad = state.grad
         found = self.known.get(tuple(key))
         if found is None:
-            found = self.known[tuple(key)] = _avals(op, static, key[2:])
-        avals, single = found
-        if avals[0].dtype.category < FLOAT:               # its checks look at where places come from
-            made = op.call([value(a) if isinstance(a, Tensor) else a for a in args], static)
-            outs = [new(Storage(n, None, taped), n.aval) for n in ((made,) if single else made)]
-        else:
-            outs = [new(Storage(placeholder(a), None, taped), a) for a in avals]
+            found = self.known[tuple(key)] = _Result(op, static, key[2:])
+        outs = found.views(args[0]) if found.chains is not None else self._made(op, args, static, found, taped, plain)
+        single = found.single
         if taped and grad:
             if not single:
                 _several(outs)
-            elif avals[0].dtype.category >= FLOAT:
+            elif outs[0].aval.dtype.category >= FLOAT:
                 outs[0].fn = Mark()
         try:
             self.signer.call(op, static, number, grad, args)
@@ -204,14 +234,21 @@ class LightTrace(Trace):
         self.signer.results(outs)
         return outs[0] if single else tuple(outs)
 
+    def _made(self, op: Any, args: Sequence[Any], static: Any, found: _Result, taped: bool, plain: bool) -> list[Tensor]:
+        """Results with memory of their own, in the order that torch gives it."""
+        if found.outs[0].dtype.category < FLOAT:          # checks of places look at where these come from
+            made = op.call([value(a) if isinstance(a, Tensor) else a for a in args], static)
+            nodes = (made,) if found.single else made
+        else:
+            nodes = [placeholder(a) for a in found.outs]
+        outs = [new(Storage(n, None, taped), n.aval) for n in nodes]
+        if not plain and found.pointwise:
+            outs[0].storage.strides = pointwise_strides(outs[0].aval.shape, [
+                (a.aval.shape, layout_of(a)[0]) for a in args if isinstance(a, Tensor)])
+        return outs
+
     # what a light recording cannot follow
     bump = assign_grad = draw = look = _heavy  # type: ignore[assignment]
-
-
-def _avals(op: Any, static: Any, avals: Sequence[Any]) -> tuple[tuple[Any, ...], bool]:
-    """What an op gives for arguments of these avals, and whether that is one result."""
-    made = op.call([None if a is None else placeholder(a) for a in avals], static)
-    return ((made.aval,), True) if type(made) is Node else (tuple([n.aval for n in made]), False)
 
 
 def _several(outs: Sequence[Tensor]) -> None:
