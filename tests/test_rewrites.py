@@ -195,7 +195,7 @@ def test_dtypes_without_products_of_their_own_are_left_alone():
 @pytest.mark.parametrize("f, shapes", [
     (lambda a, b: [P.reshape(P.permute(P.matmul(a, b), (0, 2, 1, 3)), (2, 8, 30))], [(2, 5, 8, 7), (2, 5, 7, 6)]),
     (lambda a, b: [P.permute(P.matmul(a, b), (1, 0))], [(20, 7), (7, 30)]),
-    (lambda a, b: [P.reshape(P.permute(P.matmul(P.permute(a, (0, 2, 1)), b), (2, 0, 1)), (30, 2 * 8))], [(2, 7, 8), (2, 7, 30)]),
+    (lambda a, b: [P.reshape(P.permute(P.matmul(P.permute(a, (0, 2, 1)), b), (2, 0, 1)), (30, 16))], [(2, 7, 8), (2, 7, 30)]),
     (lambda a, b: [P.matmul(P.reshape(P.permute(P.matmul(a, b), (1, 0, 2)), (8, 30)), P.reshape(b, (30, 7)))],
      [(5, 8, 7), (5, 7, 6)]),
 ])
@@ -210,3 +210,15 @@ def test_a_product_that_is_read_as_it_is_too_stays():
     g = graph(lambda a, b: [P.permute(P.matmul(a, b), (1, 0)), P.exp(P.matmul(a, b))], (20, 7), (7, 30))
     assert len(schedule(g).steps) > 1
     same(g, g)
+
+
+def test_a_matrix_that_many_small_products_read_transposed_is_turned_once():
+    def f(w, *xs):
+        return [P.matmul(x, P.permute(w, (1, 0))) for x in xs]
+
+    g = graph(f, (40, 50), *[(3, 50)] * 9)
+    steps_ = schedule(g).steps
+    assert not any([s.trans_b for s in steps_ if isinstance(s, GemmStep)]) and len(steps_) == 10
+    same(g, g)
+    few = schedule(graph(f, (40, 50), *[(3, 50)] * 4)).steps
+    assert all([s.trans_b for s in few]) and len(few) == 4

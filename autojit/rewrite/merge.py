@@ -9,6 +9,7 @@ Changes the order in which terms are added, nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ..dtypes import FLOAT
@@ -70,12 +71,15 @@ def _row(s: Slice) -> int:
     return s.base.aval.size // max(1, s.base.shape[0])
 
 
-def _in_order(slices: Sequence[Slice | None]) -> list[int]:
-    """Those that are neighbours in one array and together leave no gap, in their order; none if that is less than half."""
+def _in_order(slices: Sequence[Slice | None], liked: Sequence[int] | None = None) -> list[int]:
+    """Those that are neighbours in one array and together leave no gap, in their order; none if that is less than half.  Of
+    two at one place the one that is `liked` more."""
     by_start: dict[tuple[Node, int], int] = {}
     for k, s in enumerate(slices):
         if s is not None:
-            by_start.setdefault((s.base, s.start), k)
+            other = by_start.setdefault((s.base, s.start), k)
+            if liked is not None and liked[k] > liked[other]:
+                by_start[s.base, s.start] = k
     best: list[int] = []
     ends = {(s.base, s.stop) for k in by_start.values() if (s := slices[k]) is not None}
     for (base, start), k in by_start.items():
@@ -155,13 +159,14 @@ class _Sums:
         self.orders: dict[Node, list[int]] = {}
         known: dict[frozenset[Node], list[Node]] = {}
         sides = {n: [self._side(p, side) for side in (0, 1) for p in products] for n, (products, _) in found.items()}
+        times = Counter([x for both in sides.values() for x in both])
         for n, (products, _) in found.items():
             for side in (0, 1):
                 parts = sides[n][side * len(products):][:len(products)]
-                run = _in_order([_slice(p) for p in parts])
+                others = sides[n][(1 - side) * len(products):][:len(products)]
+                run = _in_order([_slice(p) for p in parts], [times[x] for x in others])
                 if run:
                     self.orders[n] = run
-                    others = sides[n][(1 - side) * len(products):][:len(products)]
                     known[frozenset([others[k] for k in run])] = [others[k] for k in run]
         for n, (products, _) in found.items():
             for side in (0, 1):

@@ -20,6 +20,7 @@ from .loops import Buffer, GemmStep
 TINY = 512                         # multiplications up to which a constant product is written out
 LARGE = 1 << 15                    # elements of a matrix from which its product with a vector is not fused
 SEVERAL, LONG, TERMS = 16, 256, 64   # and elements of the result, if they are dot products or a sum of rows, and terms
+FEW, OFTEN = 32, 8                  # rows of C, and products of that many, from which a transposed B is turned once for all
 CALLS = 64                         # calls for batches that no two strides describe
 
 Ints = tuple[int, ...]
@@ -183,6 +184,16 @@ class Gemm:
             return False
         self.out = strides
         return True
+
+    def turns_again(self) -> bool:
+        """Is B a transposed matrix that costs more to turn than a product of few rows should?"""
+        mb = _matrix(self.k, self.n, *self.b.strides[-2:])
+        return mb is not None and mb.trans and self.m <= FEW and min(self.k, self.n) >= FEW and len(self.b.strides) == 2
+
+    def take_turned(self) -> None:
+        """B is put in memory as it is read."""
+        b = operands(self.product)[1]
+        self.b = View(b, 0, contiguous(b.shape))
 
     # ------------------------------------------------------------------ batches
     def _batch(self) -> list[tuple[int, int, int, int]]:

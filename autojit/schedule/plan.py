@@ -14,7 +14,7 @@ from ..ir.graph import Graph, Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
 from .axes import PIECES, Axes, Frame, find_uniform, operands
 from .cost import Target
-from .gemm import Gemm, is_product
+from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
 from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
@@ -86,6 +86,7 @@ class _Planner:
         uses = self._uses()
         self._find_gemms(uses)
         moved = self._move_products(uses)
+        self._turn_matrices()
         loops = find_turns(self.order, graph.inputs, graph.outputs, self.uniform, self.gemms.__contains__)
         if loops:
             self.order = settled(self.order, loops)
@@ -165,6 +166,17 @@ class _Planner:
                 self.gemms[n] = self.gemms.pop(m)
                 inside.update(between)
         return inside
+
+    def _turn_matrices(self) -> None:
+        """A transposed matrix that many products of few rows read is turned once."""
+        readers: dict[Node, list[Gemm]] = {}
+        for g in self.gemms.values():
+            if not g.summed and g.turns_again():
+                readers.setdefault(operands(g.product)[1], []).append(g)
+        for gemms in readers.values():
+            if len(gemms) >= OFTEN:
+                for g in gemms:
+                    g.take_turned()
 
     def _find_added(self, n: Node, uses: dict[Node, int]) -> None:
         """A sum of products that nobody else needs: each is added into the buffer of the first."""
