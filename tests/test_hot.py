@@ -94,6 +94,30 @@ def test_what_is_not_as_it_was():
     assert ts(aj.ones(2, 2)[0])[0].item() == 2
 
 
+def test_memory_that_others_see():
+    vg = aj.value_and_grad(aj.trace(product))
+    a, b = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    x, y = aj.from_numpy(a), aj.tensor(b)
+    seen = y.numpy()
+    same(*warm(vg, x, y))
+    a[0], seen[1] = 10, 40
+    assert short(vg, x, y)[0].item() == 110
+    x.mul_(2)
+    assert a.tolist() == [20, 4] and short(vg, x, y)[0].item() == 220
+    del a, seen                                           # now it is theirs alone
+    assert short(vg, x, y) is None and vg(x, y)[0].item() == 220
+    for _ in range(8 * USES):
+        vg(x, y)
+    assert short(vg, x, y)[0].item() == 220               # written again for the other kind
+    assert short(vg, aj.from_numpy(np.ones(4)[::2]), y) is None
+    w = np.ones(2)
+    held = aj.from_numpy(w)
+    scaled = aj.value_and_grad(aj.trace(lambda x: (x * held).sum()))
+    same(*warm(scaled, x))
+    w[0] = 3
+    assert short(scaled, x)[1].tolist() == [3, 1]
+
+
 def test_a_gradient_of_the_gradient_goes_the_long_way():
     inner = aj.value_and_grad(aj.trace(lambda x: (x ** 3).sum()))
     x = aj.tensor([2.0])

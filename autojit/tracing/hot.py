@@ -16,12 +16,13 @@ import numpy as np
 from .. import tree
 from ..dtypes import as_dtype, default_float
 from ..eager.state import state
-from ..eager.storage import aval_of
+from ..eager.storage import aval_of, shared
 from ..eager.tensor import Tensor, of_buffer
 from ..ir.primitive import BUFFER
 from .plan import Fixed, Plan, float_beside, run_time
 
 USES = 8                                                  # calls of a signature before a function is written for it
+_WRITTEN = frozenset({USES, 8 * USES, 64 * USES, 512 * USES})   # and again, where the kinds of its arguments have changed
 KEPT = 8                                                  # functions that are asked in turn
 
 Call = Callable[[tuple[Any, ...]], Any]
@@ -42,7 +43,7 @@ class Short:
         if native is None:
             return
         n = self._uses[plan] = self._uses.get(plan, 0) + 1
-        if n == USES and applies(plan, native, args):
+        if n in _WRITTEN and applies(plan, native, args):
             call = make(native)
             if call is not None:
                 self.calls = (call, *self.calls[:KEPT - 1])
@@ -53,14 +54,23 @@ class Short:
 def applies(plan: Plan, native: Any, args: tuple[Any, ...]) -> bool:
     """Can a function be written for this plan and these arguments?"""
     return (bool(getattr(native, "address", 0)) and not (plan.writes or plan.grads or plan.bumps)
-            and all([isinstance(c, Fixed) or _plain(c) for c in plan.captured])
-            and all([_plain(x) for x in tree.flatten(args)[0] if isinstance(x, Tensor)]))
+            and all([isinstance(c, Fixed) or _plain(c) or _seen(c) for c in plan.captured])
+            and all([_plain(x) or _seen(x) for x in tree.flatten(args)[0] if isinstance(x, Tensor)]))
 
 
 def _plain(t: Any) -> bool:
     """A tensor over memory of its own, outside of the tape."""
-    return (isinstance(t, Tensor) and t.fn is None and t.base is None and not t.chain and t.storage.mem is None
-            and t.storage.value.prim is BUFFER)
+    return _leaf(t) and t.storage.mem is None and t.storage.value.prim is BUFFER
+
+
+def _seen(t: Any) -> bool:
+    """A tensor over memory that others see (`from_numpy`), outside of the tape: read where it lies."""
+    m: Any = t.storage.mem if _leaf(t) else None
+    return m is not None and shared(m) and m.flags.c_contiguous and m.flags.aligned
+
+
+def _leaf(t: Any) -> bool:
+    return isinstance(t, Tensor) and t.fn is None and t.base is None and not t.chain
 
 
 @cache
@@ -80,7 +90,7 @@ class Writer:
         self.names: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "changed": plan.watch.changed, "traced": traced,
                                       "plan": plan, "empty": np.empty, "ndarray": np.ndarray, "of_buffer": shower(),
                                       "run": native.run, "address": native.address, "asarray": np.asarray,
-                                      "default": default_float}
+                                      "default": default_float, "shared": shared}
         self.looks: list[str] = []                        # statements that take apart and look
         self.given: list[str] = []                        # expressions of the program's inputs
         self.before: list[str] = []                       # statements after looking: what may fail or costs more
@@ -133,10 +143,17 @@ class Writer:
 
     def tensor(self, x: str, t: Tensor) -> str:
         """Looks at a tensor; an expression of its array."""
-        n = f"n_{x}"
-        self.looks.append(f"s = {x}.storage; {n} = s.value")
+        n, m = f"n_{x}", f"m_{x}"
+        self.looks.append(f"s = {x}.storage; {m} = s.mem")
         self.unless(f"{x}.aval is not {self.name(t.aval, 'a')}", f"{x}.fn is not None", f"{x}.req is not {t.req}",
-                    f"{x}.base is not None", f"{x}.chain", "s.mem is not None", f"{n}.prim is not BUFFER")
+                    f"{x}.base is not None", f"{x}.chain")
+        if t.storage.mem is not None:
+            self.unless(f"{m} is None", f"not shared({m})")
+            self.looks.append(f"f = {m}.flags")
+            self.unless("not f.c_contiguous", "not f.aligned")
+            return m
+        self.looks.append(f"{n} = s.value")
+        self.unless(f"{m} is not None", f"{n}.prim is not BUFFER")
         return f"{n}.data"
 
     def captured(self) -> None:
