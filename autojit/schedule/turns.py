@@ -234,7 +234,8 @@ class _Body(Lowering):
         sliced = self.sliced.get(n)
         if sliced is not None:
             buffer, shape, at = sliced
-            index = tuple([at(d, self.along(n, ix, d)) for d in range(len(shape))])
+            place = int(self.linear(ix, self.frame.layouts[n].extents).const)     # all axes are written out
+            index = tuple([at(d, self.space.const(int(i))) for d, i in enumerate(np.unravel_index(place, n.shape))])
             return self.scalars.load(buffer, index, shape, guard)
         return super()._ready(n, ix, guard)
 
