@@ -31,6 +31,7 @@ from .unroll import copies, loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
 DEEP = 240                         # operations one after the other on arrays in one kernel (240 divides by many periods)
+ALONE = 2048                       # elements of a piece from which it is stored by a kernel of its own
 ROOM = 512                         # bytes between the areas of two chunks
 # what a group may have of places where values are asked for, of scalars, of statements: so many a value, and so many more
 BOUNDS = ((10, 500), (40, 5_000), (10, 700))
@@ -425,7 +426,8 @@ class _Planner:
     def _concat(self, n: Node) -> None:
         out, at = self._place(n), 0
         (axis,) = n.params
-        for pieces in grouped(operands(n)):
+        large = n.aval.size >= ALONE * len(n.inputs)        # many at once would meet in the same lines of the cache
+        for pieces in grouped(operands(n), 1 if large else GROUP):
             low, order = self._lowering([n, *pieces], moved=[n])
             self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(concat_goals(low, n, out, at, pieces))
             at += sum([x.shape[axis] for x in pieces])
