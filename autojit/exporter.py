@@ -7,6 +7,8 @@ and never writes over a file that it has not written itself.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import keyword
 import math
 import os
@@ -40,7 +42,8 @@ def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = 
     """Write `f`, for arguments like these, as one Python module that needs only NumPy and Numba; returns the path.
 
     `f`: a function of tensors, traced or not, `value_and_grad(...)` or `grad(...)` of one.  The module has the kernels, as
-    `f.source()` shows them, and one `@njit` function named like `f`, callable from Python and from `@njit` code.  It takes
+    `f.source()` shows them, and one `@njit` function named like `f` (and an underscore, if the module needs that name for
+    something else), callable from Python and from `@njit` code.  It takes
     the leaves of the arguments in order, then captured tensors: C-contiguous arrays of the same shapes and dtypes, numbers
     for 0-d tensors and floats; anything else is a TypeError or ValueError there.  It returns what `f` returns, with arrays
     for tensors, numbers for 0-d ones, and tuples for nests.
@@ -123,47 +126,45 @@ class _Module:
         refuse_host(self.prepared, name, "exported")
         self.schedule: Schedule = self.prepared.schedule
         self.kernels = {text: f"kernel{k}" for k, text in enumerate(self.prepared.texts)}
-        self.name = name if name.isidentifier() and not keyword.iskeyword(name) else "f"
-        while self.name in self.kernels.values():
-            self.name += "_"
+        self.products = any(isinstance(s, GemmStep) for s in self.schedule.steps)
+        imports, self.words = definitions(self.prepared.texts, ["gemm"] if self.products else [])
+        self.imports = sorted({*imports, "from numba import njit", "import numpy as np",
+                               *["from numba import prange"] * self.parallel})
         self.constants: list[str] = []
         self.place: dict[str, str] = {}                   # inputs → their names in the text
-        self.taken = {"np", "njit", "prange", "gemm", "chunk", "p", "q", self.name, *self.kernels.values(),
-                      *self.schedule.buffers}
+        self.taken = {*_bound("\n".join([*self.imports, self.words])), *dir(builtins), "chunk", "p", "q",
+                      *self.kernels.values(), *self.schedule.buffers}
+        self.name = self._free(name if name.isidentifier() else "f")
 
     def text(self) -> str:
-        products = any(isinstance(s, GemmStep) for s in self.schedule.steps)
-        imports, words = definitions(self.prepared.texts, ["gemm"] if products else [])
         names = self._names()
         body = [*self._inputs(names), *self._memory(), *self._steps(), *self._checked(), f"return {self._results()}"]
-        extra = ["from numba import njit, prange" if self.parallel else "from numba import njit", "import numpy as np"]
-        imports = sorted({*imports, *extra} - ({"from numba import njit"} if self.parallel else set()))
         options = 'error_model="numpy", nogil=True' + ", parallel=True" * self.parallel + ", cache=True" * self.cache
         taken = [self._type(n) for n, _ in zip(self.plan.inputs, names)]
         signature = f"({', '.join(taken)}{',' * (len(taken) == 1)})"
-        parts = [self._head(names, products), "from __future__ import annotations", "\n".join(imports),
-                 "# " + "-" * 60 + " words", words, "# " + "-" * 60 + " kernels"]
+        parts = [self._head(names), "from __future__ import annotations", "\n".join(self.imports),
+                 "# " + "-" * 60 + " words", self.words, "# " + "-" * 60 + " kernels"]
         for text, kernel in self.kernels.items():
             parts.append('@njit(fastmath={"contract"}, error_model="numpy")\n'
                          + text.replace("def kernel(", f"def {kernel}(", 1))
         parts.append("# " + "-" * 60 + " the program")
         parts += self.constants
         parts.append("\n".join([f'@njit("{signature}", {options})', f"def {self.name}({', '.join(names)}):",
-                                f'    """{self._says()}"""', *[f"    {line}" for line in body]]))
+                                f'    """{self._says()}: see the head of the file."""', *[f"    {line}" for line in body]]))
         return "\n\n".join([p.strip("\n") for p in parts]) + "\n"
 
     def _says(self) -> str:
         what = "Value" if self.grads is None else "Gradient" if self.only else "Value and gradient"
         by = "" if self.grads is None else f" by {self.grads.argnums}"
-        return f"{what} of {self.name}{by}: see the head of the file."
+        return f"{what} of {self.name}{by}"
 
-    def _head(self, names: Sequence[str], products: bool) -> str:
+    def _head(self, names: Sequence[str]) -> str:
         takes = [f"    {x}: {n.aval.dtype.name}{list(n.aval.shape) if n.aval.shape else ', a number'}"
                  for x, n in zip(names, self.plan.inputs)]
-        needs = "NumPy, Numba" + (" and SciPy (whose BLAS Numba calls)" if products else "")
+        needs = "NumPy, Numba" + (" and SciPy (whose BLAS Numba calls)" if self.products else "")
         how = "Chunks run in parallel." if self.parallel else "Runs serially."
         return "\n".join([f"{MARK} {autojit.__version__}: export again instead of editing.",
-                          f'"""{self._says()[:-27]}, for', "", *takes, "",
+                          f'"""{self._says()}, for', "", *takes, "",
                           f"{self._returned()}  Needs {needs}.  {how}", '"""'])
 
     def _returned(self) -> str:
@@ -272,6 +273,19 @@ class _Module:
         per = [_nest(tree.flatten(self.args[k])[1], found) for k in numbers(self.grads.argnums, len(self.args))]
         gradient = per[0] if isinstance(self.grads.argnums, int) else f"({', '.join(per)},)"
         return gradient if self.only and not self.grads.has_aux else f"{value}, {gradient}"
+
+
+def _bound(text: str) -> set[str]:
+    """The names that a module binds."""
+    out: set[str] = set()
+    for s in ast.parse(text).body:
+        if isinstance(s, (ast.Import, ast.ImportFrom)):
+            out |= {a.asname or a.name for a in s.names}
+        elif isinstance(s, (ast.FunctionDef, ast.ClassDef)):
+            out.add(s.name)
+        else:
+            out |= {n.id for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return out
 
 
 def _dtype(d: Any) -> str:

@@ -236,10 +236,16 @@ def test_arrays_made_while_recording_stand_in_the_text():
 
 
 def test_names_do_not_collide(tmp_path, compiled):
-    def kernel0(np, chunk, temp11, x):
-        return (np * chunk + temp11).sum() * x
+    def kernel0(np, chunk, temp11, range):
+        return (np * chunk + temp11.exp()).sum() * range
+
+    def f32(select, x0, size, i):
+        return kernel0(select, x0, size, i)
     args = [normal(3) for _ in range(3)]
-    path = tmp_path / "names.py"
-    aj.export(kernel0, *args, 2.0, path=path)
-    got = getattr(load(path), "kernel0_" if "def kernel0_(" in path.read_text() else "kernel0")(*args, 2.0)
-    assert abs(got - kernel0(*map(aj.tensor, args), 2.0).item()) < 1e-5
+    wanted = kernel0(*map(aj.tensor, args), 2.0).item()
+    for f in (kernel0, f32, lambda a, b, c, d: kernel0(a, b, c, d)):
+        path = tmp_path / f"names_{len(list(tmp_path.iterdir()))}.py"
+        aj.export(f, *args, 2.0, path=path)
+        name = re.findall(r"^def (\w+)\(", path.read_text(), re.M)[-1]
+        assert name.rstrip("_") == ("f" if "lambda" in f.__name__ else f.__name__)
+        assert abs(getattr(load(path), name)(*args, 2.0) - wanted) < 1e-5
