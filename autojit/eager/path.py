@@ -149,6 +149,11 @@ class Path:
             return None
         return self._layout(place)
 
+    def in_rows(self, place: int) -> bool:
+        """Is a tensor of the path no view, and its memory in row-major order?"""
+        s = self._steps(self.step)[place]
+        return s.chain is None and s.strides is None
+
     def leaf(self, place: int) -> Any:
         """The leaf tensor of which a result is a view; None if it is none."""
         steps = self._steps(self.step)

@@ -15,6 +15,7 @@ from ..ops.declare import OPS
 from .apply import apply, caller
 from .binding import arrange, sort
 from .inplace import bump, check_writable
+from .quick import quick_static, written_ints
 from .state import disturb, state
 from .tape import Record
 from .template import Rule, template
@@ -142,10 +143,11 @@ def _into(name: str) -> Any:
 
 def methods() -> dict[str, Any]:
     """What belongs on Tensor."""
-    found: dict[str, Any] = {"view": view, "view_as": view_as, "reshape_as": reshape_as, "expand_as": expand_as,
+    found: dict[str, Any] = {"view": quick_static(view, written_ints, True), "view_as": view_as, "reshape_as": reshape_as,
+                             "expand_as": expand_as,
                              "T": property(_reversed), "mT": property(_transposed), "H": property(_h),
                              "mH": property(_transposed)}
-    found.update({name: _method(name) for name in MAYBE})
+    found.update({name: quick_static(_method(name), written_ints, True) for name in MAYBE})
     for op in OPS.values():
         if op.view and op.inplace:
             found.update({name + "_": _into(op.name) for name in (op.name, *op.aliases)})
