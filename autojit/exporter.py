@@ -42,11 +42,11 @@ def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = 
     """Write `f`, for arguments like these, as one Python module that needs only NumPy and Numba; returns the path.
 
     `f`: a function of tensors, traced or not, `value_and_grad(...)` or `grad(...)` of one.  The module has the kernels, as
-    `f.source()` shows them, and one `@njit` function named like `f` (and an underscore, if the module needs that name for
-    something else), callable from Python and from `@njit` code.  It takes
-    the leaves of the arguments in order, then captured tensors: C-contiguous arrays of the same shapes and dtypes, numbers
-    for 0-d tensors and floats; anything else is a TypeError or ValueError there.  It returns what `f` returns, with arrays
-    for tensors, numbers for 0-d ones, and tuples for nests.
+    `f.source()` shows them, and one `@njit` function named like `f` (and an underscore, where the module needs that name
+    itself), callable from Python and from `@njit` code.  It takes the leaves of the arguments in order, then captured
+    tensors: C-contiguous arrays of the same shapes and dtypes, numbers for 0-d tensors and floats; anything else is a
+    TypeError or ValueError there.  It returns what `f` returns, with arrays for tensors, numbers for 0-d ones, and tuples
+    for nests.
 
     `parallel`: kernels that are cut into chunks run in a `prange`; else all is serial (call it from threads of your own).
     `cache`: Numba keeps the machine code beside the module.  `overwrite`: also write over a file that is not an export.
