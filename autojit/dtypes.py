@@ -58,11 +58,17 @@ def default_float() -> DType:
     return _default[0]
 
 
+DEPENDENT: list[Any] = []                                  # who remembers what follows from the default: told before it changes
+
+
 def set_default_dtype(dtype: Any) -> None:
     """The dtype of floats that say none: float32 or float64."""
     d = as_dtype(dtype)
     if d.category != FLOAT:
         raise TypeError("only floating-point types are supported as the default type")
+    if d is not _default[0]:
+        for forget in DEPENDENT:
+            forget()
     _default[0] = d
 
 

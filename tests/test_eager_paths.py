@@ -459,3 +459,22 @@ def test_an_update_leaves_other_paths_alone(known):
             count.add_(1)
         (y * y).sum().backward()
     assert known.known == 3 and count.item() == 4
+
+
+def test_the_default_dtype_changes_in_the_middle():
+    try:
+        for _ in range(2):
+            for d in (aj.float32, aj.float64):
+                aj.set_default_dtype(d)
+                for _ in range(3):
+                    x, n = leaf(), aj.tensor([1, 2, 3])
+                    h = n / n
+                    aj.set_default_dtype(aj.float64 if d is aj.float32 else aj.float32)
+                    k = n / 2
+                    aj.set_default_dtype(d)
+                    y = (x * h * k).sum()
+                    y.backward()
+                    assert h.dtype is d and k.dtype is not d and x.grad.tolist() == [0.5, 1.0, 1.5]
+                    fresh()
+    finally:
+        aj.set_default_dtype(aj.float32)

@@ -17,6 +17,7 @@ from weakref import ref
 
 import numpy as np
 
+from ..dtypes import DEPENDENT
 from ..errors import internal
 from ..ir.graph import Node, base, buffer, const, placeholder, scalar
 from ..ir.primitive import BUFFER, CONST, SCALAR
@@ -380,8 +381,23 @@ class Path:
                 start()
 
 
+def _forget() -> None:
+    """The default dtype will change: steps follow from it."""
+    for reference in list(OPEN.values()):
+        path = reference()
+        if path is not None and path.begun:
+            path.settle()
+    START.next = {}
+
+
+DEPENDENT.insert(0, _forget)
+
+
 def start() -> None:
     """Open a path in this thread."""
+    if len(OPEN) > 100:                                   # threads have come and gone
+        for key in [k for k, reference in list(OPEN.items()) if reference() is None]:
+            OPEN.pop(key, None)
     path = Path()
     OPEN[id(path)] = ref(path)
     state.open = path

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..autodiff.vjp import Cotangent, masked, reverse_masked
-from ..dtypes import FLOAT, DType, bool_
+from ..dtypes import DEPENDENT, FLOAT, DType, bool_
 from ..errors import explain
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, linearise, node, placeholder, substitute
@@ -229,6 +229,7 @@ def chain_to(n: Node, start: Node) -> Chain:
 
 
 TEMPLATES: dict[Any, Template] = {}
+DEPENDENT.append(TEMPLATES.clear)
 KEPT = 20_000                                             # templates that are remembered
 
 
