@@ -59,7 +59,11 @@ class Plan:
 
 
 class Gone(Exception):
-    """A worker ran past its limit or died; its text says which."""
+    """A worker ran past its limit, so many seconds, or died (0); its text says which."""
+
+    def __init__(self, text: str, limit: float = 0.0) -> None:
+        super().__init__(text)
+        self.limit = limit
 
 
 class WorkerProcess:
@@ -80,7 +84,7 @@ class WorkerProcess:
             ready, _, _ = select.select([process.stdout], [], [], limit)
             if not ready:
                 self.close()
-                raise Gone(f"not done after {limit:.0f} s")
+                raise Gone(f"not done after {limit:.0f} s", limit)
             line = process.stdout.readline()
         if not line:
             self.close()
@@ -140,7 +144,9 @@ def run(plan: Plan, say: Say = print) -> dict[str, Any]:
             start = monotonic()
             chosen = _chosen(row, workers, record["cells"].get(row.base) or _known(plan, row.base))
             path = Path(folder) / f"{number}.npz"
-            cells = run_workload(row, chosen, reference, plan, path, patience)
+            hopeless = _hopeless(plan, row, record["machine"]["versions"])
+            chosen = {n: w for n, w in chosen.items() if n not in hopeless}
+            cells = run_workload(row, chosen, reference, plan, path, patience) | hopeless
             stand_in(row, cells, [n for n in plan.systems if n not in OURS])
             record["cells"][row.name] = cells
             record["ratios"][row.name] = ratios(row, cells)
@@ -154,12 +160,26 @@ def run(plan: Plan, say: Say = print) -> dict[str, Any]:
     return record
 
 
-def _chosen(row: Workload, workers: dict[str, WorkerProcess], cells: dict[str, Cell]) -> dict[str, WorkerProcess]:
+def _chosen(
+    row: Workload, workers: dict[str, WorkerProcess], cells: dict[str, Cell]
+) -> dict[str, WorkerProcess]:
     """Who runs this row: at another size, and in another dtype, the peers that have a chance."""
     if row.part == "base" or not cells:
         return workers
     near = contenders(cells)
     return {n: w for n, w in workers.items() if n in OURS or n in near}
+
+
+def _hopeless(plan: Plan, row: Workload, versions: dict[str, str]) -> dict[str, Cell]:
+    """Peers that ran past this limit before, in the same versions: they need not prove it again."""
+    before = plan.known.get(row.name, {})
+    if before.get("versions") != versions:
+        return {}
+    return {
+        name: {"note": cell["note"], "limit": cell["limit"]}
+        for name, cell in before["cells"].items()
+        if name in plan.systems and name not in OURS and cell.get("limit", 0) >= plan.compile_limit
+    }
 
 
 def _known(plan: Plan, row: str) -> dict[str, Cell]:
@@ -225,12 +245,14 @@ def run_workload(
     return cells
 
 
-def _checked(worker: WorkerProcess, workload: Workload, limit: float, request: dict[str, Any]) -> Cell:
+def _checked(
+    worker: WorkerProcess, workload: Workload, limit: float, request: dict[str, Any]
+) -> Cell:
     """The answer if its error is within tolerance, else a cell that says what went wrong."""
     try:
         answer = worker.ask(limit, **request)
     except Gone as e:
-        return {"note": str(e)}
+        return {"note": str(e)} | ({"limit": e.limit} if e.limit else {})
     if "failed" in answer:
         return {"note": answer["failed"]}
     if not answer["error"] <= workload.tolerance:
@@ -270,7 +292,9 @@ def _timed(
                 cell["disturbed"] = len(cell["rounds"])
 
 
-def _quiet_round(worker: WorkerProcess, seconds: float, patience: machine.Patience) -> dict[str, Any]:
+def _quiet_round(
+    worker: WorkerProcess, seconds: float, patience: machine.Patience
+) -> dict[str, Any]:
     """One round; done again, while patience lasts, if others used the cores meanwhile.
 
     Thread pools that spin at a barrier are slower by a hundred times beside a busy neighbour, so
@@ -293,7 +317,9 @@ def _quiet_round(worker: WorkerProcess, seconds: float, patience: machine.Patien
 def _line(name: str, cells: dict[str, Cell], found: dict[str, dict[str, Any]]) -> str:
     """One row in one line, as it is measured."""
     times = ", ".join(
-        f"{system} {cell['us']:.4g}" + "~" * ("published" in cell) if "us" in cell else f"{system} ({cell['note']})"
+        f"{system} {cell['us']:.4g}" + "~" * ("published" in cell)
+        if "us" in cell
+        else f"{system} ({cell['note']})"
         for system, cell in cells.items()
     )
     verdicts = ", ".join(f"{n} {e['ratio']:.2f} × {e['rival']}" for n, e in found.items())

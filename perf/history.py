@@ -59,12 +59,16 @@ def merged(history: Iterable[Record]) -> Record:
 
 
 def known(history: Iterable[Record], like: Record) -> dict[str, dict[str, Any]]:
-    """Row → its newest cells and how many seconds it took, of complete runs on this machine."""
+    """Row → its newest cells, seconds and versions, of complete runs on this machine."""
     found: dict[str, dict[str, Any]] = {}
     for record in history:
         if record.get("complete") and place(record) == place(like):
             for row, cells in record["cells"].items():
-                found[row] = {"cells": cells, "seconds": record["seconds"][row]}
+                found[row] = {
+                    "cells": cells,
+                    "seconds": record["seconds"][row],
+                    "versions": record["machine"]["versions"],
+                }
     return found
 
 

@@ -50,8 +50,9 @@ def draw(table: dict[str, Any], path: str) -> None:
     axes.set_yticks(
         range(len(rows)), [n + " (bound)" * (m == "autojit-bound") for n, m in rows], fontsize=9
     )
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.axvline(1, color=INK, lw=0.8)
     axes.set_xlabel(
         "fastest other's time by ours; | target; ○ eager against torch eager", fontsize=9

@@ -412,3 +412,13 @@ def test_limits_count_bytes_and_operations():
     batch, inputs, hidden, classes = (mlp.sizes[k] for k in ("batch", "inputs", "hidden", "classes"))
     products = 2 * batch * hidden * inputs, 2 * batch * hidden * classes
     assert limits.OPERATIONS["mlp"](mlp.sizes) == 2 * products[0] + 3 * products[1]
+
+
+def test_a_peer_that_ran_past_the_limit_is_not_asked_again():
+    old = {"jax": {"note": "not done after 120 s", "limit": 120.0}, "autojit": {"note": "x", "limit": 120.0}}
+    known = {"ode": {"cells": old, "seconds": 1.0, "versions": {"jax": "1"}}}
+    plan = harness.Plan([WORKLOADS["ode"]], ["jax", "autojit"], known, compile_limit=120.0)
+    assert list(harness._hopeless(plan, WORKLOADS["ode"], {"jax": "1"})) == ["jax"]
+    assert harness._hopeless(plan, WORKLOADS["ode"], {"jax": "2"}) == {}
+    plan.compile_limit = 200.0
+    assert harness._hopeless(plan, WORKLOADS["ode"], {"jax": "1"}) == {}
