@@ -125,6 +125,15 @@ def pieces(w, b, v, x, y):
     return (e.var() + (e * e).mean() + x.reshape(-1).std()) * b.sum() * v.sum()
 
 
+def heads(w, u, v, x, y):
+    """Views whose memory has another order, and what copies them."""
+    n, length, width = x.shape
+    h = (x @ w).reshape(n, length, 4, width // 4).permute(0, 2, 1, 3)
+    p = (h @ h.transpose(-1, -2)).exp()
+    out = (p / p.sum(-1, keepdim=True) @ h).permute(0, 2, 1, 3).reshape(n, length, width)
+    return ((out @ u - y) ** 2).mean() + out[:, 1:].tanh().sum() * v.sum()
+
+
 def rows(w, b, v, x, y):
     h = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-5).sqrt()
     return ((h @ w + b).relu() / x.shape[0]).sum() + v.sum() / len(x)
@@ -135,7 +144,7 @@ def arguments(kind, n, width=20, classes=7):
 
     def f(*shape):
         return aj.from_numpy(rng.standard_normal(shape).astype(np.float32))
-    if kind is attention:
+    if kind in (attention, heads):
         return [f(width, width), f(width, width), f(1), f(n, 9, width), f(n, 9, width)]
     return [f(width, width + 4), f(width + 4), f(width + 4, classes), f(n, width), aj.from_numpy(rng.integers(0, classes, n))]
 
@@ -148,7 +157,7 @@ def alone(kind, args):
     return [a.numpy() for a in (value, *grads)]
 
 
-@pytest.mark.parametrize("kind", [mlp, attention, pieces, rows])
+@pytest.mark.parametrize("kind", [mlp, attention, heads, pieces, rows])
 def test_new_sizes_are_recognised_and_have_the_bits_of_a_fresh_process(forms, kind):
     f = aj.trace(kind)
     joint = aj.value_and_grad(f, (0, 1, 2))
@@ -248,6 +257,32 @@ def test_hooks_writes_and_views_from_outside_are_recorded_whole(forms):
             _, grad = joint(x)
             assert np.allclose(grad.numpy(), want(x.numpy()))
             assert type(traced.last) is not LightPlan
+
+
+def test_user_code_that_catches_everything_does_not_hide_what_is_refused(forms):
+    def f(x):
+        y = x * 2
+        try:
+            y.mul_(x)
+        except:  # noqa: E722
+            pass
+        return y.sum()
+
+    traced = aj.trace(f)
+    joint = aj.value_and_grad(traced)
+    for n in SIZES:
+        x = aj.from_numpy(np.linspace(1, 2, 3 * n).reshape(n, 3))
+        assert np.allclose(joint(x)[1].numpy(), 4 * x.numpy())
+
+
+def test_errors_of_recognised_functions_are_the_ordinary_ones(forms):
+    joint = aj.value_and_grad(aj.trace(rows), (0, 1, 2))
+    for n in SIZES:
+        joint(*arguments(rows, n))
+    args = arguments(rows, 45)
+    args[3] = aj.from_numpy(np.ones((45, 21), np.float32))
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        joint(*args)
 
 
 def test_checks_of_places_hold_for_recognised_sizes(forms):

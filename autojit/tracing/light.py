@@ -27,7 +27,12 @@ MANY = 1 << 16                                            # more results than an
 
 
 class Heavy(BaseException):
-    """This function needs the ordinary recording.  No Exception: user code must not catch it."""
+    """This function needs the ordinary recording.  No Exception, so that user code does not catch it by chance; where it does
+    all the same, the trace remembers."""
+
+    def __init__(self) -> None:
+        if state.trace is not None and state.trace.light is not None:
+            state.trace.light.refused = True
 
 
 def _heavy(*_: Any) -> Any:
@@ -89,13 +94,16 @@ class Signer:
         for a in args:
             if isinstance(a, Tensor):
                 k = values.get((a.storage, a.chain) if a.chain else a.storage)
-                if k is None and not a.chain and a.storage in self.captured:
-                    k = self._captured(a.storage)
+                if k is None:
+                    k = self._new(a)
                 edge = a.fn if a.base is None else a.edge()
-                rows.append(self._outside(value(a)) if k is None else k)
-                rows.append(places[a if edge is None and a.req else edge])
+                rows += (k, places[a if edge is None and a.req else edge])
             else:
                 rows.append(None if a is None else self._outside(a))
+
+    def _new(self, t: Tensor) -> Any:
+        """A value that is neither an argument nor a result of a call: a captured tensor's, or what the function made."""
+        return self._captured(t.storage) if not t.chain and t.storage in self.captured else self._outside(value(t))
 
     def results(self, outs: Sequence[Tensor]) -> None:
         """What the call gave."""
@@ -107,7 +115,7 @@ class Signer:
                 self.places[t.fn] = first + k
 
     def _outside(self, n: Node) -> Any:
-        """A value that is neither an argument nor a result: a number, or an array of one that the function made."""
+        """A number, or an array of numbers that the function made."""
         line = outline(Graph((), (n,)))
         if "buffer" in line.key or "placeholder" in line.key:
             raise KeyError(n)
@@ -195,6 +203,7 @@ class LightTrace(Trace):
         super().__init__()
         self.known: dict[Any, Any] = {}                   # op, static values and avals → avals of the results, is it one
         self.signer: Any = None                           # once the arguments are there
+        self.refused = False                              # something was met that it cannot follow
 
     @property
     def light(self) -> LightTrace:  # type: ignore[override]
@@ -284,8 +293,8 @@ def run(call: Callable[[LightTrace], None]) -> bool:
     state.trace = trace
     try:
         call(trace)
-        return True
-    except Heavy:
+        return not trace.refused
+    except (Heavy, Exception):                            # an error of the user's comes again, with the user's line
         return False
     finally:
         state.trace = before
