@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..backends.cpu import blas
 from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.runtime import runtime
@@ -48,6 +49,8 @@ class Prepared:
         pool = runtime(kernels.disk()).pool               # its own machine code is kept there too
         if pool.num_threads != config.num_threads:
             pool.set_num_threads(config.num_threads)
+        for code in sorted({s.dtype.code for s in self.schedule.steps if isinstance(s, GemmStep)}):
+            blas.expect(code)                             # while the workers compile
         address = dict(zip(self.texts, kernels.store().require(self.texts)))
         native = NativeProgram(self.schedule, {k: (e, address[e.text]) for k, e in self.emitted.items()},
                                [o.aval for o in self.graph.outputs])

@@ -62,6 +62,12 @@ def own(dtype: str) -> dict[str, int]:
     return _own[dtype]
 
 
+def expect(dtype: str) -> None:
+    """Have the kernels ready that products of a type may take."""
+    if config.blas in ("auto", "own"):
+        own(dtype)
+
+
 def _made(dtype: str) -> dict[str, int]:
     from . import microkernels
     from .target import vector_bits
