@@ -16,7 +16,6 @@ from autojit.backends.cpu.vecmath.core import (
     TYPES,
     Value,
     bits,
-    constant,
     declared,
     f4,
     from_bits,
@@ -124,15 +123,9 @@ def late_module(what: str, kind: str) -> ir.Module:
     module = ir.Module(f"{what}_{kind}")
     fn = pure(module, f"autojit_{what}_{kind}", TYPES[kind], _ARITY[what], "alwaysinline")
     builder = ir.IRBuilder(fn.append_basic_block("entry"))
-    x, *more = (Value(builder, kind, a) for a in fn.args)
-    if what == "scale":
-        magic = constant(builder, kind, 1.5 * 2.0 ** _MANTISSA[kind])
-        result = _scale_by_bits(x, bits(more[0] + magic), more[0])
-    else:
-        result = _split_by_bits(x)[what == "exponent"]
-        if what == "exponent":  # that of a mantissa in [1, 2), which is one less below 1
-            result = result - select(_split_by_bits(x)[0] < 1.0, _number(kind, 1.0), _number(kind, 0.0))
-    builder.ret(result.llvm)
+    nothing, first = ir.Constant(type_of(kind, _LANES[kind][0]), ir.Undefined), ir.IntType(32)(0)
+    args = [builder.insert_element(nothing, a, first) for a in fn.args]  # one element is the first of the least register
+    builder.ret(builder.extract_element(_instruction(builder, what, kind, args), first))
     for lanes in _LANES[kind]:
         _define_vector(module, what, kind, lanes)
     return module
