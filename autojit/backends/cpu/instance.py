@@ -15,7 +15,7 @@ import numpy as np
 
 from ...ir.aval import Aval
 from . import blas
-from .link import NativeProgram
+from .link import NativeProgram, OutputPool
 from .runner import NativePlan, _Template
 from .runtime import runtime
 from .series import Series, follow
@@ -43,7 +43,7 @@ class Sample:
 class Form:
     """`make(size, floats, outputs)` gives the program for a size between the least and the greatest sample."""
 
-    __slots__ = ("series", "follows", "template", "least", "greatest", "chosen", "products", "room", "threads", "cut",
+    __slots__ = ("series", "follows", "pools", "template", "least", "greatest", "chosen", "products", "room", "threads", "cut",
                  "end")
 
     def __init__(self, sizes: Sequence[int], programs: Sequence[Sample], bases: Sequence[Sequence[Any]]) -> None:
@@ -73,6 +73,7 @@ class Form:
             for at in self.chosen:
                 row[[at + k for k in PLACES]] = 0
         self.series = Series(sizes, rows)
+        self.pools: list[OutputPool] = []                  # of the first program that was made
         self.follows: list[tuple[int, Any, Any]] = []
         for at in self.series.bad.tolist():
             self.follows.append((at, *self._follow(at, [r[at] for r in rows], sizes, bases)))
@@ -129,7 +130,16 @@ class Form:
         top, made = self.template, _Template.__new__(_Template)
         made.words, made.inside, made.arenas = row[:self.cut].copy(), top.inside, top.arenas
         made.steps, made.keep = top.steps, top.keep
-        return NativeProgram.over(NativePlan(made), outputs, row[self.end:].tolist(), row[self.cut:self.end].tolist())
+        areas, nbytes = row[self.cut:self.end].tolist(), row[self.end:].tolist()
+        return NativeProgram.over(NativePlan(made), self._pools(outputs), nbytes, areas)
+
+
+    def _pools(self, outputs: Sequence[Aval]) -> list[OutputPool]:
+        """Results that do not follow the size (gradients of weights) have the same memory in all programs of the form."""
+        pools = [OutputPool(a) for a in outputs]
+        if not self.pools:
+            self.pools = pools
+        return [old if old.shape == new.shape else new for old, new in zip(self.pools, pools)]
 
 
 def _chosen(t: _Template) -> list[int]:

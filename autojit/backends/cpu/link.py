@@ -214,19 +214,19 @@ class NativeProgram:
         builder = Builder(schedule, emitted)
         memory = builder.memory
         nbytes = [sum(map(memory.nbytes, memory.touched(k, s))) for k, s in enumerate(schedule.steps)]
-        self._hold(builder.parts(), outputs, nbytes, [memory.nbytes(name) for name in sorted(memory.offsets)])
+        self._hold(builder.parts(), [OutputPool(a) for a in outputs], nbytes,
+                   [memory.nbytes(name) for name in sorted(memory.offsets)])
 
     @classmethod
-    def over(cls, plan: NativePlan, outputs: Sequence[Aval], nbytes: Sequence[int], areas: Sequence[int]) -> NativeProgram:
+    def over(cls, plan: NativePlan, pools: list[OutputPool], nbytes: Sequence[int], areas: Sequence[int]) -> NativeProgram:
         """A program that is one finished plan; `nbytes`: of each step, `areas`: of each temporary."""
         self = cls.__new__(cls)
-        self._hold([plan], outputs, nbytes, areas)
+        self._hold([plan], pools, nbytes, areas)
         return self
 
-    def _hold(self, parts: list[NativePlan | HostCall], outputs: Sequence[Aval], nbytes: Sequence[int],
+    def _hold(self, parts: list[NativePlan | HostCall], pools: list[OutputPool], nbytes: Sequence[int],
               areas: Sequence[int]) -> None:
-        self.parts, self.nbytes, self.areas = parts, nbytes, areas
-        self.pools = [OutputPool(a) for a in outputs]
+        self.parts, self.pools, self.nbytes, self.areas = parts, pools, nbytes, areas
         self._small = [(p.shape, p.dtype) for p in self.pools] if all(p.small for p in self.pools) else None
         only = self.parts[0]
         self.plan = only if len(self.parts) == 1 and isinstance(only, NativePlan) else None
