@@ -173,7 +173,8 @@ class _Sums:
                 parts = sides[n][side * len(products):][:len(products)]
                 same = known.get(frozenset(parts))
                 if n not in self.orders and same is not None and len(same) == len(parts):
-                    self.orders[n] = [parts.index(p) for p in same]
+                    at = {p: k for k, p in enumerate(parts)}
+                    self.orders[n] = [at[p] for p in same]
 
     def _side(self, n: Node, side: int) -> Node:
         """An operand, without the turn that the first has."""
@@ -195,7 +196,7 @@ class _Sums:
 
 # ------------------------------------------------------------------------------------------------ a shared matrix
 def _shared(order: Sequence[Node]) -> dict[Node, tuple[list[Node], int]]:
-    """product → (all products of neighbouring slices with the same matrix, its place among them)."""
+    """product → (all products of neighbouring slices with the same matrix, its first row among theirs)."""
     groups: dict[tuple[Node, Node], list[tuple[Slice, Node]]] = {}
     for n in order:
         if _product(n) and 1 not in n.shape:
@@ -207,19 +208,19 @@ def _shared(order: Sequence[Node]) -> dict[Node, tuple[list[Node], int]]:
     for found in groups.values():
         places = _in_order([s for s, _ in found]) if len(found) >= MANY else []
         if places:
-            products = [found[k][1] for k in places]
-            for k, n in enumerate(products):
-                out[n] = products, k
+            products, row = [found[k][1] for k in places], 0
+            for n in products:
+                out[n] = products, row
+                row += n.shape[0]
     return out
 
 
-def _cut(products: list[Node], k: int, env: dict[Node, Node], made: dict[Node, Node]) -> Node:
+def _cut(n: Node, products: list[Node], start: int, env: dict[Node, Node], made: dict[Node, Node]) -> Node:
     whole = made.get(products[0])
     if whole is None:
         left = _joined([_inputs(p)[0] for p in products], env)
         whole = made[products[0]] = P.matmul(left, env[_inputs(products[0])[1]])
-    start = sum([p.shape[0] for p in products[:k]]) if k else 0
-    rows, columns = products[k].shape
+    rows, columns = n.shape
     return P.slice(whole, (start, 0), (start + rows, columns), (1, 1))  # type: ignore[no-any-return]
 
 
@@ -245,7 +246,7 @@ def merge(graph: Graph) -> Graph:
         if n in sums.found:
             env[n] = sums.made(n, env)
         elif n in shared:
-            env[n] = _cut(*shared[n], env, made)
+            env[n] = _cut(n, *shared[n], env, made)
         else:
             env[n] = n if n.prim.kind == LEAF else node(n.prim, tuple([env[i] for i in _inputs(n)]), n.params)
     return Graph(graph.inputs, [env[o.real or o] for o in graph.outputs])

@@ -127,7 +127,8 @@ def _one_pass(p: Product, found: dict[Node, Product], level: dict[Node, int]) ->
 def vectors(graph: Graph) -> Graph:
     """`graph` with its products of a matrix and a vector in the form that suits each."""
     order = list(graph.order)
-    found = {n: p for n in order if (p := _found(n, set(graph.inputs)))} if _any(order) else {}
+    leaves = set(graph.inputs)
+    found = {n: p for n in order if (p := _found(n, leaves))} if _any(order) else {}
     if not found and not any([_thin(n) for n in order]):
         return graph
     level = _levels(order)
