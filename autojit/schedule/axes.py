@@ -7,7 +7,7 @@ axes that always stand side by side are glued.  Axes are names of loops only: no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from ..dtypes import FLOAT
@@ -311,11 +311,49 @@ class Layout:
         self.at = {p: k for k, p in enumerate(firsts)}
 
 
+def pinned(axes: Axes, moving: Sequence[Node]) -> set[Axis]:
+    """Axes along which one of these nodes counts places: they glue to no other."""
+    out: set[Axis] = set()
+    dims = axes.dims
+    for n in moving:
+        if n in axes.uniform:
+            continue
+        ins = operands(n)
+        if n.op in ("slice", "pad", "flip", "update", "concat"):
+            for d in range(len(n.shape)):
+                if touched(n, d):
+                    for m in (n, *ins):
+                        if m in dims:
+                            out.update(leaves(dims[m][d]))
+        elif n.op == "take" and ins[0] in dims:
+            out.update(leaves(dims[ins[0]][n.params[0]]))
+        elif n.op == "index_add":
+            out.update(leaves(dims[n][n.params[0]]))
+            for d in range(len(ins[1].shape)):
+                for m, at in ((ins[1], d), (ins[2], n.params[0] + d)):
+                    if m in dims:
+                        out.update(leaves(dims[m][at]))
+        elif n.op in ("gather", "scatter_add"):
+            for d in range(len(ins[0].shape)):
+                if d == n.params[0] or ins[0].shape[d] != ins[1].shape[d]:
+                    for m in (n, *ins):
+                        if m in dims:
+                            out.update(leaves(dims[m][d]))
+        elif n.prim.kind == CONTRACT:
+            for m in ins:
+                if m in dims:
+                    out.update([a for d in dims[m][-2:] for a in leaves(d)])
+        elif n.op == "iota":
+            out.update(leaves(dims[n][n.params[1]]))
+    return out
+
+
 class Frame:
     """The long axes of a group of nodes that are scheduled together."""
 
-    def __init__(self, axes: Axes, nodes: Sequence[Node], moving: Sequence[Node]) -> None:
-        """`nodes`: all that take part, realised ones too; `moving`: those of them that are computed here."""
+    def __init__(self, axes: Axes, nodes: Sequence[Node], moving: Sequence[Node], held: Container[Axis] = ()) -> None:
+        """`nodes`: all that take part, realised ones too; `moving`: those of them that are computed here; `held`: axes that
+        stay what they are."""
         self.axes = axes
         self.layouts: dict[Node, Layout] = {}
         self._by_dims: dict[int, Layout] = {}
@@ -324,45 +362,10 @@ class Frame:
         for n in nodes:
             if n not in axes.uniform:
                 flats[id(axes.dims[n])] = axes.flat(n)
-        glued = self._glue(list(flats.values()), self._pinned(moving)) - self._parted(moving)
+        glued = self._glue(list(flats.values()), pinned(axes, moving), held) - self._parted(moving)
         for n in nodes:
             if n not in axes.uniform:
                 self.layouts[n] = self._layout(n, glued)
-
-    def _pinned(self, moving: Sequence[Node]) -> set[Axis]:
-        pinned: set[Axis] = set()
-        dims = self.axes.dims
-        for n in moving:
-            if n in self.axes.uniform:
-                continue
-            ins = operands(n)
-            if n.op in ("slice", "pad", "flip", "update", "concat"):
-                for d in range(len(n.shape)):
-                    if touched(n, d):
-                        for m in (n, *ins):
-                            if m in dims:
-                                pinned.update(leaves(dims[m][d]))
-            elif n.op == "take" and ins[0] in dims:
-                pinned.update(leaves(dims[ins[0]][n.params[0]]))
-            elif n.op == "index_add":
-                pinned.update(leaves(dims[n][n.params[0]]))
-                for d in range(len(ins[1].shape)):
-                    for m, at in ((ins[1], d), (ins[2], n.params[0] + d)):
-                        if m in dims:
-                            pinned.update(leaves(dims[m][at]))
-            elif n.op in ("gather", "scatter_add"):
-                for d in range(len(ins[0].shape)):
-                    if d == n.params[0] or ins[0].shape[d] != ins[1].shape[d]:
-                        for m in (n, *ins):
-                            if m in dims:
-                                pinned.update(leaves(dims[m][d]))
-            elif n.prim.kind == CONTRACT:
-                for m in ins:
-                    if m in dims:
-                        pinned.update([a for d in dims[m][-2:] for a in leaves(d)])
-            elif n.op == "iota":
-                pinned.update(leaves(dims[n][n.params[1]]))
-        return pinned
 
     def _parted(self, moving: Sequence[Node]) -> set[Axis]:
         """Axes at the end of a dimension that a permutation takes away from the one after it."""
@@ -375,7 +378,8 @@ class Frame:
                 out.update([leaves(d)[-1] for (p, d), (q, _) in zip(here, here[1:]) if q != p + 1])
         return out
 
-    def _glue(self, flats: list[tuple[tuple[Axis, ...], tuple[int, ...]]], pinned: set[Axis]) -> set[Axis]:
+    def _glue(self, flats: list[tuple[tuple[Axis, ...], tuple[int, ...]]], pinned: set[Axis],
+              held: Container[Axis]) -> set[Axis]:
         """Axes that have one and the same right neighbour everywhere, which has them as its only left one."""
         after: dict[Axis, Axis | None] = {}
         before: dict[Axis, Axis | None] = {}
@@ -390,7 +394,7 @@ class Frame:
             if last is not None:
                 after[last] = None
         return {a for a, b in after.items() if b is not None and before[b] is a and a not in pinned and b not in pinned
-                and b is not a}
+                and a not in held and b not in held and b is not a}
 
     def _layout(self, n: Node, glued: set[Axis]) -> Layout:
         dims = self.axes.dims[n]

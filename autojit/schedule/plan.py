@@ -7,12 +7,12 @@ each group in between fused.  Never emits text; never looks at a backend.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
-from .axes import PIECES, Axes, Frame, find_uniform, operands
+from .axes import PIECES, Axes, Axis, Frame, find_uniform, operands, pinned
 from .cost import Target
 from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
@@ -343,11 +343,11 @@ class _Planner:
             self._scatter(n)
 
     def _lowering(self, targets: Sequence[Node], bounded: bool = False,
-                  moved: Sequence[Node] = ()) -> tuple[Lowering, dict[int, int]]:
+                  held: Container[Axis] = ()) -> tuple[Lowering, dict[int, int]]:
         """Values of what leads from memory to the targets; if `bounded`, TooMuch will be raised where they get too many.
-        `moved`: nodes in memory along whose dimensions something is moved on its way there."""
+        `held`: axes along which something is moved on its way to memory."""
         nodes, moving = self._group(targets)
-        frame = Frame(self.axes, nodes, [*moving, *moved])
+        frame = Frame(self.axes, nodes, moving, held)
         low = Lowering(frame, self.memory, unrolled(frame, nodes, moving, bounded))
         if bounded:
             values = sum([copies(frame.layouts[n], low.unrolled) for n in moving if n in frame.layouts])
@@ -426,9 +426,10 @@ class _Planner:
     def _concat(self, n: Node) -> None:
         out, at = self._place(n), 0
         (axis,) = n.params
+        held = pinned(self.axes, [n])
         large = n.aval.size >= ALONE * len(n.inputs)        # many at once would meet in the same lines of the cache
         for pieces in grouped(operands(n), 1 if large else GROUP):
-            low, order = self._lowering([n, *pieces], moved=[n])
+            low, order = self._lowering([n, *pieces], held=held)
             self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(concat_goals(low, n, out, at, pieces))
             at += sum([x.shape[axis] for x in pieces])
 
@@ -439,7 +440,7 @@ class _Planner:
         self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(base_goals(low, n, tree, out))
         size = 1 if n.aval.size >= self.target.serial else GROUP
         for pads in grouped(tree.pads, size):
-            low, order = self._lowering([n, *[operands(p)[0] for p in pads]], moved=pads)
+            low, order = self._lowering([n, *[operands(p)[0] for p in pads]], held=pinned(self.axes, pads))
             self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(pad_goals(low, n, out, pads))
 
     def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:
