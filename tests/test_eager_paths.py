@@ -17,7 +17,7 @@ import pytest
 
 import autojit as aj
 from autojit.eager import ahead, autograd, path
-from autojit.eager.state import OPEN, state
+from autojit.eager.state import state
 
 from . import test_eager_fuzz as fuzz
 from . import test_eager_programs as programs
@@ -27,8 +27,6 @@ from .eagerly.frame import PROGRAMS, outcome, same
 
 def fresh():
     """A path is open, whatever happened before."""
-    if state.open is not None:
-        OPEN.pop(id(state.open), None)
     state.open, state.fails, state.skip = None, 0, 0
     path.start()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import autojit as aj
-from autojit.eager import evaluate, kept, template
+from autojit.eager import evaluate, kept, path, template
 from autojit.eager.state import state
 from autojit.engine import programs
 from autojit.ir import graph
@@ -50,6 +50,8 @@ class Counter:
 def count(monkeypatch):
     programs.clear()
     kept.WANTED.clear()
+    path.forget()
+    state.open, state.fails, state.skip = None, 0, 0
     return Counter(monkeypatch)
 
 
@@ -109,7 +111,6 @@ def test_hooks_split_only_if_they_look(count):
 def test_keys_of_a_training_loop(count):
     """Changing rates, a forgotten average, a kept gradient: after a few steps no new program and no rule; one run a step for
     what waits outside the tape, and one for loss and gradients (a single one where the path is not known)."""
-    state.fails = state.skip = 0
     rng = np.random.default_rng(0)
     w, xs, ys = leaf(), aj.tensor(rng.random((8, 3), np.float32)), aj.tensor(rng.random(8, np.float32))
     average = aj.zeros(3)

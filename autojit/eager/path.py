@@ -381,8 +381,8 @@ class Path:
                 start()
 
 
-def _forget() -> None:
-    """The default dtype will change: steps follow from it."""
+def forget() -> None:
+    """Make all paths real and forget all steps: what follows from the default dtype, when it changes; for tests."""
     for reference in list(OPEN.values()):
         path = reference()
         if path is not None and path.begun:
@@ -390,7 +390,7 @@ def _forget() -> None:
     START.next = {}
 
 
-DEPENDENT.insert(0, _forget)
+DEPENDENT.insert(0, forget)
 
 
 def start() -> None:
@@ -511,4 +511,4 @@ def free(record: Any) -> None:
                 stack.append(e)
 
 
-__all__: Sequence[str] = ("HEADS", "LENGTH", "Head", "Path", "Step", "head_of", "start")
+__all__: Sequence[str] = ("HEADS", "LENGTH", "Head", "Path", "Step", "forget", "head_of", "start")
