@@ -22,6 +22,8 @@ def features() -> str:
     """This CPU's features; AVX-512 machines use the whole register (LLVM's tuning often does not)."""
     flags = llvm.get_host_cpu_features()
     wide = ",-prefer-256-bit" if flags.get("avx512f") else ""
+    if flags.get("avx2"):                                  # a gather of ten columns took ten times as long as single loads
+        wide += ",+prefer-no-gather,+prefer-no-scatter"
     return flags.flatten() + wide
 
 
@@ -57,14 +59,19 @@ def optimise(module: Any, vectorise: bool = True) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
+def inlines_late() -> bool:
+    """Can functions be inlined once loops are vectors?  Older llvmlite offers no such pass."""
+    return hasattr(llvm.create_new_module_pass_manager(), "add_always_inliner_pass")
+
+
 def drop_unused(module: Any) -> None:
-    """Remove what only ``llvm.compiler.used`` kept: vector variants of functions that no loop came to call."""
+    """Inline what waited for vectors, and remove what only ``llvm.compiler.used`` kept: forms that no loop came to call."""
     kept = [v for v in module.global_variables if v.name == "llvm.compiler.used"]
     if kept:
         kept[0].linkage = "internal"
         builder = llvm.create_pass_builder(machine(), llvm.create_pipeline_tuning_options())
         passes = llvm.create_new_module_pass_manager()
-        if hasattr(passes, "add_always_inliner_pass"):     # vector tests of huge angles: LLVM does not inline them itself
+        if inlines_late():                                 # vector tests of huge angles: LLVM does not inline them itself
             passes.add_always_inliner_pass()
         passes.add_global_dead_code_eliminate_pass()
         passes.run(module, builder)

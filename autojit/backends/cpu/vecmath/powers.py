@@ -40,7 +40,7 @@ def native() -> bool:
     from autojit.backends.cpu import target
 
     found = target.features().split(",")
-    return "+avx512f" in found and "+avx512vl" in found
+    return "+avx512f" in found and "+avx512vl" in found and target.inlines_late()
 
 
 def scale(p: Value, t: Value, k: Value) -> Value:
