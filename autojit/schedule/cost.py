@@ -13,9 +13,10 @@ from .scalar import E
 
 DEAR = 6                           # an operation from which keeping beats computing again
 STRIDED = 8                        # an access that jumps costs this much
-JUMP = 16                          # a stride in elements from which it does
+JUMP = 8                           # a stride in elements above which it does
 KERNEL = 5_000                     # entering one more kernel
 LANES = 16                         # numbers in a vector
+FEW = 10                           # turns of a loop that LLVM unrolls
 LEVEL = 1.3                        # estimates this close say nothing
 
 
@@ -68,7 +69,7 @@ def turns(r: Range) -> float:
     """What a turn of an innermost loop over r costs, 1 being a lane of a full vector.  The rest goes in half vectors and one
     by one; a loop of constant and few turns LLVM unrolls before it would make vectors."""
     n = r.usual
-    if n <= LANES and type(r.extent) is not Size:
+    if n <= FEW and type(r.extent) is not Size:
         return float(LANES)
     return LANES * (n // LANES + n % LANES // 8 + n % 8) / n
 

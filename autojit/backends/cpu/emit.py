@@ -41,6 +41,7 @@ from ...schedule.sums import identity
 from .known import KNOWN, Look, remember
 
 KEPT = 8192                        # texts of values that are remembered: other extents have the same ones
+ROLLED = 11                        # turns of a loop that stays one
 WIDTH = 96                         # a line is not made longer by writing a value where it is used
 LITERALS = {"f32": "f4", "f64": "f8"}
 BINARY = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
@@ -143,6 +144,12 @@ class _Emitter:
         if literal(s):
             return str(int(s))
         return self._slot(provenance(s), self.sizes, "n", "size", ("size", int(s)))
+
+    def _turns(self, n: int) -> str:
+        """The bound of a loop: a slot from ROLLED turns on, or LLVM unrolls the loop before it would make vectors."""
+        if not literal(n) or int(n) < ROLLED:
+            return self._size(n)
+        return self._slot(provenance(n), self.sizes, "n", "size", ("size", int(n)))
 
     def _const(self, c: Const) -> str:
         d, v = c.dtype, c.value
@@ -271,7 +278,7 @@ class _Emitter:
                 self._block(s.body, indent + "    ")
             else:
                 self._flush(block, indent)
-                first, last = {"chunk": ("lo", "hi"), "run": ("base", "end")}.get(s.span) or ("0", self._size(s.range.extent))
+                first, last = {"chunk": ("lo", "hi"), "run": ("base", "end")}.get(s.span) or ("0", self._turns(s.range.extent))
                 if s.split and conditions(s.body, s.range):
                     self._parted(s, first, last, block, indent)
                 else:
@@ -452,6 +459,8 @@ def _closes(text: str) -> int:
 
 def _cast(d: DType, out: DType, a: str) -> str:
     word = out.code
+    if d.category == BOOL and out.category == FLOAT:        # a masked addition follows: cheaper than a converted integer
+        return f"select({_bare(a)}, {LITERALS[word]}(1.0), {LITERALS[word]}(0.0))"
     if BOOL < out.category < FLOAT and d.category < FLOAT:
         if d.category == BOOL:
             word = "i64"
