@@ -107,7 +107,12 @@ def wide(steps: int):
     return f, [a.astype(np.float64) for a in arrays], wrt
 
 
-PROGRAMS = [predator, matrices, two_back, every_state, inputs_too, changing_places, wide]
+def every_input(steps: int):
+    f, arrays, _ = matrices(steps)
+    return f, arrays, 3
+
+
+PROGRAMS = [predator, matrices, two_back, every_state, inputs_too, every_input, changing_places, wide]
 
 
 @pytest.mark.parametrize("make", PROGRAMS, ids=lambda f: f.__name__)
@@ -154,3 +159,13 @@ def test_planning_takes_no_longer_for_more_turns():
         profile.runcall(schedule, graph)
         calls.append(sum(e.callcount for e in profile.getstats()))
     assert calls[1] < 4 * calls[0]
+
+
+def test_the_gradient_of_sliced_inputs_is_added_by_one_loop():
+    for make in (inputs_too, every_input):
+        found = []
+        for steps in (100, 1300):
+            graph = traced(*make(steps))
+            assert loops(graph)
+            found.append(texts(schedule(graph)))
+        assert found[0] == found[1] and sum(t.count("\n") for t in found[0]) < 900

@@ -211,12 +211,17 @@ class Periods:
         """May the turns of c run inside those of b?"""
         walks = [r for refs in c.refs for r in refs if r.kind == "walk"]
         starts = [r.start for r in walks if r.region is b]
+        if any([r.kind == "same" and type(r.at) is not int for refs in c.refs for r in refs]):
+            return False                                    # nobody knows what that depends on
         if any([r.step != 1 for r in walks if r.region is b]) or max(starts) - min(starts) > LAG:
             return False
         shift = max(starts)
         whole = b.first, b.last
         b.first, b.last = max(b.first, c.first + shift), min(b.last, c.last + shift)
         left = whole[1] - whole[0] - b.turns
+        if max(b.first - c.first - shift, c.last + shift - b.last) > EDGE:
+            b.first, b.last = whole                         # too much of c would stay outside
+            return False
         if left and (left > EDGE or b.period > SHORT) or b.turns < TURNS or not self._ready(c, b, shift):
             b.first, b.last = whole
             return False
@@ -247,7 +252,7 @@ class Periods:
         """Items that depend on a loop, its own among them."""
         late: set[int] = set()
         for k in range(b.begin, len(self.operands)):
-            if b.place(k) is not None or any([i in late for i in self.operands[k] if type(i) is int]):
+            if b.place(k) is not None or any([type(i) is not int or i in late for i in self.operands[k]]):
                 late.add(k)
         return late
 

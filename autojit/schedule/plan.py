@@ -24,9 +24,10 @@ from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sum
 from .scalar import E, TooMuch
 from .scatter import is_cut_scatter, scatter_goals
 from .shifts import find_shifts
+from .spreads import Spread, find_spreads, spread_goals
 from .stages import Goal, Stager
 from .tasks import Memory
-from .turns import TurnsKernel, find_turns, settled
+from .turns import TurnsKernel, Unfit, find_turns, settled
 from .unroll import copies, loop_order, unrolled
 
 CHEAP = 4                          # operations up to which a value is computed again rather than kept between kernels
@@ -88,14 +89,7 @@ class _Planner:
         self._find_gemms(uses)
         moved = self._move_products(uses)
         self._turn_matrices()
-        loops = find_turns(self.order, graph.inputs, graph.outputs, self.uniform, self.gemms.__contains__)
-        if loops:
-            self.order = settled(self.order, loops)
-        self.turns = {t.last: t for t in loops}
-        self.turning = {n: t for t in loops for n in t.nodes}
-        self.by_turn: dict[Region, dict[int, Buffer]] = {}
-        uses |= dict.fromkeys(self.turning, 2)              # nobody else may take a loop's nodes for its own
-        self.sums = pad_sums([n for n in self.order if n not in self.turning], uses, self.uniform)
+        self._find_loops(uses)
         self.whole: dict[Node, Node] = {}                   # part of a sum of products → the whole sum
         for n in reversed(list(self.added)):
             self.whole[self.added[n]] = self.whole.get(n, n)
@@ -122,6 +116,30 @@ class _Planner:
         if self.turns:
             self.steps = joined(self.steps, self.buffers)
         return Schedule(self.steps, self.buffers, inputs, [b.name for b in outputs], self.notes)
+
+    def _find_loops(self, uses: dict[Node, int]) -> None:
+        """The loops over tiny values, and the long sums of pads of what else there is."""
+        loops = find_turns(self.order, self.graph.inputs, self.graph.outputs, self.uniform, self.gemms.__contains__)
+        self.spreads: dict[Node, list[Spread]] = {}
+        if loops:
+            turning = {n: t for t in loops for n in t.nodes}
+            held = uses | dict.fromkeys(turning, 2)         # nobody else may take a loop's nodes for its own
+            self.sums = pad_sums([n for n in self.order if n not in turning], held, self.uniform)
+            inside: dict[Node, int] = {}
+            for n in turning:
+                for i in operands(n):
+                    inside[i] = inside.get(i, 0) + 1
+            self.spreads = find_spreads(loops, self.sums, {n: uses[n] - inside.get(n, 0) for n in uses})
+            try:
+                self.order = settled(self.order, loops)
+            except Unfit as e:
+                self.notes.append(f"loops of tiny values are not run as such: {e}")
+                loops, self.spreads = [], {}
+        if not loops:
+            self.sums = pad_sums(self.order, uses, self.uniform)
+        self.turns = {t.last: t for t in loops}
+        self.turning = {n: t for t in loops for n in t.nodes}
+        self.by_turn: dict[Region, dict[int, Buffer]] = {}
 
     def _uses(self) -> dict[Node, int]:
         """How many nodes and outputs read each node."""
@@ -439,6 +457,10 @@ class _Planner:
         low, order = self._lowering([n, *tree.others])
         self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(base_goals(low, n, tree, out))
         size = 1 if n.aval.size >= self.target.serial else GROUP
+        if n in self.spreads:
+            low, order = self._lowering([n])
+            goals = spread_goals(low, n, out, self.spreads[n], self.by_turn)
+            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
         for pads in grouped(tree.pads, size):
             low, order = self._lowering([n, *[operands(p)[0] for p in pads]], held=pinned(self.axes, pads))
             self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(pad_goals(low, n, out, pads))

@@ -27,6 +27,7 @@ from .tasks import Memory, Task
 LONG = 200                         # nodes from which a graph is looked at
 COPIES = 64                        # elements of a value that are written out
 TEXT = 3_000                       # elements of all values of a turn
+ENDS = 8                           # turns at each end that may take their values from outside of a loop
 STRAY = 1_000                      # elements that the rest of the program may read of a loop
 MOVES = ("reshape", "permute", "expand", "slice", "pad", "flip")
 
@@ -55,6 +56,10 @@ class Turns:
         self.starts: dict[tuple[int, int], Node] = {}
         self.after: dict[Turns, None] = {}
 
+    def item(self, at: Any) -> Node:
+        """An operand that is not of the loop: an item of the list, or a node that is none."""
+        return self.order[at] if type(at) is int else at  # type: ignore[no-any-return]
+
     def node(self, q: int) -> Node:
         """The node at a place of the first turn."""
         return self.order[self.region.at(self.region.first, q)]
@@ -69,11 +74,13 @@ def find_turns(order: Sequence[Node], inputs: Sequence[Node], outputs: Sequence[
     fits = [n not in leaves and n not in uniform and _fits(n) and not stay(n) for n in order]
     if sum(fits) < LONG:
         return []
-    where = {n: k for k, n in enumerate(order)}
-    found = Periods(_signs(order, fits, uniform), [[where[i] for i in operands(n)] for n in order],
-                    lambda k: order[k].params[0] if order[k].op == "slice" and fits[k] else (), opens=True)
+    seen = [(n, f) for n, f in zip(order, fits) if f or n in leaves or n in uniform or n.prim.kind == LEAF]
+    tiny, fits = [n for n, _ in seen], [f for _, f in seen]  # (what lies between the turns does not part them)
+    where = {n: k for k, n in enumerate(tiny)}
+    found = Periods(_signs(tiny, fits, uniform), [[where.get(i, i) for i in operands(n)] for n in tiny],
+                    lambda k: tiny[k].params[0] if tiny[k].op == "slice" and fits[k] else (), opens=True)
     found.merge()
-    loops = [Turns(k, r, order) for k, r in enumerate(found.regions)]
+    loops = [Turns(k, r, tiny) for k, r in enumerate(found.regions)]
     try:
         _connect(found, loops, order, where, outputs, uniform)
     except Unfit:
@@ -116,11 +123,12 @@ def _connect(found: Periods, loops: Sequence[Turns], order: Sequence[Node], wher
     for t in loops:
         if sum([t.node(q).aval.size for q in range(t.region.period)]) > TEXT:
             raise Unfit("a long turn")
-        for n in _read(found, t, order, uniform):
+        for n in _read(found, t):
             if n in uniform:
                 continue
             t.reads[n] = None
-            wanted(n)
+            if n in where:
+                wanted(n)
         for refs in t.region.refs:
             for r in refs:
                 if r.kind == "walk":
@@ -136,23 +144,20 @@ def _connect(found: Periods, loops: Sequence[Turns], order: Sequence[Node], wher
     for n in outputs:
         if n in inside:
             wanted(n)
-    for t in loops:
-        if sum([n.aval.size for n in t.wanted]) > STRAY:
-            raise Unfit("many of its values are read from elsewhere")
 
 
-def _read(found: Periods, t: Turns, order: Sequence[Node], uniform: set[Node]) -> list[Node]:
+def _read(found: Periods, t: Turns) -> list[Node]:
     """Nodes that a loop takes from memory."""
     out: list[Node] = []
     for q, refs in enumerate(t.region.refs):
         moving = any(t.region.steps[q])
         for r in refs:
             if r.kind == "same":
-                out.append(order[r.at])
+                out.append(t.item(r.at))
             elif r.kind == "walk":
                 assert r.region is not None
-                there = order[r.region.at(r.region.first, r.at)]
-                out += _alike(there, [order[at] for _, at in _edges(t.region, r)])
+                there = t.order[r.region.at(r.region.first, r.at)]
+                out += _alike(there, [t.order[at] for _, at in _edges(t.region, r)])
             elif moving:
                 raise Unfit("a slice that moves over what changes")
             elif r.kind == "turn":
@@ -160,7 +165,7 @@ def _read(found: Periods, t: Turns, order: Sequence[Node], uniform: set[Node]) -
                     at = found.start(t.region, r.at, lag)
                     if at is None:
                         raise Unfit("a value from before the first turn")
-                    t.starts[r.at, lag], = _alike(t.node(r.at), [order[at]])
+                    t.starts[r.at, lag], = _alike(t.node(r.at), [t.item(at)])
     return [*out, *t.starts.values()]
 
 
@@ -174,7 +179,11 @@ def _edges(region: Region, r: Ref) -> list[tuple[int, int]]:
     """(turn of the other loop, item that stands for its value) where a walk leaves the other loop."""
     other = r.region
     assert other is not None
-    turns = [r.start + r.step * turn for turn in (region.first, region.first + 1, region.last - 2, region.last - 1)]
+    lo, hi = min(region.first + ENDS, region.last), max(region.first, region.last - ENDS)
+    for turn in (lo, hi - 1) if lo < hi else ():
+        if not other.first <= r.start + r.step * turn < other.last:
+            raise Unfit("many turns without their like in another loop")
+    turns = [r.start + r.step * turn for turn in (*range(region.first, lo), *range(hi, region.last))]
     outside = [turn for turn in dict.fromkeys(turns) if not other.first <= turn < other.last]
     return [(turn, other.edges[turn, r.at] if (turn, r.at) in other.edges else other.at(turn, r.at)) for turn in outside]
 
@@ -191,10 +200,13 @@ def _trim(loops: Sequence[Turns]) -> None:
 
 
 def settled(order: Sequence[Node], loops: Sequence[Turns]) -> list[Node]:
-    """Nodes in evaluation order, those of a loop all together."""
+    """Nodes in evaluation order, those of a loop all together.  Unfit if there is none."""
+    if any([sum([n.aval.size for n in t.wanted]) > STRAY for t in loops]):
+        raise Unfit("much of one is read from elsewhere")
     of = {n: t for t in loops for n in t.nodes}
     out: list[Node] = []
     done: set[Any] = set()
+    begun: set[Any] = set()
     stack = list(reversed(order))
     while stack:
         n = stack.pop()
@@ -204,6 +216,9 @@ def settled(order: Sequence[Node], loops: Sequence[Turns]) -> list[Node]:
         needs = operands(n) if t is None else [*t.reads, *[a.last for a in t.after]]
         todo = [i for i in needs if (of.get(i) or i) not in done]
         if todo:
+            if (t or n) in begun:
+                raise Unfit("a loop that waits for what waits for it")
+            begun.add(t or n)
             stack += [n, *reversed(todo)]
             continue
         done.add(t or n)
@@ -211,7 +226,7 @@ def settled(order: Sequence[Node], loops: Sequence[Turns]) -> list[Node]:
     return out
 
 
-def _rows(region: Region) -> tuple[int, int]:
+def rows(region: Region) -> tuple[int, int]:
     """The turns whose values are kept in arrays: those of the loop, and what others take for such."""
     turns = [turn for turn, _ in region.edges]
     return min([region.first, *turns]), max([region.last, *[turn + 1 for turn in turns]])
@@ -234,8 +249,12 @@ class _Body(Lowering):
         sliced = self.sliced.get(n)
         if sliced is not None:
             buffer, shape, at = sliced
-            place = int(self.linear(ix, self.frame.layouts[n].extents).const)     # all axes are written out
-            index = tuple([at(d, self.space.const(int(i))) for d, i in enumerate(np.unravel_index(place, n.shape))])
+            rest = int(self.linear(ix, self.frame.layouts[n].extents).const)      # all axes are written out
+            dims: list[int] = []
+            for size in reversed(n.shape):
+                rest, i = divmod(rest, size)
+                dims.append(i)
+            index = tuple([at(d, self.space.const(i)) for d, i in enumerate(reversed(dims))])
             return self.scalars.load(buffer, index, shape, guard)
         return super()._ready(n, ix, guard)
 
@@ -299,15 +318,14 @@ class TurnsKernel:
         space, low, region = self.low.space, self.low, self.region
         for key, n in self.stand.items():
             if key[0] == "same":
-                low.places[n] = (self.memory[self.t.order[key[1]]], (), ())
+                low.places[n] = (self.memory[self.t.item(key[1])], (), ())
             elif key[0] == "turn":
                 b = Buffer(f"carried{self.t.number}_{key[1]}_{key[2]}", "scratch", n.dtype, n.aval.size * region.turns)
                 self.carried[b.name] = key[1:]
                 low.places[n] = (b, (self.turn,), (self.range.extent,))
             elif key[0] == "walk":
                 _, other, at, start, step = key
-                rows = _rows(other)
-                first = start + step * region.first - rows[0]
+                first = start + step * region.first - rows(other)[0]
                 lead = space.shift(space.scale(self.turn, step), Size(first, ("walk", self.t.number, len(low.places))))
                 low.places[n] = (self.arrays[other][at], (lead,), (self._count(other),))
             else:
@@ -354,11 +372,11 @@ class TurnsKernel:
                 self.registers.add((q, 1))
             else:
                 kept[q] = None
-        rows = _rows(self.region)
+        first, last = rows(self.region)
         lead = self.low.space.shift(self.turn, self._row(self.region.first, 0))
         for q in kept:
             n = self.body[q]
-            arrays[q] = self.new("temp", n.dtype, (rows[1] - rows[0]) * n.aval.size)
+            arrays[q] = self.new("temp", n.dtype, (last - first) * n.aval.size)
             tasks += self._stores(q, arrays[q], (lead,), (self._count(self.region),))
         for q in dict.fromkeys(sorted([at for at, _ in self.registers])):
             n = self.body[q]
@@ -369,12 +387,12 @@ class TurnsKernel:
 
     def _count(self, region: Region) -> Size:
         """The rows of a loop's arrays."""
-        rows = _rows(region)
-        return Size(rows[1] - rows[0], ("rows", region.begin))
+        first, last = rows(region)
+        return Size(last - first, ("rows", region.begin))
 
     def _row(self, turn: int, k: int) -> int:
         """The row of a turn in this loop's arrays."""
-        row = turn - _rows(self.region)[0]
+        row = turn - rows(self.region)[0]
         return Size(row, ("row", self.t.number, k)) if row else 0
 
     def _fills(self) -> list[Any]:
@@ -388,7 +406,7 @@ class TurnsKernel:
                     continue
                 done.add((r.region, turn, r.at))
                 n = self.t.order[at]
-                row = Index(Size(turn - _rows(r.region)[0], ("edge", self.t.number, len(done))), ())
+                row = Index(Size(turn - rows(r.region)[0], ("edge", self.t.number, len(done))), ())
                 for c in range(n.aval.size):
                     value = self._element(n, f"e{self.t.number}_{len(out)}", c, out)
                     spot = At(self.arrays[r.region][r.at], (row, Index(c, ())), (self._count(r.region), n.aval.size))
