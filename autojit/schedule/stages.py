@@ -25,6 +25,7 @@ from .sums import identity
 from .tasks import Memory, Task, mask_of
 from .wide import widened
 
+AREA = 1 << 15                     # places of a chunk's sums from which they leave its cache
 MOST = 3                           # schedules that a decision may be put to the clock between
 NEAR = 32                          # rows that are added up in float32 before they go to float64
 
@@ -149,7 +150,8 @@ class Stager:
         estimate = self._estimate(now, list(shared), p, chunks)
         own = estimate.cost
         for e in shared:
-            own += 3 * chunks * self.space.usual(e.free)
+            places = self.space.usual(e.free)
+            own += (3 if places < AREA else 12) * chunks * places
         rest = work([(g.mask, g.expr) for g in later], self.space, set(shared))
         if rest > t.serial:
             rest = max(rest * 2 / t.threads, t.serial)
