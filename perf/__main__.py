@@ -73,7 +73,7 @@ def main(words: list[str] | None = None) -> int:
         return write_latest()
     plan = plan_of(arguments)
     record = run(plan, say=lambda text: print(text, flush=True))
-    record["complete"] = arguments.systems is None and not arguments.quick
+    record["complete"] = arguments.systems is None and arguments.seconds is None and not arguments.quick
     print("\n" + markdown(record))
     print("missed: " + (", ".join(missed(record)) or "none"))
     if not arguments.no_record:

@@ -146,7 +146,11 @@ def run(plan: Plan, say: Say = print) -> dict[str, Any]:
             path = Path(folder) / f"{number}.npz"
             hopeless = _hopeless(plan, row, record["machine"]["versions"])
             chosen = {n: w for n, w in chosen.items() if n not in hopeless}
-            cells = run_workload(row, chosen, reference, plan, path, patience) | hopeless
+            try:
+                cells = run_workload(row, chosen, reference, plan, path, patience) | hopeless
+            except KeyboardInterrupt:
+                say(f"stopped before {row.name}; the rows before it are kept")
+                break
             stand_in(row, cells, [n for n in plan.systems if n not in OURS])
             record["cells"][row.name] = cells
             record["ratios"][row.name] = ratios(row, cells)

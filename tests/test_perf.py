@@ -422,3 +422,18 @@ def test_a_peer_that_ran_past_the_limit_is_not_asked_again():
     assert harness._hopeless(plan, WORKLOADS["ode"], {"jax": "2"}) == {}
     plan.compile_limit = 200.0
     assert harness._hopeless(plan, WORKLOADS["ode"], {"jax": "1"}) == {}
+
+
+def test_a_stopped_run_keeps_its_finished_rows(monkeypatch):
+    done = iter([{"torch": {"note": "n"}}])
+
+    def one(*words):
+        try:
+            return next(done)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(harness, "run_workload", one)
+    said = []
+    record = harness.run(harness.Plan(rows(["elem", "bs"], ("base",)), []), said.append)
+    assert list(record["cells"]) == ["elem"] and "stopped before bs" in said[-1]
