@@ -23,12 +23,12 @@ def path_plain(t):
 
 @program
 def path_grad_accumulates(t):
-    x, found = vec(t), []
+    x, found, kept = vec(t), [], None
     for k in range(5):
         (x * x * 1.5).sum().backward()
         found.append((x.grad.tolist(), k == 0 or x.grad is kept))
         kept = x.grad
-    for k in range(3):
+    for _ in range(3):
         x.grad.zero_()
         (x * x * 1.5).sum().backward()
         found.append((x.grad.tolist(), x.grad is kept))
@@ -190,7 +190,7 @@ def path_root_seen_alone_afterwards(t):
         s.backward()
         return s
     found = []
-    for k in range(4):
+    for _ in range(4):
         x = vec(t); s = once(x)
         found.append((s.grad_fn, s.grad_fn.next_functions[0][0], s, s.item(), float(s)))
         found.append(attempt(lambda: (s * 2).backward()))
@@ -490,7 +490,7 @@ def path_value_asked_before(t):
 @program
 def path_branch_by_value(t):
     found, x = [], vec(t)
-    for k in range(6):
+    for _ in range(6):
         s = (x * x).sum()
         if s > 5:
             s = s * 0.5
@@ -546,7 +546,7 @@ def path_with_anomaly_mode(t):
 @program
 def path_inference_mode(t):
     found = []
-    for k in range(5):
+    for _ in range(5):
         x = vec(t); y = x * 2
         with t.inference_mode():
             z = y * 2
@@ -585,7 +585,7 @@ def path_memory_seen_by_numpy(t):
     found = []
     a = np.array([1.0, 2.0, 3.0], np.float32)
     c, x = t.from_numpy(a), vec(t)
-    for k in range(6):
+    for _ in range(6):
         y = x * c
         a += 1
         y2 = x * c
