@@ -24,7 +24,7 @@ from .tasks import Task, mask_of
 
 ROWS = 256                         # rows from which runs pay
 LOOP = 6                           # vector operations that a reduction costs beside its terms
-GATHER = 6                         # what a place costs that lanes reach one by one
+GATHER = 16                        # what a place costs that lanes reach one by one
 BETTER = 0.9                       # a layout must cost at most this share of the plain loops
 CACHE = 1 << 18                    # bytes that the arrays of a run may take
 
@@ -127,7 +127,7 @@ class Estimate:
         if sink.summed:
             self._add(1.5 * each, 1.5 * each, points / LANES)
         else:
-            self._add(each, each, points * (GATHER if apart > 1 else 1))
+            self._add(each, each, points * (GATHER / 2 if apart > 1 else 1))
 
     def _walk(self, root: E, seen: set[E]) -> None:
         stack = [root]

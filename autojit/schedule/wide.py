@@ -87,7 +87,7 @@ class _Wide:
             _count(q, s if type(s) is Run else run, each)
         few = {name for name in names if each[name] < LEAST}
         if few and type(s) is Loop and run is None and not any([_cut(q) for q in body]):
-            length = LENGTH // max([each[name] for name in few])
+            length = (LENGTH if _near(s) else LEAST) // max([each[name] for name in few])
             inner = Loop(s.range, tuple(self.turn(body, None, names - few)), "run", s.split)
             return [Run(s.range, length, tuple(self.partial(few, [inner])), s.span)]
         return [_with(s, self.turn(body, s if type(s) is Run else run, names))]
@@ -132,6 +132,19 @@ class _Wide:
 def _cut(s: Any) -> bool:
     """Is there a loop over a run in the statement?"""
     return type(s) is Run or type(s) is Loop and (s.span == "run" or any([_cut(q) for q in s.body]))
+
+
+def _near(s: Loop) -> bool:
+    """Does the loop read neighbours?  Else LLVM makes no vectors of it, and every term goes to one lane."""
+    for q in s.body:
+        if type(q) is Let and q.op == "load":
+            at, step, jump = q.params[0], 1, 0
+            for ix, n in zip(reversed(at.index), reversed(at.shape)):
+                jump += sum([int(c) for t, c in ix.terms if t is s.range]) * step
+                step *= int(n)
+            if abs(jump) > 1:
+                return False
+    return True
 
 
 def _with(s: Any, body: list[Any]) -> Any:
