@@ -135,6 +135,8 @@ class Flow:
         self.wanted = set(sweep.targets or ())
 
     def add(self, edge: Any, ct: Any) -> None:
+        if edge is NOWHERE:                               # one for all, of any shape
+            return
         old = self.cts.get(edge)
         self.cts[edge] = ct if old is None else self.mode.plus(old, ct)
 
