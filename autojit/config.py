@@ -56,7 +56,7 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
     "forms": ("AUTOJIT_FORMS", _whole("AUTOJIT_FORMS", 0), lambda: 1,
               "0: each new size is scheduled; 1: made from what is known of other sizes; 2: and held against a schedule"),
     "blas": ("AUTOJIT_BLAS", _blas, lambda: "auto",
-             "auto: by size; own: autojit's kernels for every product; numpy: NumPy's library; mkl: Intel's"),
+             "auto: by size; own: autojit's kernels wherever they can; numpy: NumPy's library; mkl: Intel's"),
     "tune": ("AUTOJIT_TUNE", _whole("AUTOJIT_TUNE", 0), lambda: 0,
              "1: schedules that are estimated level are timed at the first compile, and the winner remembered"),
     "num_threads": ("AUTOJIT_NUM_THREADS", _whole("AUTOJIT_NUM_THREADS", 1), _default_threads,

@@ -157,6 +157,8 @@ class Traced:
                             f"{len(plan.graph.order)} nodes for {_kind(leaves)}")
         if config.forms and wrt is not None and config.tier != "numpy":
             from .likeness import Likeness
+            if len(self._likes) > KEPT:
+                self._likes.clear()
             like = self._likes.setdefault(_outer(leaves, structure, wrt), Likeness(plan.watch))
             like.watch = plan.watch
             like.learn(recorder.line, plan.graph, sum([len(x.aval.shape) for x in leaves if isinstance(x, Tensor)]))

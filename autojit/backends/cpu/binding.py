@@ -12,6 +12,7 @@ waits until the first is done.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 API = ("PyTuple_GetItem", "PyObject_CallOneArg", "Py_IncRef", "Py_DecRef", "memmove", "sleep")
+_making = threading.Lock()                                # one for all: making an address takes a few ms, once
 
 TEXT = """
 ; Runs the plan of a record, looks at what it checks, and copies; waits while another thread is inside the plan.
@@ -160,8 +162,12 @@ class Binding:
     @property
     def address(self) -> int:
         """The C function, made when it is first asked for (a few ms)."""
-        if not self._address:
-            text = (f"define i64 @call() {{\n  %f = inttoptr i64 {self._runtime.run_record} to ptr\n"
-                    f"  %s = tail call i64 %f(i64 {self._record.ctypes.data})\n  ret i64 %s\n}}\n")
-            self._engine, self._address = native.passing(text, "call")
-        return self._address
+        with _making:                                     # who has the address keeps it: it is made once
+            if not self._address:
+                self._make()
+            return self._address
+
+    def _make(self) -> None:
+        text = (f"define i64 @call() {{\n  %f = inttoptr i64 {self._runtime.run_record} to ptr\n"
+                f"  %s = tail call i64 %f(i64 {self._record.ctypes.data})\n  ret i64 %s\n}}\n")
+        self._engine, self._address = native.passing(text, "call")

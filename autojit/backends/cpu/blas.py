@@ -12,8 +12,6 @@ from . import native
 from .libraries import Blas, find, intel, mkl
 from .products import BATCH, CBLAS32, CBLAS64, COLUMNS, FORTRAN32, GEMV32, GEMV64, LOOPS, OWN, ROWS
 
-API = ("blas_get_threads", "blas_set_threads")
-
 
 class Shape:
     """A product: C of m by n with rows ``ldc`` elements apart, from op(A) of m by k and op(B) of k by n, ``batch`` times."""

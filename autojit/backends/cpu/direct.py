@@ -1,8 +1,9 @@
 """Kernel text to LLVM text without Numba: the language of `interpret` is small enough to be read at once.
 
 In: the text of a kernel.  Out: LLVM text of one function, the same instructions as Numba's front end makes of it by
-`library` (both take them from `words`), in a twentieth of the time and with nothing to import but llvmlite.  `Foreign`
-for whatever is not plainly the language: Numba then decides, and says what is wrong.  Never guesses a type.
+`library` (both take them from `words`), in a twentieth of the time and with nothing to import but llvmlite; loops that wait
+for long chains are marked so that LLVM runs two turns side by side.  `Foreign` for whatever is not plainly the language:
+Numba then decides, and says what is wrong.  Never guesses a type.
 """
 
 from __future__ import annotations

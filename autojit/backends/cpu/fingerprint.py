@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from functools import cache
 
 # a change in one of these can change the code of a kernel whose text stays the same
-SOURCES = ("codegen.py", "direct.py", "instructions.py", "interpret.py", "mathcode.py", "target.py", "words.py")
+SOURCES = ("codegen.py", "direct.py", "front.py", "instructions.py", "interpret.py", "library.py", "mathcode.py", "target.py",
+           "words.py")
 
 
 def source_digest(paths: Iterable[str]) -> str:

@@ -133,7 +133,6 @@ class Form:
         areas, nbytes = row[self.cut:self.end].tolist(), row[self.end:].tolist()
         return NativeProgram.over(NativePlan(made), self._pools(outputs), nbytes, areas)
 
-
     def _pools(self, outputs: Sequence[Aval]) -> list[OutputPool]:
         """Results that do not follow the size (gradients of weights) have the same memory in all programs of the form."""
         pools = [OutputPool(a) for a in outputs]

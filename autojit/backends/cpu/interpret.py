@@ -66,7 +66,6 @@ BINARY = "pow atan2 hypot".split()
 MATH = (*UNARY, *BINARY)
 """Functions that `vecmath` gives to the compiler, each with suffix _f32 and _f64."""
 
-_INT_MIN = -(2 ** 63)
 
 
 def kind(value: Any) -> str:

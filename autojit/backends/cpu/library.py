@@ -1,10 +1,9 @@
 """What each word of kernel text means to Numba: a type rule and a few LLVM instructions.
 
-In: names of words (their instructions are in `words`).  Out: `TYPING` and `LOWERING`, two Numba registries that any
-CPU context can install; keys are
-the functions of `interpret.python_namespace()`, so one text has one set of words.  A word enters the registries
-when `ensure` is told of it (all of them at once would take 20 ms).  Never runs a kernel, and never lets Numba
-convert a type by itself: wrong types do not compile.
+In: names of words (their instructions are in `words`).  Out: `TYPING` and `LOWERING`, two Numba registries that any CPU
+context can install; keys are the functions of `interpret.python_namespace()`, so one text has one set of words.  A word
+enters the registries when `ensure` is told of it (all of them at once would take 20 ms).  Never runs a kernel, and never
+lets Numba convert a type by itself: wrong types do not compile.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 In: an element type and the CPU's register width.  Out: ``text()``, two functions of one signature, row-major
 C = alpha op(A) op(B) + beta C: ``vector_<type>`` where C is a row or a column, which reads a matrix once, as fast as memory
-gives it; ``matrices_<type>``, which packs nothing and so wants a B that
-stays in the second cache.  With beta 0 what C held does
-not matter.  Terms are added in an order that the sizes alone decide.  Never allocates and never calls anything.
+gives it; ``matrices_<type>``, which packs nothing and so wants a B that stays in the second cache.  With beta 0 what C held
+does not matter.  Terms are added in an order that the sizes alone decide.  Never allocates and never calls anything.
 """
 
 from __future__ import annotations

@@ -360,7 +360,7 @@ bad:
 }
 """
 
-_API = (*pool.API, *blas.API, *binding.API, *making.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t",
+_API = (*pool.API, *products.API, *binding.API, *making.API, "PyErr_SetString", "PyErr_Occurred", "PyLong_AsSsize_t",
         "PyLong_FromLongLong",
         "PyEval_SaveThread", "PyEval_RestoreThread", "TypeError", "ValueError", "ndarray")
 _STRINGS = {"few": "a plan's address comes first, then its arguments",

@@ -1,7 +1,7 @@
 """What each word of kernel text is in an exported module: an expression over the names of `exported`.
 
-In: kernel texts.  Out: the text of the definitions that they need.  The same words with the same instructions as `library` has,
-whose table this one follows; a test holds the two against each other.  Never imports Numba.
+In: kernel texts.  Out: the text of the definitions that they need.  The same words with the same instructions as `words` has,
+whose table this one follows; a test holds them against the language (`interpret`).  Never imports Numba.
 """
 
 from __future__ import annotations

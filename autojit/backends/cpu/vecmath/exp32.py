@@ -41,7 +41,6 @@ TINY = f4(2.0**-25)
 
 BIAS = i4(126 << 23)  # the exponential's polynomials are doubled: e**x = (2 p) * 2**(k - 1)
 _THREE_QUARTERS_BITS = i4(0x3F400000)
-_ONE_BITS = i4(127 << 23)
 _TWO_BITS = i4(128 << 23)
 
 _EXP = floats(
