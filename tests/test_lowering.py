@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import autojit as aj
 from autojit import ops  # noqa: F401
 from autojit.autodiff.vjp import reverse
 from autojit.backends.numpy.run import NumpyProgram
@@ -344,3 +345,14 @@ def test_outputs_have_buffers_of_their_own():
 
 def test_graphs_without_inputs():
     same(Graph([], [P.iota((3, 20), 1), full(1.5, (7,), float32)]), [])
+
+
+@pytest.mark.parametrize("n", [9, 10, 16])
+def test_counted_places_in_sums_that_are_written_out(n):
+    """One term's place is a constant, though it is read from a counted array."""
+    @aj.trace
+    def loss(x, y):
+        return aj.nn.functional.cross_entropy(x[:, None] * y, aj.arange(n) % n)
+    arrays = [normal(n, dtype=np.float64), normal(n, dtype=np.float64, seed=1)]
+    aj.value_and_grad(loss, argnums=(0, 1))(*arrays)
+    same(loss.last.graph, arrays)

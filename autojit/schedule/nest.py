@@ -141,14 +141,18 @@ class Nest:
 
     def index(self, ix: Ix, env: Env, out: list[Any]) -> Index:
         """An affine index over loop variables and names; divisions and data become names first."""
+        const = ix.const
         terms: list[tuple[Range | str, int]] = []
         for t, c in ix.terms:
             if type(t) is Range:
                 terms.append((t, c))
                 continue
             if t.kind == "data":
-                name = self.emit(t.of, env, out)
-                assert type(name) is str
+                found = self.emit(t.of, env, out)
+                if isinstance(found, Const):                # one place is left of a counted index
+                    const += c * int(found.value)
+                    continue
+                name = found
             elif t in env:
                 name = env[t]
             else:
@@ -156,4 +160,4 @@ class Nest:
                 name = env[t] = self.room.name("q")
                 out.append(Let(name, f"index_{t.kind}", int64, (), (of, t.n)))
             terms.append((name, c))
-        return Index(ix.const, tuple(terms))
+        return Index(const, tuple(terms))
