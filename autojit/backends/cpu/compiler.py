@@ -145,7 +145,8 @@ class Compiler:
     def leave(self) -> None:
         """The program ends: what is still pending is compiled after it, for the next one."""
         recipe = self._store.recipe() if self._store is not None else None
-        texts = [t.text for t in self._pending if not t.attempts]
+        with self._cond:                                  # drivers are still at work
+            texts = [t.text for t in self._pending if not t.attempts]
         if recipe is not None and texts and not self._closed:
             with contextlib.suppress(NoProcess):
                 leftover.leave(texts, recipe, workers.interpreter(), workers.environment())
@@ -343,7 +344,7 @@ class _Progress:
 # ------------------------------------------------------------------------------- process-wide events
 _live: weakref.WeakSet[Compiler] = weakref.WeakSet()
 _stores: weakref.WeakSet[KernelStore] = weakref.WeakSet()
-_here = threading.Lock()  # Numba in this process: one compile at a time
+_here = threading.Lock()  # LLVM in this process: one compile at a time
 
 
 @atexit.register
