@@ -343,3 +343,21 @@ def test_what_is_remembered_is_bounded(forms, monkeypatch):
         f = aj.trace(lambda x, k=k: sum([x.sin() for _ in range(k)], x).cos().sum() if k % 2 else sum([x * x] * k, x).sum())
         aj.value_and_grad(f)(x)
     assert len(families._KIN) <= 5
+
+
+@pytest.mark.parametrize("sizes", [(0, 13, 0, 9, 12), (13, 0, 1, 12)])
+def test_empty_arguments_among_others(forms, sizes):
+    joint = aj.value_and_grad(aj.trace(lambda x: (x * x.sin()).sum()))
+    for n in sizes:
+        x = np.linspace(0.0, 1.0, n)
+        value, grad = joint(x)
+        assert np.isclose(float(value), (x * np.sin(x)).sum())
+        assert np.allclose(grad, np.sin(x) + x * np.cos(x))
+
+
+@pytest.mark.filterwarnings("error")
+def test_constants_that_the_law_divides_by_zero(forms):
+    joint = aj.value_and_grad(aj.trace(lambda x: x.sum() / (len(x) - 20) if len(x) != 20 else x.sum()))
+    for n in (36, 41, 52, 20, 63):
+        value, grad = joint(np.ones(n))
+        assert np.allclose(grad, 1 / (n - 20) if n != 20 else 1.0)

@@ -278,6 +278,8 @@ def between(a: Outline, b: Outline, inputs: int) -> Laws | None:
     if where >= inputs:
         return None
     m, n = x[where], y[where]
+    if not m or not n:
+        return None                                       # what is empty tells nothing of what is not
     laws: list[Law] = []
     for k, (i, j) in enumerate(zip(x, y)):
         law = law_of(m, i, n, j)
@@ -332,7 +334,11 @@ def _multiple(law: Law, kind: Any, factor: Any) -> Callable[[int], Any]:
 
 def _quotient(law: Law, kind: Any, factor: Any) -> Callable[[int], Any]:
     a, b, c = law
-    return lambda n: kind(factor / kind(a + (b + c * n) * n))
+
+    def at(n: int) -> Any:
+        with np.errstate(all="ignore"):                   # the law of a size that is no member may be 0 there
+            return kind(factor / kind(a + (b + c * n) * n))
+    return at
 
 
 def clear() -> None:
