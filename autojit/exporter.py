@@ -13,6 +13,7 @@ import keyword
 import math
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -186,7 +187,8 @@ class _Module:
         return out
 
     def _free(self, name: str) -> str:
-        name = "".join([c if c.isalnum() or c == "_" else "_" for c in name])
+        name = unicodedata.normalize("NFKC", name)        # as Python reads names
+        name = "".join([c if f"_{c}".isidentifier() else "_" for c in name])
         while name in self.taken or keyword.iskeyword(name):
             name += "_"
         self.taken.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -249,3 +250,13 @@ def test_names_do_not_collide(tmp_path, compiled):
         name = re.findall(r"^def (\w+)\(", path.read_text(), re.M)[-1]
         assert name.rstrip("_") == ("f" if "lambda" in f.__name__ else f.__name__)
         assert abs(getattr(load(path), name)(*args, 2.0) - wanted) < 1e-5
+
+
+def test_keys_of_dictionaries_become_names(tmp_path):
+    """Whatever stands in a key: the text stays a module, and its arguments have names of their own."""
+    keys = ["a²", "a2", "\ufb01", "fi", 'x"]; raise #', "x_____raise__"]
+    path = tmp_path / "keyed.py"
+    aj.export(lambda d: sum([d[k].sum() for k in keys]), {k: np.ones(2) for k in keys}, path=path)
+    (f,) = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == "f"]
+    names = [a.arg for a in f.args.args]
+    assert len(set(names)) == len(keys) and all(map(str.isidentifier, names))
