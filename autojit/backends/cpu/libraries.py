@@ -1,7 +1,8 @@
 """Libraries of matrix products in this process: the BLAS that NumPy already loaded, and MKL where it is installed.
 
 In: nothing but an imported NumPy (SciPy only where NumPy shows no BLAS).  Out: ``find()`` and ``mkl()``: addresses of
-functions and how they take their integers.  Never chooses between them, and never changes a setting of theirs by itself.
+functions and how they take their integers.  Never chooses between them, and changes one setting: MKL, where it is this
+module that loads it, runs on one thread.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def _load_mkl() -> Blas | None:
                 if loaded is not None:
                     ctypes.CDLL(file, mode=loaded)
                     return None                     # its settings are somebody else's
-            except OSError:
+            except OSError:                         # nobody has loaded it
                 pass
             try:
                 library = ctypes.CDLL(file)
