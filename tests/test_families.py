@@ -356,8 +356,6 @@ def test_empty_arguments_among_others(forms, sizes):
 
 
 @pytest.mark.filterwarnings("error")
-def test_constants_that_the_law_divides_by_zero(forms):
-    joint = aj.value_and_grad(aj.trace(lambda x: x.sum() / (len(x) - 20) if len(x) != 20 else x.sum()))
-    for n in (36, 41, 52, 20, 63):
-        value, grad = joint(np.ones(n))
-        assert np.allclose(grad, 1 / (n - 20) if n != 20 else 1.0)
+def test_a_law_that_divides_by_zero_is_quiet():
+    law = families._float_law(36, np.float64(1 / 16), 41, np.float64(1 / 21), np.float64)
+    assert law(52) == 1 / 32 and law(20) == np.inf
