@@ -209,7 +209,9 @@ class Writer:
     def write(self, results: str, grad: bool | None = None) -> Call:
         """The function; `results`: the expression that it gives.  `grad`: the grad mode that it needs, if any."""
         lines = [*self.looks]
-        watched = " or changed() is not None" if self.plan.watch.anything else ""
+        moved = self.plan.watch.identities(self.name)
+        watched = "" if not self.plan.watch.anything else " or changed() is not None" if moved is None else \
+            f" or ({moved}) and changed() is not None"
         mode = "" if grad is None else f" or state.grad is not {grad}"
         lines.append(f"if state.trace is not None{mode}{watched}: return None")
         body = [f"    {line}" for line in lines]

@@ -9,7 +9,7 @@ computed name, or values behind calls (`random.random()`): such Python runs only
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..eager.tensor import Tensor
 from ..errors import internal
 
 DEPTH = 3                                                 # functions that call functions that call functions
+FEW = 4                                                   # elements of a container that generated code looks at one by one
 ELEMENTS = 1024                                           # of a container or array that are looked at
 _PLAIN = (int, float, bool, str, complex, type(None), bytes)
 _SKIP = (types.ModuleType, types.BuiltinFunctionType, type)
@@ -45,6 +46,18 @@ def _unchanged(now: Any, old: Any) -> bool:
     if now is None or len(now) != len(old):
         return False
     return all([_same(a, b) if type(b) is not tuple else type(a) is tuple and _unchanged(a, b) for a, b in zip(now, old)])
+
+
+def _identical(v: Any, old: Any) -> bool:
+    """Is it a list, a tuple or a dictionary that holds the very objects of `old`, its contents?  The quick answer."""
+    if type(v) is list or type(v) is tuple:
+        return len(v) == len(old) and all(map(is_, v, old))
+    if type(v) is not dict or len(v) != len(old):
+        return False
+    for key, (old_key, found) in zip(v, old):
+        if key is not old_key or v[key] is not found:
+            return False
+    return True
 
 
 class Watch:
@@ -136,6 +149,24 @@ class Watch:
         """Is there anything to ask about?"""
         return bool(self.cells or self.places or self.defaults or self.held)
 
+    def identities(self, name: Callable[[Any, str], str]) -> str | None:
+        """What must hold for `changed()` to be worth asking, as an expression; `name` gives objects a name in it.
+
+        It says that some place holds another object than it did.  None: always ask, since something large is watched.
+        """
+        said = [f"{name(cell, 'q')}.cell_contents is not {name(old, 'o')}" for cell, _, old in self.cells]
+        said += [f"{name(space, 'q')}.get({key!r}) is not {name(old, 'o')}" for space, key, old in self.places]
+        said += [f"{name(fn, 'q')}.__defaults__ is not {name(old, 'o')}" for fn, old in self.defaults]
+        for v, _, old in self.held:
+            words = type(v) is not dict or all([type(k) is str for k, _ in old])
+            if type(v) not in (list, tuple, dict) or len(old) > FEW or not words:
+                return None
+            where = name(v, "q")
+            said.append(f"len({where}) != {len(old)}")
+            inside = [(f".get({k!r})", x) for k, x in old] if type(v) is dict else [(f"[{k}]", x) for k, x in enumerate(old)]
+            said += [f"{where}{at} is not {name(x, 'o')}" for at, x in inside]
+        return " or ".join(said)
+
     def changed(self) -> str | None:
         """The first name whose value is another, or None.  Asked at each call: identity first, the rest if that fails."""
         for cell, name, old in self.cells:
@@ -148,11 +179,6 @@ class Watch:
             if fn.__defaults__ is not old:
                 return f"the defaults of {fn.__name__}"
         for v, name, old in self.held:
-            if type(v) is list or type(v) is tuple:
-                if len(v) == len(old) and all(map(is_, v, old)):
-                    continue
-            elif type(v) is dict and not v and not old:
-                continue
-            if not _unchanged(_contents(v), old):
+            if not _identical(v, old) and not _unchanged(_contents(v), old):
                 return f"what {name} holds"
         return None
