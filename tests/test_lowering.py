@@ -356,3 +356,15 @@ def test_counted_places_in_sums_that_are_written_out(n):
     arrays = [normal(n, dtype=np.float64), normal(n, dtype=np.float64, seed=1)]
     aj.value_and_grad(loss, argnums=(0, 1))(*arrays)
     same(loss.last.graph, arrays)
+
+
+@pytest.mark.parametrize("shape", [(2, 16), (16, 2), (3, 16), (7, 33)])
+@pytest.mark.parametrize("apart", [1, 3])
+def test_neighbours_in_a_turned_matrix(shape, apart):
+    """The condition at the end speaks of the row and the column together."""
+    (x,) = inputs((shape, float64))
+    n = shape[0] * shape[1]
+    flat = P.reshape(P.permute(x, (1, 0)), (n,))
+    here, there = (P.slice(flat, (k,), (k + n - apart,), (1,)) for k in (0, apart))
+    step = P.sub(there, here)
+    same(simplify(Graph([x], with_gradients([P.sum(P.mul(step, step), (0,))], [x]))), [normal(*shape, dtype=np.float64)])

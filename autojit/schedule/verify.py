@@ -208,6 +208,13 @@ class _Kernel:
                 lo = max(lo, d)
             elif k < 0:
                 hi = min(hi, d)
+        if guard:
+            for term, c in ix.terms:
+                op, of, n = self.derived.get(term, ("", ix, 0))
+                if op == "index_div" and c == 1:
+                    below, above = self._interval(s, _numerator(ix, term, of, n), scope, guard)
+                    if abs(below) != float("inf") != abs(above):
+                        lo, hi = max(lo, below // n), min(hi, above // n)
         return lo, hi
 
     def _at(self, s: Any, at: At, guard: Sequence[Condition], scope: _Scope) -> None:
@@ -228,6 +235,14 @@ class _Kernel:
     def _data(self, ix: Index, scope: _Scope) -> bool:
         """An index that was loaded is checked where it enters the program."""
         return any([isinstance(t, str) and scope.bounds[t] == ANY for t, _ in ix.terms])
+
+
+def _numerator(ix: Index, quotient: Any, of: Index, n: int) -> Index:
+    """i with ix = i // n, where `quotient`, one of its terms, is of // n: conditions speak of i, not of what is left of it."""
+    terms = {t: n * int(c) for t, c in ix.terms if t != quotient}
+    for t, c in of.terms:
+        terms[t] = terms.get(t, 0) + int(c)
+    return Index(n * int(ix.const) + int(of.const), tuple([(t, c) for t, c in terms.items() if c]))
 
 
 def _ratio(a: Index, b: Index) -> int:
