@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from perf.system import Prepared, System, cast
+from perf.system import Prepared, System, cast, torch_shaped
 from perf.workloads import Arrays, Workload
 
 
 def autojit_namespace() -> Any:
-    import autojit as aj
+    import autojit
 
-    return SimpleNamespace(
-        exp=aj.exp,
-        log=aj.log,
-        log1p=aj.log1p,
-        sin=aj.sin,
-        tanh=aj.tanh,
-        sigmoid=aj.sigmoid,
-        erf=aj.erf,
-        sqrt=aj.sqrt,
-        abs=aj.abs,
-        maximum=aj.maximum,
-        minimum=aj.minimum,
-        amax=lambda x, dim: aj.amax(x, dim, keepdim=True),
-        permute=lambda x, order: x.permute(order),
-        pick=lambda x, column: aj.gather(x, 1, column[:, None])[:, 0],
-    )
+    return torch_shaped(autojit)
 
 
 class _Autojit(System):

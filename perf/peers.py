@@ -8,29 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from perf.system import Prepared, System, cast
+from perf.system import Prepared, System, cast, torch_shaped
 from perf.workloads import Arrays, Workload
 
 
 def torch_namespace() -> Any:
-    import torch as t
+    import torch
 
-    return SimpleNamespace(
-        exp=t.exp,
-        log=t.log,
-        log1p=t.log1p,
-        sin=t.sin,
-        tanh=t.tanh,
-        sigmoid=t.sigmoid,
-        erf=t.erf,
-        sqrt=t.sqrt,
-        abs=t.abs,
-        maximum=t.maximum,
-        minimum=t.minimum,
-        amax=lambda x, dim: t.amax(x, dim, keepdim=True),
-        permute=lambda x, order: x.permute(order),
-        pick=lambda x, column: t.gather(x, 1, column[:, None])[:, 0],
-    )
+    return torch_shaped(torch)
 
 
 class TorchEager(System):

@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from perf.workloads import Arrays, Workload
 
@@ -69,3 +70,23 @@ class System:
 def cast(arrays: Arrays, dtype: str) -> Arrays:
     """The floating arrays in `dtype`, the others as they are."""
     return [a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for a in arrays]
+
+
+def torch_shaped(t: Any) -> Any:
+    """The namespace of programs from a module with torch's names."""
+    return SimpleNamespace(
+        exp=t.exp,
+        log=t.log,
+        log1p=t.log1p,
+        sin=t.sin,
+        tanh=t.tanh,
+        sigmoid=t.sigmoid,
+        erf=t.erf,
+        sqrt=t.sqrt,
+        abs=t.abs,
+        maximum=t.maximum,
+        minimum=t.minimum,
+        amax=lambda x, dim: t.amax(x, dim, keepdim=True),
+        permute=lambda x, order: x.permute(order),
+        pick=lambda x, column: t.gather(x, 1, column[:, None])[:, 0],
+    )

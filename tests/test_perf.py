@@ -280,14 +280,14 @@ def test_every_workload_is_declared_fully():
         assert all(a.dtype == np.float32 for a in arrays[: workload.wrt])
 
 
-@pytest.mark.parametrize("name", ["rnn", "ode", "lstm", "kalman"])
-def test_scan_form_is_the_plain_program(name):
+@pytest.mark.parametrize("name, rel", [("rnn", 1e-6), ("ode", 1e-6), ("lstm", 1e-5), ("kalman", 1e-5)])
+def test_scan_form_is_the_plain_program(name, rel):
     pytest.importorskip("jax")
     m, workload = jax_namespace(), WORKLOADS[name]
     arrays = workload.arrays(steps=4)
     plain = workload.function(m, steps=4)(*arrays)
     scanned = workload.function(m, "scan", steps=4)(*arrays)
-    assert float(plain) == pytest.approx(float(scanned), rel=1e-5)
+    assert float(plain) == pytest.approx(float(scanned), rel=rel)
 
 
 def test_a_whole_quick_run(capsys):
