@@ -10,9 +10,11 @@ from autojit.autodiff.vjp import reverse
 from autojit.backends.numpy.run import NumpyProgram
 from autojit.dtypes import bool_, float32, int64
 from autojit.errors import VerifyError
+from autojit.ir import recipe
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, const, forget, node, placeholder, scalar
 from autojit.ir.primitive import REGISTRY
+from autojit.ir.recipe import Recipe
 from autojit.ir.text import graph_text
 from autojit.ir.verify import verify_graph
 from autojit.ops.control import SubGraph
@@ -131,3 +133,18 @@ def test_every_primitive_is_documented():
     assert all(p.doc for p in REGISTRY.values())
     with pytest.raises(TypeError):
         node(REGISTRY["add"], (placeholder(F3), placeholder(aval((4,), float32))))
+
+
+def test_an_interrupt_leaves_no_half_made_node(monkeypatch):
+    class Interrupting:
+        @property
+        def run(self):
+            raise KeyboardInterrupt
+    x, y = placeholder(F3), placeholder(F3)
+    made = Recipe([x], [P.exp(P.sin(x))])
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "clock", Interrupting())
+        with pytest.raises(KeyboardInterrupt):
+            made([y])
+    (out,) = made([y])
+    assert out is P.exp(P.sin(y)) and out.born <= y.born

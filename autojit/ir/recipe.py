@@ -21,7 +21,7 @@ def _node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...], a:
     n = _TABLE.get(key)
     if n is not None:
         return n if n.real is None else n.real
-    n = _TABLE[key] = Node()
+    n = Node()
     n.prim, n.op, n.inputs, n.params, n.aval = prim, prim.name, inputs, params, a
     n.real = n.data = None
     born = clock.run
@@ -29,6 +29,7 @@ def _node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...], a:
         if i.born < born:
             born = i.born
     n.born = born
+    _TABLE[key] = n                                       # whole: another thread, or Ctrl-C, may come at any moment
     return n
 
 
