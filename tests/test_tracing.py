@@ -428,6 +428,23 @@ def test_methods_follow_their_object():
     assert m.f(aj.ones(2)).tolist() == [10, 10]
 
 
+def test_methods_tell_of_themselves_and_bind():
+    class M:
+        def __init__(self):
+            self.w = np.array([1.0, 2.0])
+
+        @aj.trace
+        def f(self, x):
+            return (x * self.w).sin()
+    m, x = M(), np.ones(2)
+    assert np.allclose(m.f(x).numpy(), np.sin(m.w))
+    assert "sin" in m.f.source() and "sin" in m.f.graph() and m.f.explain().startswith("f: 1 recordings")
+    assert m.f.explain() == M.f.explain()
+    step = m.f.bind(x)
+    x[:] = 2.0
+    assert np.allclose(step().numpy(), np.sin(2 * m.w))
+
+
 def test_what_cannot_be_traced_says_so():
     def numbers(x):
         yield x

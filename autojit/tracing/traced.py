@@ -91,7 +91,7 @@ class Traced:
         return None if value == "None" else w.write(value, state.grad)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
-        return self if owner is None else functools.partial(self, owner)
+        return self if owner is None else Method(self, owner)
 
     def bind(self, *args: Any) -> Bound:
         """The function with its arguments and results fixed in memory: `b()` reads the arguments' memory again and writes
@@ -260,6 +260,28 @@ class Traced:
         if self.last is None:
             raise explain(RuntimeError("this function has not been called yet"), hint="call it once, then ask")
         return self.last
+
+
+class Method(functools.partial):  # type: ignore[type-arg]  # calls as fast as a partial
+    """A traced function as a method of an object: `model.loss(x)`, and `model.loss.explain()` as for any traced function."""
+
+    __slots__ = ()
+
+    def bind(self, *args: Any) -> Bound:
+        """`Traced.bind` with the object as its first argument."""
+        return self.func.bind(*self.args, *args)  # type: ignore[no-any-return, attr-defined]
+
+    def explain(self) -> str:
+        """What the function tells of itself: its recordings with other objects too."""
+        return self.func.explain()  # type: ignore[no-any-return, attr-defined]
+
+    def source(self) -> str:
+        """The kernels of the function's last call, with whichever object."""
+        return self.func.source()  # type: ignore[no-any-return, attr-defined]
+
+    def graph(self) -> str:
+        """The recorded graph of the function's last call, with whichever object."""
+        return self.func.graph()  # type: ignore[no-any-return, attr-defined]
 
 
 class _Static:
