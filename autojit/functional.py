@@ -23,7 +23,7 @@ from .errors import explain
 from .ops.declare import full
 from .tracing.hot import Call, Short, Writer
 from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
-from .tracing.traced import Traced
+from .tracing.traced import Method, Traced
 
 if TYPE_CHECKING:
     from .bound import Bound
@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 Argnums = int | Sequence[int]
 
 
+def _sequence(argnums: Argnums) -> tuple[int, ...]:
+    return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+
 def numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
     """Positions of arguments, counted from the front."""
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    chosen = _sequence(argnums)
     for k in chosen:
         if type(k) is not int:
             raise explain(TypeError(f"argnums takes a position or a sequence of positions, not {argnums!r}"))
@@ -90,8 +94,15 @@ class ValueAndGrad:
         functools.update_wrapper(self, fn, updated=())
         self.fn, self.argnums, self.has_aux = fn, argnums, has_aux
         self._short = Short()
+        self._whole: ValueAndGrad | None = None           # of a method: of the function, whose first argument is the object
+        if type(fn) is Method:
+            later = [k + 1 if type(k) is int and k >= 0 else k for k in _sequence(argnums)]
+            self._whole = ValueAndGrad(fn.func, later[0] if isinstance(argnums, int) else later, has_aux)
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if self._whole is not None:
+            numbers(self.argnums, len(args))              # speaks of the arguments that the caller sees
+            return self._whole(*self.fn.args, *args, **kwargs)  # type: ignore[attr-defined]
         if not kwargs:
             for call in self._short.calls:
                 found = call(args)
@@ -147,6 +158,8 @@ class ValueAndGrad:
 
     def bind(self, *args: Any) -> Bound:
         """The function with its arguments and results fixed in memory: see `value_and_grad`."""
+        if self._whole is not None:
+            return self._whole.bind(*self.fn.args, *args)  # type: ignore[attr-defined]
         from .bound import bind, fixed  # imported when first needed
         fn: Any = self.fn if type(self.fn) is Traced else Traced(self.fn)
         given = fixed(args, fn.static_argnums)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import autojit as aj
+from autojit import tree
 from autojit.errors import TraceError
 
 
@@ -443,6 +444,36 @@ def test_methods_tell_of_themselves_and_bind():
     step = m.f.bind(x)
     x[:] = 2.0
     assert np.allclose(step().numpy(), np.sin(2 * m.w))
+
+
+@pytest.mark.parametrize("argnums", [0, -1, (0, 1), (-1,)])
+def test_a_method_and_its_gradient_are_one_program(argnums):
+    class M:
+        def __init__(self, k):
+            self.w, self.k = np.array([1.0, 2.0]), k
+
+        @aj.trace
+        def loss(self, x, y):
+            return ((x * self.w).sin() * y * self.k).sum()
+
+    def direct(m, x, y):
+        return aj.value_and_grad(lambda x, y: ((x * aj.tensor(m.w)).sin() * y * m.k).sum(), argnums)(x, y)
+
+    def close(a, b):
+        return all(np.allclose(p, q) for p, q in zip(tree.flatten(a)[0], tree.flatten(b)[0], strict=True))
+    x, y, m, n = np.array([0.3, 0.5]), np.array([2.0, 3.0]), M(1.0), M(3.0)
+    f, g = aj.value_and_grad(m.loss, argnums), aj.value_and_grad(n.loss, argnums)
+    for _ in range(4):
+        assert close(f(x, y), direct(m, x, y)) and close(g(x, y), direct(n, x, y))
+    assert "with its gradient" in m.loss.explain()        # not the tape over a recorded forward pass
+    m.w, m.k = np.array([5.0, 6.0]), 2.0
+    assert close(f(x, y), direct(m, x, y))
+    assert close(aj.grad(m.loss, argnums)(x, y), direct(m, x, y)[1])
+    assert close(f.bind(x, y).grads, direct(m, x, y)[1])
+    with pytest.raises(ValueError, match="argnums says 2, but the function was called with 2 positional"):
+        aj.value_and_grad(m.loss, 2)(x, y)
+    with pytest.raises(ValueError, match="argnums says -3, but the function was called with 2 positional"):
+        aj.value_and_grad(m.loss, -3)(x, y)
 
 
 def test_what_cannot_be_traced_says_so():
