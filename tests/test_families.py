@@ -359,3 +359,11 @@ def test_empty_arguments_among_others(forms, sizes):
 def test_a_law_that_divides_by_zero_is_quiet():
     law = families._float_law(36, np.float64(1 / 16), 41, np.float64(1 / 21), np.float64)
     assert law(52) == 1 / 32 and law(20) == np.inf
+
+
+def test_sizes_of_which_others_would_be_negative(forms):
+    """5 at 63 and 4 at 62 are -25 at 33, which no program has."""
+    f = aj.trace(lambda a, b, c: (a @ b) @ c.T)
+    for m, k in ((63, 5), (62, 4), (61, 3), (60, 2), (59, 1)):
+        a, b, c = (np.random.default_rng(m).standard_normal(shape) for shape in ((m, k), (k, 17), (m, 17)))
+        assert np.allclose(f(a, b, c).numpy(), a @ b @ c.T)

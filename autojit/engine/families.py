@@ -253,10 +253,13 @@ def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> An
 def _made(prepare: Prepare, f: Family, n: int, texts: frozenset[str]) -> Any:
     """The sample of size n, or why it is none: it must consist of these kernels."""
     try:
-        prepared = prepare(f.member(n))
+        graph = f.member(n)
+        if any([extent < 1 for i in graph.inputs for extent in i.aval.shape]):
+            return f"there is no member of size {n}: its arguments would be empty"
+        prepared = prepare(graph)
+        return Sample(prepared.link()) if texts == frozenset(prepared.texts) else f"other kernels for size {n}"
     except (RuntimeError, ValueError, TypeError, IndexError, VerifyError) as e:
         return f"there is no member of size {n}: {e}"
-    return Sample(prepared.link()) if texts == frozenset(prepared.texts) else f"other kernels for size {n}"
 
 
 def _between(least: int, greatest: int) -> list[int]:
