@@ -22,6 +22,7 @@ import numpy as np
 import autojit
 
 from . import tree
+from .backends.cpu.direct import compares
 from .backends.cpu.link import written
 from .backends.cpu.vocabulary import definitions
 from .bound import checked, refuse, refuse_host, writes
@@ -146,7 +147,8 @@ class _Module:
         parts = [self._head(names), "from __future__ import annotations", "\n".join(self.imports),
                  "# " + "-" * 60 + " words", self.words, "# " + "-" * 60 + " kernels"]
         for text, kernel in self.kernels.items():
-            parts.append('@njit(fastmath={"contract"}, error_model="numpy")\n'
+            fused = "" if compares(ast.parse(text)) else 'fastmath={"contract"}, '
+            parts.append(f'@njit({fused}error_model="numpy")\n'
                          + text.replace("def kernel(", f"def {kernel}(", 1))
         parts.append("# " + "-" * 60 + " the program")
         parts += self.constants

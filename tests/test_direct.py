@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+import autojit as aj
 from autojit.backends.cpu import codegen, direct, emit, front, interpret, words
 from autojit.backends.cpu.objects import Loader
 from autojit.rewrite.simplify import simplify
@@ -194,3 +195,17 @@ def test_a_program_that_ends_before_its_kernels_finds_them_the_next_time(tmp_pat
     while time.monotonic() < until and not any(p.is_file() for p in objects.rglob("*")):
         time.sleep(0.05)
     assert any(p.is_file() for p in objects.rglob("*"))
+
+
+def test_the_greatest_value_is_found_among_values_that_are_computed_again(monkeypatch):
+    """x * k - y * k with and without a fused product is not the same number: no maximum would be found, and no gradient."""
+    monkeypatch.setattr(aj.config, "tier", "compile")
+    k = -0.23617123089664693
+    f = aj.value_and_grad(aj.trace(lambda x: (x[1:] * k - x[:-1] * k).amax(0).sum()))
+    for seed in range(6):
+        x = np.random.default_rng(seed).standard_normal((16, 16))
+        at, column = np.diff(x * k, axis=0).argmax(0), np.arange(16)
+        want = np.zeros_like(x)
+        want[at + 1, column] += k
+        want[at, column] -= k
+        assert np.allclose(f(x)[1], want)

@@ -115,7 +115,8 @@ class _Function:
         self.b.ret(I32(0))
         self.b.position_at_end(self.entry)
         self.b.branch(first)
-        _contract(self.function)
+        if not compares(self.tree):
+            _contract(self.function)
         return _PAIRED.sub(r'\1 = distinct !{ \1, !{ !"llvm.loop.interleave.count", i32 2 } }', str(self.module))
 
     def _assigned_again(self) -> set[str]:
@@ -372,6 +373,19 @@ class _Function:
         if KINDS.get(x.type) != kind or kind == "b1" or kind == "i64" and n < 0:
             raise Foreign("a power")
         return power(self.b, x, n)
+
+
+def compares(tree: ast.AST) -> bool:
+    """Does a kernel look for a value among values (greatest ones, and which they are)?  Then what is computed in two places
+    must be the same bits in both, and products are not fused with sums."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
+            return True
+        if (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
+                and node.value.func.id.startswith(("maximum_f", "minimum_f")) and node.value.args
+                and ast.unparse(node.value.args[0]) == ast.unparse(node.targets[0])):
+            return True
+    return False
 
 
 def _contract(function: ir.Function) -> None:

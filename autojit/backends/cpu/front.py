@@ -7,6 +7,7 @@ contexts of a user's Numba.
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,7 @@ from numba.core.untyped_passes import (
 )
 
 from autojit.backends.cpu import interpret, library
+from autojit.backends.cpu.direct import compares
 from autojit.errors import CompileError
 
 _STORE_RESULT = 'store i8* null, i8** %"retptr"'  # a kernel returns nothing: callers may pass null
@@ -61,7 +63,8 @@ class _Target(cpu.CPUContext):
         """Nothing can have been added since."""
 
     def post_lowering(self, mod: Any, library: Any) -> None:
-        fastmathpass.rewrite_module(mod, self.fastmath)
+        if self.fastmath:
+            fastmathpass.rewrite_module(mod, self.fastmath)
 
 
 class _Text(CPUCodeLibrary):
@@ -108,10 +111,10 @@ def _contexts() -> tuple[Any, Any]:
     return typing_context, target_context
 
 
-def _flags() -> Any:
+def _flags(fused: bool) -> Any:
     flags = Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.nrt, flags.error_model, flags.fastmath = False, "numpy", {"contract"}
+    flags.nrt, flags.error_model, flags.fastmath = False, "numpy", {"contract"} if fused else False
     return flags
 
 
@@ -126,8 +129,8 @@ def translate(text: str, name: str) -> str:
             typing_context.install_registry(library.TYPING)
             target_context.install_registry(library.LOWERING)
         out = _Text(target_context.codegen(), name)
-        made = compile_extra(typing_context, target_context, kernel, SIGNATURE, types.void, _flags(),
-                             {}, library=out, pipeline_class=_Compiler)
+        made = compile_extra(typing_context, target_context, kernel, SIGNATURE, types.void,
+                             _flags(not compares(ast.parse(text))), {}, library=out, pipeline_class=_Compiler)
     except (NumbaError, SyntaxError, KeyError, NotImplementedError) as e:
         raise CompileError(f"Numba refuses a kernel: {e}\n{text}") from e
     text_of_llvm = out.text.replace(made.fndesc.llvm_func_name, name)
