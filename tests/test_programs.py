@@ -6,16 +6,19 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
 import pytest
 
 import autojit as aj
+from autojit.backends.cpu import fingerprint, leftover, native, runtime, workers
 from autojit.backends.numpy.run import NumpyProgram
 from autojit.config import config
 from autojit.engine import compile as pipeline
 from autojit.engine import kernels, programs
+from autojit.engine.cache import DiskCache
 from autojit.errors import CompileError
 from autojit.ir.graph import forget
 
@@ -152,6 +155,21 @@ def run_process(cache, **env):
 def test_a_warm_process_imports_no_compiler(tmp_path):
     cold, warm = run_process(tmp_path)[0], run_process(tmp_path, AUTOJIT_WORKERS="0")[0]
     assert cold == warm == "tensor(0.4968) tensor([ 1.0806, -2.6146, -5.4668]) False False\n"
+
+
+def test_what_is_left_at_the_end_is_all_that_the_next_process_needs(tmp_path):
+    store = DiskCache(str(tmp_path))
+    text = ("def kernel(args, lo, hi, chunk):\n    x = f32(args, 0)\n    y = f32(args, 1)\n"
+            "    for i in range(lo, hi):\n        y[i] = x[i] * x[i]\n")
+    native_key = native._key(runtime.text(), runtime.LEVEL, False)
+    key = f"{fingerprint.fingerprint()}\n{text}"
+    assert store.get("object", key) is None and store.get("runtime", native_key) is None
+    leftover.leave([text], store.recipe(), workers.interpreter(), workers.environment())
+    until = time.monotonic() + leftover.WITHIN + 5
+    while time.monotonic() < until and not (store.get("object", key) and store.get("runtime", native_key)):
+        time.sleep(0.05)
+    assert store.get("object", key) is not None           # the kernel
+    assert store.get("runtime", native_key) is not None   # and what runs it
 
 
 def test_the_debug_ladder_prints(tmp_path):

@@ -71,6 +71,10 @@ def main() -> None:
             made = codegen.compile_text(text)
             if os.path.isdir(root):
                 store.put("object", key, made.pack())
+    if request["texts"] and os.path.isdir(root):
+        from . import native, runtime
+
+        native.load(runtime.text(), (), store=store, level=runtime.LEVEL)  # what the next program needs to run them
 
 
 def _opened(recipe: dict[str, Any]) -> Any:

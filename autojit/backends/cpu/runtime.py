@@ -29,6 +29,7 @@ MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
 KERNEL, GEMM = 1, 2
 HEADER_WORDS, ARGUMENT_WORDS = 8, 3
+LEVEL = 0                                                 # of LLVM's passes: the text is written as O2 would leave it
 
 _TEXT = """
 %plan = type { i64, i64, i64, i64, ptr, ptr, ptr, i64 }
@@ -396,7 +397,7 @@ class Runtime:
 
     def __init__(self, store: native.Store | None = None) -> None:
         names = ("run", "bind", "run_bound", "run_plan", "run_record", "run_self", "make", "set_api", *pool.NAMES)
-        library = native.load(text(), names, store=store, level=0)     # it is written as O2 would leave it
+        library = native.load(text(), names, store=store, level=LEVEL)
         self.blas = libraries.find()
         blas.keep(store)
         put = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address("set_api"))
