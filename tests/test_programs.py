@@ -159,7 +159,7 @@ def test_a_warm_process_imports_no_compiler(tmp_path):
 
 def test_what_is_left_at_the_end_is_all_that_the_next_process_needs(tmp_path):
     store = DiskCache(str(tmp_path))
-    text = ("def kernel(args, lo, hi, chunk):\n    x = f32(args, 0)\n    y = f32(args, 1)\n"
+    text = ("def kernel(args, lo, hi, chunk):\n    x = f32(args, 0, 2)\n    y = f32(args, 1, 2)\n"
             "    for i in range(lo, hi):\n        y[i] = x[i] * x[i]\n")
     native_key = native._key(runtime.text(), runtime.LEVEL, False)
     key = f"{fingerprint.fingerprint()}\n{text}"
