@@ -345,6 +345,21 @@ def test_what_is_remembered_is_bounded(forms, monkeypatch):
     assert len(families._KIN) <= 5
 
 
+def test_temporaries_of_many_sizes_are_bounded(forms, monkeypatch):
+    joint = aj.value_and_grad(aj.trace(mlp), (0, 1, 2))
+    for n in SIZES:
+        joint(*arguments(mlp, n))
+    f = joint.fn
+    each = f.last.held
+    assert each > 0
+    monkeypatch.setattr("autojit.tracing.traced.ROOM", 3 * each)
+    for n in (34, 35, 37, 38, 39, 40, 42, 43):
+        joint(*arguments(mlp, n))
+        assert f._held == sum([p.held for plans in f.plans.values() for p in plans]) <= 3 * each
+    first, again = joint(*arguments(mlp, 34)), alone(mlp, arguments(mlp, 34))
+    assert [a.numpy().tobytes() for a in (first[0], *first[1])] == [a.tobytes() for a in again]
+
+
 @pytest.mark.parametrize("sizes", [(0, 13, 0, 9, 12), (13, 0, 1, 12)])
 def test_empty_arguments_among_others(forms, sizes):
     joint = aj.value_and_grad(aj.trace(lambda x: (x * x.sin()).sum()))

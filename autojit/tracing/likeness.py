@@ -137,10 +137,11 @@ class _Result:
 class LightPlan(Plan):
     """A plan whose graph is recorded only if somebody looks at it."""
 
-    __slots__ = ("_whole", "_record")
+    __slots__ = ("_whole", "_record", "held")
 
     def __init__(self, record: Callable[[], Plan]) -> None:
         self._record = record
+        self.held = 0
         self._whole: Plan | None = None
 
     @property
@@ -228,6 +229,7 @@ def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: An
     plan.before, plan.after, plan.pure = before, [], True
     plan.results = [_Result(a) for a in avals]  # type: ignore[misc]
     plan.program = programs.made(native, lambda: plan.graph)
+    plan.held = native.plan.held if native.plan is not None else 0
     if config.forms > 1:
         from ..engine.compile import prepare
         assert k.family is not None

@@ -47,6 +47,7 @@ class Plan:
     program: programs.Program
     pure: bool
     graph: Graph
+    held = 0                                              # bytes of temporaries that only this plan keeps
 
     def stale(self) -> str | None:
         """Why this plan no longer fits, or None."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..bound import Bound
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
+ROOM = 1 << 30                                            # bytes of temporaries that plans of known forms may hold together
 KEPT = 512                                                # recordings of one function that are remembered
 LOOKED_AT = 8                                             # recordings that a new one is explained by
 MANY = 3                                                  # this many values of one int argument are worth a warning
@@ -60,6 +61,7 @@ class Traced:
         self.history: deque[str] = deque(maxlen=20)
         self.last: Plan | None = None
         self._ints: dict[Any, set[Any]] = {}
+        self._held = 0                                    # bytes of temporaries of the plans
         self._likes: dict[Any, Any] = {}                  # kind of arguments → what is known of its recordings
         self._short = Short()
         self._lock = threading.RLock()
@@ -146,8 +148,11 @@ class Traced:
             with paused():
                 plan = self._alike(leaves, structure, wrt) or self._recorded(leaves, structure, wrt, why)
             self.plans[key] = [plan, *(found or [])[:3]]
-            while len(self.plans) > KEPT:
-                self.plans.popitem(last=False)
+            self.plans.move_to_end(key)
+            self._held += plan.held - sum([p.held for p in (found or [])[3:]])
+            while len(self.plans) > KEPT or self._held > ROOM and len(self.plans) > 1:
+                _, old = self.plans.popitem(last=False)
+                self._held -= sum([p.held for p in old])
         return plan
 
     def _recorded(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None, why: str | None) -> Plan:

@@ -206,6 +206,11 @@ class NativePlan:
             self._arenas.append(area)
         self._spare: list[NativePlan] = []
 
+    @property
+    def held(self) -> int:
+        """Bytes of its temporaries."""
+        return sum([area.nbytes for area in self._arenas])
+
     def clone(self) -> NativePlan:
         """The same plan with memory of its own, for a second thread; what ``bind`` set is not copied."""
         return NativePlan(self._template)
