@@ -248,7 +248,8 @@ def value_and_grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool =
 
     `value_and_grad(f).bind(*args)` compiles (and waits for it) and gives a `Bound`: the form for the inner loop of a sampler,
     an integrator or an optimiser.  `b()` reads the arguments' memory again and writes `b.value` and `b.grads`, objects that
-    stay, over memory that stays, with no Python in between; it returns `b.value`.
+    stay, over memory that stays, with no Python in between; it returns `b.value`.  What keeps gradients from call to call
+    (SciPy's BFGS does) must be given `b.grads.copy()`.
 
     - Arrays and tensors are read where they lie, captured tensors too; a Python float keeps its value.  `b.grads` has the
       structure that the call's gradient has: arrays for arrays, else tensors.  Nothing in `b` requires grad.

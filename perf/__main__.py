@@ -9,11 +9,10 @@ from typing import Any
 
 from perf import history, machine, plot
 from perf.harness import Plan, run
+from perf.notes import TABLE, with_lines
 from perf.report import markdown, missed, summary
 from perf.systems import OURS, SYSTEMS
 from perf.workloads import PARTS, WORKLOADS, rows
-
-MARKS = ("<!-- table: written by python -m perf --merge -->", "<!-- end of table -->")
 
 
 def names(known: dict[str, Any]) -> Any:
@@ -88,17 +87,10 @@ def write_latest() -> int:
     record = history.merged(history.records())
     (history.RESULTS / "latest.md").write_text(markdown(record))
     readme = history.RESULTS.parent / "README.md"
-    readme.write_text(with_table(readme.read_text(), summary(record)))
+    readme.write_text(with_lines(readme.read_text(), TABLE, summary(record)))
     if find_spec("matplotlib") is not None:
         plot.draw(record, str(history.RESULTS / "ratios.png"))
     return 0
-
-
-def with_table(page: str, lines: list[str]) -> str:
-    """The page with these lines between its two marks. Raises ValueError where a mark is missing."""
-    before, rest = page.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return "\n".join([before + MARKS[0], "", *lines, "", MARKS[1] + after])
 
 
 def any_wrong(record: dict[str, Any]) -> bool:

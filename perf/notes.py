@@ -7,6 +7,22 @@ from typing import Any
 
 from perf import history, machine
 
+TABLE = "table: written by python -m perf --merge"        # places in perf/README.md
+MATHEMATICS = "mathematics: written by python -m perf.vecmath"
+
+
+def marks(what: str) -> tuple[str, str]:
+    """The comments between which a page holds lines that a command writes; `what`: "name: how it is made"."""
+    return f"<!-- {what} -->", f"<!-- end of {what.split(':')[0]} -->"
+
+
+def with_lines(page: str, what: str, lines: list[str]) -> str:
+    """The page with these lines between its marks.  Raises ValueError where a mark is missing."""
+    first, last = marks(what)
+    before, rest = page.split(first)
+    _, after = rest.split(last)
+    return "\n".join([before + first, "", *lines, "", last + after])
+
 
 def verdict(good: bool | None) -> str:
     return {True: "pass", False: "**miss**", None: ""}[good]

@@ -3,7 +3,7 @@
 `python -m perf.shapes` traces mlp, attn, softmax_ce and rnn, each in a process with an empty cache,
 calls it once with a batch of two, then with batches that it has not seen, up to a thousand. The
 cost of a size is what its first call takes longer than its next ones, the least of several
-processes, since a first call happens only once in each. Some results are compared with the NumPy
+processes, since a first call happens only once in each.  Takes about two minutes. Some results are compared with the NumPy
 tier's. Results go to `results/shapes.md`.
 """
 
@@ -89,7 +89,8 @@ def again(joint: Any, given: list[Any]) -> float:
 def measure(name: str, sizes: list[int], runs: int) -> dict[str, Any]:
     """The least over `runs` fresh processes for each size; the most kernels compiled in any."""
     seen = []
-    for _ in range(runs):
+    for k in range(runs):
+        print(f"{name}: process {k + 1} of {runs}, {len(sizes)} sizes", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as cache:
             words = [sys.executable, "-m", "perf.shapes", "--child", name, json.dumps(sizes)]
             env = {**os.environ, "AUTOJIT_CACHE_DIR": cache}

@@ -20,6 +20,7 @@ import numpy as np
 
 from autojit.backends.cpu import codegen, objects, vecmath
 from perf.machine import fingerprint
+from perf.notes import MATHEMATICS, with_lines
 from tests import ulps
 
 WHO = ("autojit", "numpy", "torch", "libm")
@@ -176,6 +177,8 @@ def main() -> None:
     if not options.no_record:
         target = Path(__file__).parent / "results" / "vecmath.md"
         target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        readme = Path(__file__).parent / "README.md"
+        readme.write_text(with_lines(readme.read_text(), MATHEMATICS, lines[2:]), encoding="utf-8")
 
 
 if __name__ == "__main__":

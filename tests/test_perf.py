@@ -23,8 +23,9 @@ from perf import (
     shapes,
 )
 from perf import compile as compiling
-from perf.__main__ import MARKS, main, with_table
+from perf.__main__ import main
 from perf.measure import quartiles, sample, worst_error
+from perf.notes import MATHEMATICS, TABLE, marks, with_lines
 from perf.peers import jax_namespace
 from perf.ratios import contenders, ratios, rivals, stand_in
 from perf.report import markdown
@@ -388,11 +389,13 @@ def test_memory_and_notes(tmp_path, monkeypatch, capsys):
 
 
 def test_the_table_goes_between_its_marks():
-    page = f"a\n{MARKS[0]}\nold\n{MARKS[1]}\nb\n"
-    once = with_table(page, ["| new |"])
-    assert once == f"a\n{MARKS[0]}\n\n| new |\n\n{MARKS[1]}\nb\n" == with_table(once, ["| new |"])
+    first, last = marks(TABLE)
+    page = f"a\n{first}\nold\n{last}\nb\n"
+    once = with_lines(page, TABLE, ["| new |"])
+    assert once == f"a\n{first}\n\n| new |\n\n{last}\nb\n" == with_lines(once, TABLE, ["| new |"])
     readme = (history.RESULTS.parent / "README.md").read_text()
-    assert "| new |" in with_table(readme, ["| new |"])
+    for what in (TABLE, MATHEMATICS):
+        assert "| new |" in with_lines(readme, what, ["| new |"])
 
 
 def test_what_the_small_measurements_ask_for():
