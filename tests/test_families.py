@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -356,8 +357,24 @@ def test_temporaries_of_many_sizes_are_bounded(forms, monkeypatch):
     for n in (34, 35, 37, 38, 39, 40, 42, 43):
         joint(*arguments(mlp, n))
         assert f._held == sum([p.held for plans in f.plans.values() for p in plans]) <= 3 * each
+    gone = [weakref.ref(p) for plans in f.plans.values() for p in plans]
+    for n in (44, 45, 46, 48, 49):
+        joint(*arguments(mlp, n))
+    assert sum([r() is not None for r in gone]) <= 1      # nothing else holds them
     first, again = joint(*arguments(mlp, 34)), alone(mlp, arguments(mlp, 34))
     assert [a.numpy().tobytes() for a in (first[0], *first[1])] == [a.tobytes() for a in again]
+
+
+@pytest.mark.parametrize("sizes", [(33, 64, 50, 41, 39, 37), (64, 33, 40, 41, 39, 37), (40, 33, 41, 48, 39, 37)])
+def test_the_end_of_a_class_and_chance_do_not_spoil_its_form(forms, sizes):
+    f = aj.trace(lambda w, b, x: (x @ w + b).tanh().mean())         # a width of 40: a batch of 40 has other kernels
+    joint = aj.value_and_grad(f, (0, 1))
+    rng = np.random.default_rng(0)
+    for n in sizes:
+        w, b, x = rng.random((40, 40)), rng.random(40), rng.random((n, 40))
+        value, _ = joint(w, b, x)
+        np.testing.assert_allclose(float(value), np.tanh(x @ w + b).mean(), rtol=1e-12)
+    assert "of one form" in f.explain()
 
 
 @pytest.mark.parametrize("sizes", [(0, 13, 0, 9, 12), (13, 0, 1, 12)])

@@ -80,6 +80,10 @@ class Laws:
         with np.errstate(all="ignore"):
             return [*found, *[type(v)(1) / v for v in found]]
 
+    def meets(self, n: int) -> bool:
+        """Is the size by chance another number of the graph?  The two then share a slot, and the kernels are other texts."""
+        return bool(((self.base == n) & (self.slope == 0) & (self.curve == 0)).any())
+
     def size(self, line: Outline) -> int | None:
         """The size at which this graph is a member, or None."""
         n = line.ints[self.where]
@@ -215,6 +219,8 @@ def _sample(f: Family, record: Record, prepare: Prepare) -> None:
     n = record.line.ints[f.laws.where]
     c = class_of(n)
     f.members.add(n)
+    if n == c or f.laws.meets(n):                         # no example for others: see `_form`
+        return
     samples = f.samples.setdefault(c, {})
     samples[n] = record
     if (len(samples) > 1 or len(f.members) > 2) and c not in f.forms:
@@ -233,8 +239,10 @@ def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> An
     texts = next(iter(samples.values())).texts
     if any(r.texts != texts for r in samples.values()):
         return "its members have other kernels"
+    while f.laws.meets(least):
+        least += 1
     for n in (greatest, greatest - 1, least, *_between(least, greatest)):
-        if n in made or n == greatest - 1 and greatest in made:
+        if n in made or n == greatest - 1 and greatest in made or n != greatest and f.laws.meets(n):
             continue
         found = _made(prepare, f, n, texts)
         if type(found) is not str:

@@ -31,24 +31,21 @@ Call = Callable[[tuple[Any, ...]], Any]
 class Short:
     """The short ways of one traced function: those of its signatures that are used again and again."""
 
-    __slots__ = ("calls", "_uses")
+    __slots__ = ("calls",)
 
     def __init__(self) -> None:
         self.calls: tuple[Call, ...] = ()                 # last written first
-        self._uses: dict[Plan, int] = {}
 
     def used(self, plan: Plan, args: tuple[Any, ...], make: Callable[[Any], Call | None]) -> None:
         """The general way has answered by this plan: `make` writes a function when that has happened often enough."""
         native: Any = plan.program.native
         if native is None:
             return
-        n = self._uses[plan] = self._uses.get(plan, 0) + 1
-        if n in _WRITTEN and applies(plan, native, args):
+        plan.uses += 1
+        if plan.uses in _WRITTEN and applies(plan, native, args):
             call = make(native)
             if call is not None:
                 self.calls = (call, *self.calls[:KEPT - 1])
-        elif len(self._uses) > 256:
-            self._uses.clear()
 
 
 def applies(plan: Plan, native: Any, args: tuple[Any, ...]) -> bool:

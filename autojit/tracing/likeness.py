@@ -134,21 +134,38 @@ class _Result:
         self.aval = a
 
 
+class _Once:
+    """A recording that is made if somebody looks.  The plan and its program share it, so neither holds the other: what is
+    let go of frees its memory at once."""
+
+    __slots__ = ("_make", "_made")
+
+    def __init__(self, make: Callable[[], Plan]) -> None:
+        self._make = make
+        self._made: Plan | None = None
+
+    def __call__(self) -> Plan:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def graph(self) -> Any:
+        return self().graph
+
+
 class LightPlan(Plan):
     """A plan whose graph is recorded only if somebody looks at it."""
 
-    __slots__ = ("_whole", "_record", "held")
+    __slots__ = ("_record", "held")
 
-    def __init__(self, record: Callable[[], Plan]) -> None:
+    def __init__(self, record: _Once) -> None:
+        super().__init__()
         self._record = record
         self.held = 0
-        self._whole: Plan | None = None
 
     @property
     def whole(self) -> Plan:
-        if self._whole is None:
-            self._whole = self._record()
-        return self._whole
+        return self._record()
 
     @property
     def graph(self) -> Any:  # type: ignore[override]
@@ -220,7 +237,8 @@ def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: An
     native = None if k.family is None else k.family.make(n, avals)
     if native is None:
         return None
-    plan = LightPlan(record)
+    once = _Once(record)
+    plan = LightPlan(once)
     plan.watch, plan.rule, plan.structure = watch, None, structure
     plan.static = [None if isinstance(r, Tensor) else r for r in flat]
     plan.needs, plan.gradients = needs, len(avals) - len(needs)
@@ -228,7 +246,7 @@ def _plan(record: Callable[[], Plan], watch: Any, flat: list[Any], structure: An
     plan.draws, plan.writes, plan.grads, plan.bumps = [], [], [], []
     plan.before, plan.after, plan.pure = before, [], True
     plan.results = [_Result(a) for a in avals]  # type: ignore[misc]
-    plan.program = programs.made(native, lambda: plan.graph)
+    plan.program = programs.made(native, once.graph)
     plan.held = native.plan.held if native.plan is not None else 0
     if config.forms > 1:
         from ..engine.compile import prepare

@@ -25,7 +25,8 @@ class Plan:
     """One recording: graph inputs in order (arguments, captured tensors, draws), results, and what is written back."""
 
     __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
-                 "before", "after", "bumps", "body", "rule", "needs", "gradients", "program", "pure", "graph")
+                 "before", "after", "bumps", "body", "rule", "needs", "gradients", "program", "pure", "graph", "uses",
+                 "__weakref__")
 
     watch: Watch
     captured: list[Any]                                   # tensors from outside, or what stands for them
@@ -47,7 +48,11 @@ class Plan:
     program: programs.Program
     pure: bool
     graph: Graph
+    uses: int                                             # calls that it has answered the general way
     held = 0                                              # bytes of temporaries that only this plan keeps
+
+    def __init__(self) -> None:
+        self.uses = 0
 
     def stale(self) -> str | None:
         """Why this plan no longer fits, or None."""

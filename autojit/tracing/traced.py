@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ..bound import Bound
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
-ROOM = 1 << 30                                            # bytes of temporaries that plans of known forms may hold together
+ROOM = 1 << 27                                            # bytes of temporaries that plans of known forms may hold together:
+                                                          # to make such a plan again is quick beside a call that needs so much
 KEPT = 512                                                # recordings of one function that are remembered
 LOOKED_AT = 8                                             # recordings that a new one is explained by
 MANY = 3                                                  # this many values of one int argument are worth a warning

@@ -6,6 +6,7 @@ goes to ``runtime().run``.  Never computes anything itself, never looks at a buf
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -185,6 +186,26 @@ class _Template:
         self.steps, self.keep = steps, keep
 
 
+LARGE = 1 << 20                                           # bytes from which the memory of temporaries is used again
+SPARE = 1 << 28                                           # bytes of it that may lie unused
+_spare: list[np.ndarray] = []                             # of plans that are gone; they append, `_area` alone takes
+_taking = threading.Lock()
+
+
+def _area(nbytes: int) -> np.ndarray:
+    """Memory for temporaries: of a plan that is gone if it fits well, since fresh pages cost more than most kernels."""
+    if nbytes < LARGE or not _taking.acquire(blocking=False):       # never waits: a fork may have left it taken
+        return np.empty(nbytes, np.uint8)
+    try:
+        fits = [k for k, area in enumerate(_spare) if nbytes <= area.nbytes <= 4 * nbytes]
+        found = _spare.pop(min(fits, key=lambda k: _spare[k].nbytes)) if fits else None
+        while sum([area.nbytes for area in _spare]) > SPARE:
+            _spare.pop(0)
+    finally:
+        _taking.release()
+    return np.empty(nbytes, np.uint8) if found is None else found
+
+
 class NativePlan:
     """A plan in memory, ready for ``Runtime.run(plan.address, *arguments)``.
 
@@ -200,11 +221,16 @@ class NativePlan:
         self._memory[template.inside] += self.address
         self._arenas = []
         for nbytes, align, users in template.arenas:
-            area = np.empty(nbytes + align, np.uint8)
+            area = _area(nbytes + align)
             base = area.ctypes.data
             self._memory[users] += base + -base % align
             self._arenas.append(area)
         self._spare: list[NativePlan] = []
+
+    def __del__(self, spare: list[np.ndarray] = _spare, large: int = LARGE) -> None:   # no globals: they may be gone
+        for area in getattr(self, "_arenas", ()):
+            if area.nbytes >= large:
+                spare.append(area)
 
     @property
     def held(self) -> int:
