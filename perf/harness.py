@@ -170,7 +170,7 @@ def _chosen(
     """Who runs this row: at another size, and in another dtype, the peers that have a chance."""
     if row.part == "base" or not cells:
         return workers
-    near = contenders(cells)
+    near = contenders(row, cells)
     return {n: w for n, w in workers.items() if n in OURS or n in near}
 
 

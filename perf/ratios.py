@@ -90,13 +90,15 @@ def required(workload: Workload, ours: str) -> float | None:
     return 0.8 * target
 
 
-def contenders(cells: dict[str, Cell]) -> set[str]:
-    """Peers that are worth running at another size: those near the best at this one, and torch."""
-    times = {n: c["us"] for n, c in cells.items() if "us" in c and n not in OURS}
-    best = min(times.values(), default=0.0)
-    near = {n for n, us in times.items() if us <= CONTENDER * best}
+def contenders(workload: Workload, cells: dict[str, Cell]) -> set[str]:
+    """Peers worth running at another size: near the best of those that one of our ways is compared with, and torch."""
+    near = {"torch"}
+    for ours in ("autojit", "autojit-bound"):
+        times = {n: cells[n]["us"] for n in rivals(workload, ours) if "us" in cells.get(n, {})}
+        best = min(times.values(), default=0.0)
+        near |= {n for n, us in times.items() if us <= CONTENDER * best}
     # who had no time here, because compiling took too long, takes no less at another size
-    return near | {"torch"}
+    return near
 
 
 def fastest(cells: dict[str, Cell], names: Iterable[str]) -> str | None:

@@ -166,7 +166,9 @@ def test_other_sizes_ask_for_four_fifths_and_run_only_contenders(tmp_path):
     small = find("softmax_ce classes=333")
     assert small.sizes == {"rows": 4096, "classes": 333} and small.part == "sizes"
     cells = {"autojit": {"us": 1.0}, "jax": {"us": 2.0}, "drjit": {"us": 6.1}, "torch": {"us": 9.0}}
-    assert contenders(cells) == {"jax", "torch"}
+    assert contenders(small, cells) == {"jax", "torch"}
+    cells = {"jax": {"us": 6.0}, "casadi": {"us": 0.1}, "heyoka": {"us": 1.8}, "torch": {"us": 119.0}}
+    assert contenders(find("rosen n=31"), cells) == {"jax", "casadi", "torch"}     # for ordinary calls, and for bound ones
     found = ratios(small, row(tmp_path, timed("autojit", 1.0), timed("jax", 1.5)))
     assert found["autojit"]["target"] == pytest.approx(0.8 * 1.8) and found["autojit"]["pass"]
 
