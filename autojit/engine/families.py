@@ -219,15 +219,16 @@ def _sample(f: Family, record: Record, prepare: Prepare) -> None:
     n = record.line.ints[f.laws.where]
     c = class_of(n)
     f.members.add(n)
-    if n == c or f.laws.meets(n):                         # no example for others: see `_form`
+    if n == c:                                            # no example for others: see `_form`
         return
     samples = f.samples.setdefault(c, {})
     samples[n] = record
     if (len(samples) > 1 or len(f.members) > 2) and c not in f.forms:
-        f.forms[c] = _form(f, c, samples, prepare)
-        events.log(1, "form", f"of sizes {least_of(c)} to {c}: "
-                   f"{f.forms[c] if type(f.forms[c]) is str else 'found'}")
-        f.samples[c] = {n: record}
+        form = _form(f, c, samples, prepare)
+        events.log(1, "form", f"of sizes {least_of(c)} to {c}: {form if type(form) is str else 'found'}")
+        if type(form) is not str or not all([f.laws.meets(k) for k in samples]):    # else another member may do better
+            f.forms[c] = form
+            f.samples[c] = {n: record}
 
 
 def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> Any:
@@ -235,19 +236,19 @@ def _form(f: Family, c: int, samples: dict[int, Record], prepare: Prepare) -> An
     least, greatest = least_of(c), c
     if greatest - least < LEAST - 1:
         return "too few sizes"
+    if len({r.texts for r in samples.values()}) > 1:
+        samples = {n: r for n, r in samples.items() if not f.laws.meets(n)}
+        if len({r.texts for r in samples.values()}) != 1:
+            return "its members have other kernels"
     made = {n: r.sample for n, r in samples.items()}
     texts = next(iter(samples.values())).texts
-    if any(r.texts != texts for r in samples.values()):
-        return "its members have other kernels"
-    while f.laws.meets(least):
-        least += 1
-    for n in (greatest, greatest - 1, least, *_between(least, greatest)):
-        if n in made or n == greatest - 1 and greatest in made or n != greatest and f.laws.meets(n):
+    for n in (greatest, greatest - 1, least, least + 1, *_between(least, greatest)):
+        if n in made or n == greatest - 1 and greatest in made or n == least + 1 and least in made:
             continue
         found = _made(prepare, f, n, texts)
         if type(found) is not str:
             made[n] = found
-        elif n != greatest:                               # x / 64 is another program than x / 63: a product, and exact
+        elif n != greatest and not f.laws.meets(n):       # x / 64 is another program than x / 63: a product, and exact
             return found
     if len(made) < LEAST:
         return "too few sizes"
