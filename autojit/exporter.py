@@ -23,7 +23,6 @@ import autojit
 
 from . import tree
 from .backends.cpu.direct import compares
-from .backends.cpu.link import written
 from .backends.cpu.vocabulary import definitions
 from .bound import checked, refuse, refuse_host, writes
 from .dtypes import FLOAT
@@ -31,7 +30,7 @@ from .eager.state import state
 from .engine import compile as pipeline
 from .errors import TraceError, explain
 from .functional import Gradient, ValueAndGrad, numbers
-from .schedule.loops import GemmStep, KernelStep, Schedule
+from .schedule.loops import GemmStep, KernelStep, Schedule, written
 from .tracing import Traced
 from .tracing.plan import Fixed, Plan, run_time
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from statistics import median
 from time import perf_counter, process_time
@@ -72,7 +73,7 @@ def main() -> None:
         try:
             answer = action(**request)
         except Exception as e:  # a peer may fail in any way; the report says how
-            message = " ".join(str(e).split())[:200]
+            message = re.sub(r"(?<!\S)/\S*/", "", " ".join(str(e).split()))[:200]  # names of files, no paths
             answer = {"failed": f"{type(e).__name__}: {message}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

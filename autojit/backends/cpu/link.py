@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import CompileError
 from ...ir.aval import Aval
-from ...schedule.loops import GemmStep, HostStep, KernelStep, Loop, Run, Schedule, Store
+from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule, written
 from ...schedule.memory import place
 from .emit import Emitted
 from .runner import NativePlan, PlanBuilder, Slot
@@ -57,17 +57,6 @@ class OutputPool:
         if len(self.kept) < POOLED:
             self.kept.append(a)
         return a
-
-
-def written(body: Sequence[Any]) -> set[str]:
-    """Names of the buffers that a nest of statements stores to."""
-    out: set[str] = set()
-    for s in body:
-        if isinstance(s, (Loop, Run)):
-            out |= written(s.body)
-        elif isinstance(s, Store):
-            out.add(s.at.buffer.name)
-    return out
 
 
 class Memory:
