@@ -31,7 +31,8 @@ class Bound:
     """A program that reads its arguments where they lie and writes its results where they lie; see `value_and_grad(f).bind`.
 
     `b()` runs it and returns `b.value`; so does `b.run()`, the builtin behind it, which lets go of the GIL.  `b.value` and
-    `b.grads` are the same objects over the same memory for good.  Several threads may call: they run one after another.
+    `b.grads` are the same objects over the same memory for good.  Several threads may call: they run one after another.  But
+    what a thread reads while another one's call runs may be half written: read under a lock of yours, or bind one for each.
 
     What the function writes in place (arguments, captured tensors, `.grad`) each call writes, and the next goes on from there;
     then binding does not run it, and `b.value` is 0 until the first call.  Versions of these tensors do not move.
