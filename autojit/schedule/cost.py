@@ -38,12 +38,14 @@ class Ballot:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The machine a schedule is made for.  `threads` is nominal: results must not depend on the pool's real size."""
+    """The machine a schedule is made for.  `threads` is nominal: results must not depend on the pool's real size.  `simt`: a
+    GPU, whose schedules have plain loops and steps of their own (`simt.py`); the figures below are then not asked."""
 
     threads: int = 8
     serial: int = 100_000          # weighted operations below which a kernel runs serially
     grain: int = 25_000            # weighted operations a chunk should have at least
     run: int = 128                 # rows in a run, at most
+    simt: bool = False
     ballot: Ballot | None = field(default=None, compare=False)
 
 
