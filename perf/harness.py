@@ -69,8 +69,8 @@ class Gone(Exception):
 class WorkerProcess:
     """The harness's end of a worker: started at the first request, killed when it is too slow."""
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, system: System, module: str = "perf.worker", *words: str) -> None:
+        self.system, self.words = system, ["-m", module, system.name, *words]
         self.process: subprocess.Popen[str] | None = None
 
     def ask(self, limit: float, **request: Any) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class WorkerProcess:
     def _running(self) -> subprocess.Popen[str]:
         if self.process is None:
             self.process = subprocess.Popen(
-                [self.system.python(), "-m", "perf.worker", self.system.name],
+                [self.system.python(), *self.words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -63,10 +63,10 @@ class Worker:
         return {"error": error}
 
 
-def main() -> None:
+def serve(worker: Any) -> None:
+    """Answer requests by the methods `do_*` of an object until stdin closes."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    worker = Worker(sys.argv[1])
     for line in sys.stdin:
         request = json.loads(line)
         action = getattr(worker, "do_" + request.pop("do"))
@@ -80,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker(sys.argv[1]))

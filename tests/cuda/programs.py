@@ -6,8 +6,6 @@ arrays for its inputs.  Nothing here knows a backend.
 
 from __future__ import annotations
 
-import random
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,8 +16,8 @@ from autojit import ops  # noqa: F401
 from autojit.autodiff.vjp import reverse
 from autojit.dtypes import FLOAT, as_dtype, float32, float64
 from autojit.ir.aval import aval
-from autojit.ir.graph import Graph, Node, node, placeholder
-from autojit.ir.primitive import ELEMENTWISE, LEAF, REGISTRY
+from autojit.ir.graph import Graph, node, placeholder
+from autojit.ir.primitive import ELEMENTWISE, REGISTRY
 from autojit.ops.declare import P
 from perf.ours import autojit_namespace
 from perf.workloads import WORKLOADS
@@ -58,7 +56,7 @@ class Program:
 def differentiated(fn: Callable[..., Any], arrays: Sequence[Any], backward: bool = True, dtype: str = "float32") -> Made:
     """The graph of fn over leaves for these arrays, and of its reverse with cotangents that are inputs."""
     leaves = [leaf(a, dtype) for a in arrays]
-    given = [(n, a if not isinstance(a, Number) else n.data) for n, a in zip(leaves, arrays) if n is not None and n.op != "const"]
+    given = [(n, n.data if isinstance(a, Number) else a) for n, a in zip(leaves, arrays) if n is not None and n.op != "const"]
     roots = outputs(fn(*leaves))
     outs = list(roots)
     wrt = [n for n, a in given if isinstance(a, np.ndarray) and n.dtype.category == FLOAT]
@@ -157,14 +155,18 @@ LARGER: dict[str, list[tuple[Callable[..., Any], list[Spec]]]] = {
             (lambda x: P.sum(P.sin(x), (0,)), [f(9, 517)]), (lambda x: P.sum(P.sin(x), (0,)), [f(4999)]),
             (lambda x: P.sum(P.sin(x), (0, 2)), [f(5, 67, 19)]), (lambda x: P.sum(P.sin(x), (1,)), [f(5, 67, 19)])],
     "prod": [(lambda x: P.prod(x, (1,)), [f(5, 130)]), (lambda x: P.prod(x, (0,)), [f(130, 5)])],
-    "max": [(lambda x: P.max(x, (1,)), [f(5, 700)]), (lambda x: P.max(x, (0,)), [f(700, 5)]), (lambda x: P.max(x, (0,)), [f(2049)])],
+    "max": [(lambda x: P.max(x, (1,)), [f(5, 700)]), (lambda x: P.max(x, (0,)), [f(700, 5)]),
+            (lambda x: P.max(x, (0,)), [f(2049)])],
     "min": [(lambda x: P.min(x, (1,)), [f(300, 7)]), (lambda x: P.min(x, (0, 1)), [f(70, 30)])],
-    "argmax": [(lambda x: P.argmax(x, 1), [f(3, 700)]), (lambda x: P.argmax(x, 1), [f(300, 5)]), (lambda x: P.argmax(x, 0), [f(999)])],
-    "cumsum": [(lambda x: P.cumsum(x, 1), [f(3, 700)]), (lambda x: P.cumsum(x, 0), [f(70, 9)]), (lambda x: P.cumsum(x, 0), [f(2049)])],
+    "argmax": [(lambda x: P.argmax(x, 1), [f(3, 700)]), (lambda x: P.argmax(x, 1), [f(300, 5)]),
+               (lambda x: P.argmax(x, 0), [f(999)])],
+    "cumsum": [(lambda x: P.cumsum(x, 1), [f(3, 700)]), (lambda x: P.cumsum(x, 0), [f(70, 9)]),
+               (lambda x: P.cumsum(x, 0), [f(2049)])],
     "cumprod": [(lambda x: P.cumprod(x, 1), [f(9, 70)])],
     "logcumsumexp": [(lambda x: P.logcumsumexp(x, 1), [f(5, 300)])],
     "cumarg": [(lambda x: P.cumarg(x, 1, True), [f(5, 300)])],
-    "permute": [(lambda x: P.sin(P.permute(x, (1, 0))), [f(33, 65)]), (lambda x: P.exp(P.permute(x, (2, 1, 0))), [f(5, 33, 17)])],
+    "permute": [(lambda x: P.sin(P.permute(x, (1, 0))), [f(33, 65)]),
+                (lambda x: P.exp(P.permute(x, (2, 1, 0))), [f(5, 33, 17)])],
     "take": [(lambda x, i: P.take(x, i, 0), [f(40, 33), at(40, 37)]), (lambda x, i: P.take(x, i, 1), [f(9, 40), at(40, 37)])],
     "gather": [(lambda x, i: P.gather(x, i, 1), [f(70, 40), at(40, 70, 5)])],
     "index_add": [(lambda x, i, v: P.index_add(x, i, v, 0), [f(11, 33), at(11, 70), f(70, 33)]),
@@ -172,7 +174,8 @@ LARGER: dict[str, list[tuple[Callable[..., Any], list[Spec]]]] = {
     "scatter_add": [(lambda x, i, v: P.scatter_add(x, i, v, 1), [f(9, 20), at(20, 9, 300), f(9, 300)])],
     "index_set": [(lambda x, i, v: P.index_set(x, i, v, 0), [f(11, 33), at(11, 70), f(70, 33)])],
     "scatter_set": [(lambda x, i, v: P.scatter_set(x, i, v, 1), [f(9, 20), at(20, 9, 300), f(9, 300)])],
-    "matmul": [(lambda a, b: P.matmul(a, b), [f(33, 17), f(17, 41)]), (lambda a, b: P.matmul(a, b), [f(3, 9, 17), f(3, 17, 5)])],
+    "matmul": [(lambda a, b: P.matmul(a, b), [f(33, 17), f(17, 41)]),
+               (lambda a, b: P.matmul(a, b), [f(3, 9, 17), f(3, 17, 5)])],
 } | {f"move: {name}": [(fn, [f(841 if name.startswith("square") else 400 if "pairs" in name else 840)])]
      for name, fn in MOVES.items()}
 
