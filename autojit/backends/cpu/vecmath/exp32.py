@@ -199,12 +199,12 @@ def _log_parts(x):
     return m - ONE, n
 
 
-def _log_join(f, n):
+def log_join(f, n):
     return fma(n, _LOG_2, f + fma(f * f, horner(f, _LOG), n * _LOG_2_TAIL))
 
 
 def log_f32(x):
-    return _log_join(*_log_parts(x))
+    return log_join(*_log_parts(x))
 
 
 def log2_f32(x):
@@ -226,6 +226,6 @@ def log1p_f32(x):
     e = (i - _THREE_QUARTERS_BITS) >> 23
     shift = e << 23
     f = fma(HALF * lost, from_bits(_TWO_BITS - shift), from_bits(i - shift) - ONE)
-    y = select(x < INF, _log_join(f, f4(e)), x)
+    y = select(x < INF, log_join(f, f4(e)), x)
     y = select(x > -ONE, y, select(x == -ONE, -INF, NAN))
     return select(fabs(x) < TINY, x, y)

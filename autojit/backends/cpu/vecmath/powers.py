@@ -43,9 +43,14 @@ def native() -> bool:
     return "+avx512f" in found and "+avx512vl" in found and target.inlines_late()
 
 
+def _native(x: Value) -> bool:
+    """Is this code for a processor that has them?  (Other devices take vecmath's functions too.)"""
+    return getattr(x.builder, "native", True) and native()
+
+
 def scale(p: Value, t: Value, k: Value) -> Value:
     """p * 2**k for 1/2 < p < 2; t is k plus 1.5 times the power of two that leaves k in the low bits of t's pattern."""
-    return _call("scale", p, k) if native() else _scale_by_bits(p, bits(t), k)
+    return _call("scale", p, k) if _native(p) else _scale_by_bits(p, bits(t), k)
 
 
 def split(x: Value) -> tuple[Value, Value]:
@@ -53,7 +58,7 @@ def split(x: Value) -> tuple[Value, Value]:
 
     n is -Inf for 0 and Inf for Inf, with m = 1; m is NaN where x is negative or NaN.
     """
-    if not native():
+    if not _native(x):
         return _split_by_bits(x)
     m = _call("mantissa", x)
     return m, _call("exponent", x) - _call("exponent", m)

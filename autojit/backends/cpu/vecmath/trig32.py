@@ -70,7 +70,7 @@ def _reduce(x):
     return r, bits(t)
 
 
-def _wave(r, n):
+def wave(r, n):
     """sin(r + n pi/2)."""
     z = r * r
     sine = copysign(fma(r * z, horner(z, _SIN), r), r)  # of -0 it is -0
@@ -81,7 +81,7 @@ def _wave(r, n):
 _SLOPE, _NEGATIVE_ZERO = floats(1.5, -0.0)
 
 
-def _slope(r, rest, n):
+def slope(r, rest, n):
     """tan(r + rest + n pi/2)."""
     z = r * r
     # The rest counts 1 + tan(r)**2 times; 1 + 1.5 z is near enough.
@@ -95,12 +95,12 @@ def _slope(r, rest, n):
 
 def sin_f32(x):
     r, n = _reduce(x)
-    return _wave(r, n)
+    return wave(r, n)
 
 
 def cos_f32(x):
     r, n = _reduce(x)
-    return _wave(r, n + 1)
+    return wave(r, n + 1)
 
 
 def tan_f32(x):
@@ -112,7 +112,7 @@ def tan_f32(x):
     rest = (high - (r - back)) - (low + back)  # of the difference (Knuth)
     rest = fma(q, -_CUT_REST, rest - fma(q, _CUT_TAIL, -low))
     r, rest, t = _fix_long(x, r, rest, t)
-    return _slope(r, rest, bits(t))
+    return slope(r, rest, bits(t))
 
 
 # ------------------------------------------------------------------------------------- inverses

@@ -1,0 +1,95 @@
+"""Our own mathematics of the GPU, run on the processor: the same functions, written by the same Python."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from functools import cache
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from autojit.backends.cpu import interpret, mathcode, objects, target
+from autojit.backends.cuda import mathematics
+from tests import ulps
+
+WIDTHS = {"f32": np.float32, "f64": np.float64}
+LOOSE = dict.fromkeys((*ulps.SPECIAL, "pow"), 4.0)
+GAMMA = ("lgamma", "digamma")
+OURS = sorted(mathematics.functions())
+LOADER = objects.Loader()
+
+
+class Host(ir.IRBuilder):
+    """Writes for this processor what it has no special instructions for."""
+
+    native = False
+
+
+@cache
+def compiled(name):
+    kind, arity = name[-3:], mathematics.ARITY[name]
+    ty, i64 = (ir.FloatType() if kind == "f32" else ir.DoubleType()), ir.IntType(64)
+    module = ir.Module(name)
+    module.triple, module.data_layout = llvm.get_process_triple(), str(target.machine().target_data)
+    inner = ir.Function(module, ir.FunctionType(ty, [ty] * arity), f"inner_{name}")
+    mathematics.define(inner, name, Host)
+    outer = ir.Function(module, ir.FunctionType(ir.VoidType(), [ty.as_pointer()] * (arity + 1) + [i64]), f"cuda_{name}")
+    b = ir.IRBuilder(outer.append_basic_block("entry"))
+    *arrays, n = outer.args
+    loop, done = outer.append_basic_block("loop"), outer.append_basic_block("done")
+    start = b.block
+    b.branch(loop)
+    b.position_at_end(loop)
+    i = b.phi(i64)
+    i.add_incoming(i64(0), start)
+    b.store(b.call(inner, [b.load(b.gep(a, [i])) for a in arrays[:-1]]), b.gep(arrays[-1], [i]))
+    more = b.add(i, i64(1))
+    i.add_incoming(more, b.block)
+    b.cbranch(b.icmp_signed("<", more, n), loop, done)
+    b.position_at_end(done)
+    b.ret_void()
+    made = llvm.parse_assembly(str(module))
+    made.verify()
+    target.optimise(made, vectorise=False)
+    address = LOADER.load(f"cuda_{name}", target.machine().emit_object(made))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arity + 1), ctypes.c_int64)(address)
+
+
+def call(name, *args):
+    arrays = [np.ascontiguousarray(np.atleast_1d(np.asarray(a, WIDTHS[name[-3:]]))) for a in args]
+    out = np.empty_like(arrays[0])
+    compiled(name)(*[a.ctypes.data for a in (*arrays, out)], out.size)
+    return out
+
+
+def worst(errors, got, *args):
+    i = int(np.argmax(errors))
+    return f"{errors[i]:.3f} ulp at {[repr(a[i]) for a in args]}: got {got[i]!r}"
+
+
+def test_every_word_is_given():
+    assert {n.rsplit("_", 1)[0] for n in mathematics.ARITY} == set(interpret.MATH)
+    assert set(mathematics.ARITY) == set(OURS) | set(mathematics.LIBDEVICE)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_distance(name):
+    base, width = name.rsplit("_", 1)
+    args = ulps.points(base, WIDTHS[width], 40_000 if width == "f32" else 4_000)
+    if base in GAMMA:
+        args = tuple(np.abs(a) for a in args)
+    got = call(name, *args)
+    errors = ulps.judge(base, got, *args)
+    assert errors.max() <= LOOSE.get(base, 2.0), worst(errors, got, *args)
+
+
+@pytest.mark.parametrize("name", [n for n in OURS if n.endswith("_f32")])
+def test_float32_stays_in_float32(name):
+    module = ir.Module()
+    ty = ir.FloatType()
+    function = ir.Function(module, ir.FunctionType(ty, [ty] * mathematics.ARITY[name]), "f")
+    mathematics.define(function, name, mathematics.Portable)
+    assert (re.search(r"\bdouble\b", str(module)) is not None) == (name in mathematics.DOUBLE)
