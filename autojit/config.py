@@ -24,6 +24,21 @@ def _blas(text: str) -> str:
     return text
 
 
+def _cuda(text: str) -> str:
+    if text not in ("auto", "standin", "off"):
+        raise ValueError(f"AUTOJIT_CUDA must be auto, standin or off, not {text!r}")
+    return text
+
+
+PRECISIONS = ("highest", "high", "medium")                # torch's words for products of float32 on tensor cores
+
+
+def _precision(text: str) -> str:
+    if text not in PRECISIONS:
+        raise ValueError(f"AUTOJIT_MATMUL_PRECISION must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not {text!r}")
+    return text
+
+
 def _whole(variable: str, least: int) -> Callable[[Any], int]:
     """A parser of whole numbers from `least` up; for the environment's text and for assigned values."""
     def parse(value: Any) -> int:
@@ -63,6 +78,10 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], Callable[[], Any], str]] = {
                     "threads that run kernels"),
     "workers": ("AUTOJIT_WORKERS", _whole("AUTOJIT_WORKERS", 0), _default_threads,
                 "compile processes at most; 0 compiles in this process"),
+    "cuda": ("AUTOJIT_CUDA", _cuda, lambda: "auto",
+             "auto: the GPU if there is one; standin: kernels interpreted on the host, for tests; off: no GPU"),
+    "matmul_precision": ("AUTOJIT_MATMUL_PRECISION", _precision, lambda: "highest",
+                         "float32 products on a GPU. highest: float32; high, medium: TF32"),
 }
 
 
@@ -80,6 +99,8 @@ class Config:
     tune: int
     num_threads: int
     workers: int
+    cuda: str
+    matmul_precision: str
 
     def __init__(self) -> None:
         self.reset()
@@ -100,3 +121,27 @@ class Config:
 
 
 config = Config()
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How exact products of float32 matrices on a GPU are: "highest" float32, "high" and "medium" TF32 (10 bits of mantissa
+    in the factors, sums in float32).  The CPU's are always exact.  RuntimeError if it is no string; what is no such word is
+    met with a warning and changes nothing, as in torch.
+
+    >>> set_float32_matmul_precision("high"); get_float32_matmul_precision()
+    'high'
+    >>> set_float32_matmul_precision("highest")
+    """
+    if not isinstance(precision, str):
+        raise RuntimeError(f"set_float32_matmul_precision expects a str, but got {type(precision).__name__}")
+    if precision in PRECISIONS:
+        config.matmul_precision = precision
+        return
+    import warnings
+    warnings.warn(f"{precision} is not one of 'highest', 'high', or 'medium'; the current setFloat32MatmulPrecision call has "
+                  "no effect.", UserWarning, stacklevel=2)
+
+
+def get_float32_matmul_precision() -> str:
+    """What `set_float32_matmul_precision` last said: "highest", "high" or "medium"."""
+    return config.matmul_precision

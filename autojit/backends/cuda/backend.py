@@ -1,0 +1,99 @@
+"""The CUDA backend as the engine and the face see it.
+
+In: schedules, arrays of the host.  Out: texts, programs, DeviceArrays.  Opened once a process, when a device is first needed;
+importing this module loads no package of CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...dtypes import DType
+from ...ir.aval import Aval
+from ...schedule.loops import GemmStep, KernelStep, Schedule
+from ..devices import Backend
+from .driver import open_driver
+from .emitted import Emitted, Launches
+from .memory import DeviceArray, Memory
+
+if TYPE_CHECKING:
+    from ...schedule.cost import Target
+    from .random import Random
+
+DEVICE = [0]                                              # the number of the device to open
+
+
+class CudaBackend(Backend):
+    """A device with its memory."""
+
+    def __init__(self, device: int = 0) -> None:
+        self.driver = open_driver(device)
+        self.memory = Memory(self.driver)
+        self._random: Random | None = None
+
+    # ------------------------------------------------------------------ programs
+    @property
+    def target(self) -> Target:
+        from ...schedule.cost import SIMT
+        return SIMT
+
+    def emit(self, plan: Schedule) -> dict[int, Launches]:
+        from . import emit, steps
+        made: dict[int, Launches] = {}
+        for k, step in enumerate(plan.steps):
+            if not isinstance(step, GemmStep):
+                make = emit.launches if isinstance(step, KernelStep) else steps.launches
+                made[k] = make(step, plan, k)
+        return made
+
+    def compile(self, emitted: Sequence[Emitted]) -> list[Any]:
+        """What the driver can load, for each; what is not in the cache is compiled, several at once."""
+        from .compiler import store
+        return list(store().require(list(emitted)))
+
+    def link(self, plan: Schedule, emitted: Mapping[int, Launches], avals: Sequence[Aval]) -> Callable[[Sequence[Any]], list[Any]]:
+        from .program import CudaProgram
+        compiled = iter(self.compile([one for made in emitted.values() for one in made.launches]))
+        handles = {k: [self.driver.load(next(compiled)) for _ in made.launches] for k, made in emitted.items()}
+        return CudaProgram(self.memory, plan, emitted, handles, avals)
+
+    def source(self, plan: Schedule, emitted: Mapping[int, Launches]) -> str:
+        from .listing import source
+        return source(plan, emitted)
+
+    # ------------------------------------------------------------------ arrays
+    def from_host(self, array: np.ndarray, dtype: DType) -> DeviceArray:
+        return self.memory.from_host(array, dtype)
+
+    def to_host(self, array: DeviceArray) -> np.ndarray:
+        return self.memory.to_host(array)
+
+    def copy(self, array: DeviceArray) -> DeviceArray:
+        return self.memory.copy(array)
+
+    def assign(self, target: DeviceArray, source: DeviceArray) -> None:
+        self.memory.assign(target, source)
+
+    def from_others(self, owner: Any) -> DeviceArray:
+        """Another library's array on the device, without a copy: by DLPack or `__cuda_array_interface__`."""
+        from .sharing import borrow
+        return borrow(owner, self.memory)
+
+    def random(self, kind: str, seed: int, draw: int, shape: tuple[int, ...], dtype: DType, low: int = 0,
+               high: int = 1) -> DeviceArray:
+        if self._random is None:
+            from .random import Random
+            self._random = Random(self)
+        return self._random(kind, seed, draw, shape, dtype, low, high)
+
+    def synchronize(self) -> None:
+        self.driver.synchronize()
+        self.memory.sweep()
+
+
+def open() -> CudaBackend:
+    """The backend of the device that `aj.cuda.set_device` named.  Unavailable says what is missing."""
+    return CudaBackend(DEVICE[0])

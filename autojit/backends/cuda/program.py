@@ -1,0 +1,312 @@
+"""A schedule as one thing that can be called with arrays of the device.
+
+In: a Schedule, its launches, loaded kernels.  Out: `CudaProgram`: DeviceArrays (and 0-d NumPy arrays, for numbers) in, fresh
+DeviceArrays out.  Never compiles, never waits for the device.
+
+Arrays' addresses stand in a CUDA graph.  So a program keeps a few graphs, one for each set of addresses: in a loop the same ones
+come back, since results take the places of earlier results that nobody holds any more.  A set seen for the first time is launched
+step by step (which also loads what the driver loads late); seen a second time it is captured, and replayed from then on: one
+launch a call.  Where a program has all the graphs it may have, the one not used for longest is changed into the new one.
+Numbers of the host lie in a little memory of the program's own, written before the launch when they have changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...config import config
+from ...errors import explain
+from ...ir.aval import Aval
+from ...schedule.loops import GemmStep, KernelStep, Schedule, written
+from ...schedule.memory import place
+from .driver import DriverError
+from .emitted import Emitted, Launches
+from .memory import DeviceArray, Memory
+
+ALIGN = 256                                               # bytes: places of temporaries
+VECTOR = 16                                               # bytes: what a text with wide loads needs
+GRAPHS = 8                                                # graphs of a program
+SEEN = 256                                                # sets of addresses that are remembered without a graph
+POOLED, LARGE = 3, 16 << 20                               # arrays kept for an output; one less where they are larger
+NUMBER = 16                                               # bytes of a number's place
+HINT = ("kernels run after the call that asked for them, so an earlier one may be at fault: aj.cuda.synchronize() after each "
+        "call finds it")
+
+
+def width(code: str) -> int:
+    """Bytes of an element in memory, by its dtype's code."""
+    return 1 if code == "b1" else int(code.lstrip("bfiu")) // 8
+
+
+def _alone() -> int:
+    """The reference count of what only a list holds, as `Outputs.take` sees it: Python versions differ."""
+    found = 0
+    for a in [np.empty(0)]:
+        found = sys.getrefcount(a)
+    return found
+
+
+_ALONE = _alone()
+
+
+class Outputs:
+    """Arrays for one output, on memory that is taken back when nobody else holds it: few addresses, so few graphs."""
+
+    __slots__ = ("memory", "shape", "dtype", "most", "kept", "__weakref__")
+
+    def __init__(self, memory: Memory, a: Aval) -> None:
+        self.memory, self.shape, self.dtype = memory, a.shape, a.dtype
+        self.most = POOLED - (a.size * a.dtype.itemsize > LARGE)
+        self.kept: list[Any] = []
+        memory.spares.add(self)
+
+    def take(self) -> DeviceArray:
+        for block in self.kept:
+            if sys.getrefcount(block) == _ALONE:
+                return DeviceArray(block.ptr, self.shape, self.dtype, block, self.memory)
+        made = self.memory.empty(self.shape, self.dtype)
+        if len(self.kept) < self.most:
+            self.kept.append(made.owner)
+        return made
+
+    def idle(self) -> int:
+        """Bytes that are kept and used by nobody."""
+        total = 0
+        for block in self.kept:
+            if sys.getrefcount(block) == _ALONE:
+                total += block.nbytes
+        return total
+
+    def clear(self) -> None:
+        self.kept = []
+
+
+# ------------------------------------------------------------------------------------------------ places
+def touched(step: Any, launches: Launches | None) -> list[str]:
+    """Names of the buffers and areas of a step."""
+    if isinstance(step, GemmStep):
+        return [step.a, step.b, step.c]
+    assert launches is not None
+    return [e[1] for one in launches.launches for e in one.table if e[0] == "buffer"]
+
+
+def sizes(schedule: Schedule, emitted: Mapping[int, Launches]) -> dict[str, int]:
+    """Bytes of each buffer and area; of what each chunk has for itself, of all chunks'."""
+    chunks: dict[str, int] = {}
+    for step in schedule.steps:
+        if isinstance(step, KernelStep):
+            for name in written(step.kernel.body):
+                chunks[name] = max(chunks.get(name, 1), step.chunks)
+    out = {b.name: b.size * b.dtype.itemsize * (chunks.get(b.name, 1) if b.per_chunk else 1) for b in schedule.buffers.values()}
+    out.update({a.name: a.size * width(a.code) for made in emitted.values() for a in made.areas})
+    return out
+
+
+def places(schedule: Schedule, emitted: Mapping[int, Launches]) -> tuple[dict[str, int], int]:
+    """Offsets of all temporaries in one arena, and its size."""
+    external = {*schedule.inputs, *schedule.outputs}
+    nbytes = sizes(schedule, emitted)
+    lives: dict[str, tuple[int, int, int]] = {}
+    for k, step in enumerate(schedule.steps):
+        for name in touched(step, emitted.get(k)):
+            if name not in external:
+                lives[name] = (nbytes[name], lives[name][1] if name in lives else k, k)
+    return place(lives, ALIGN)
+
+
+# ------------------------------------------------------------------------------------------------ steps
+class Launch:
+    """A kernel with its arguments; those that a call gives are patched in: (position, code, which pointer)."""
+
+    __slots__ = ("handle", "blocks", "threads", "args", "patches", "name")
+
+    def __init__(self, handle: Any, emitted: Emitted, step: Any, slots: Mapping[str, int], fixed: Mapping[str, int], name: str) -> None:
+        self.handle, self.blocks, self.threads, self.name = handle, emitted.blocks, emitted.threads, name
+        self.args: list[tuple[str, Any]] = []
+        self.patches: list[tuple[int, str, int]] = []
+        for k, (code, entry) in enumerate(zip(emitted.signature, emitted.table, strict=True)):
+            value: Any = 0
+            if entry[0] == "buffer":
+                if entry[1] in slots:
+                    self.patches.append((k, code, slots[entry[1]]))
+                else:
+                    value = fixed[entry[1]]
+            else:
+                value = step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]
+            self.args.append((code, value))
+
+    def run(self, driver: Any, pointers: Sequence[int]) -> None:
+        args = self.args.copy()
+        for k, code, slot in self.patches:
+            args[k] = (code, pointers[slot])
+        driver.launch(self.handle, self.blocks, self.threads, args)
+
+
+class Product:
+    """A matrix product: for each operand an address, or a byte offset from which pointer."""
+
+    __slots__ = ("step", "operands", "name")
+
+    def __init__(self, step: GemmStep, slots: Mapping[str, int], fixed: Mapping[str, int]) -> None:
+        self.step, self.name = step, f"matrix product {step.m}x{step.n}x{step.k}"
+        size = step.dtype.itemsize
+        self.operands = [(slots.get(name, -1), offset * size + (0 if name in slots else fixed[name]))
+                         for name, offset in zip((step.a, step.b, step.c), step.offsets)]
+
+    def run(self, driver: Any, pointers: Sequence[int]) -> None:
+        a, b, c = [offset if slot < 0 else pointers[slot] + offset for slot, offset in self.operands]
+        driver.gemm(self.step, a, b, c)
+
+
+class CudaProgram:
+    """A program on the device.  Calls from several threads are safe: they go to one stream, one after the other."""
+
+    def __init__(self, memory: Memory, schedule: Schedule, emitted: Mapping[int, Launches],
+                 handles: Mapping[int, Sequence[Any]], outputs: Sequence[Aval]) -> None:
+        self.memory, self.driver = memory, memory.driver
+        names = [*schedule.inputs, *schedule.outputs]
+        slots = {name: k for k, name in enumerate(names)}
+        offsets, total = places(schedule, emitted)
+        self.arena = memory.arena(total) if total else None
+        fixed = {name: self.arena.ptr + offset for name, offset in offsets.items()} if self.arena else {}
+        self.steps: list[Launch | Product] = []
+        for k, step in enumerate(schedule.steps):
+            if isinstance(step, GemmStep):
+                self.steps.append(Product(step, slots, fixed))
+            else:
+                self.steps += [Launch(handle, one, step, slots, fixed, f"kernel {k}" + f".{i}" * (i > 0))
+                               for i, (one, handle) in enumerate(zip(emitted[k].launches, handles[k], strict=True)) if one.blocks]
+        nbytes = sizes(schedule, emitted)
+        self.nbytes = [sum([nbytes[n] for n in dict.fromkeys(touched(step, emitted.get(k)))])
+                       for k, step in enumerate(schedule.steps)]
+        wide = {name for made in emitted.values() for one in made.launches for name in one.vector}
+        self.aligned = [k for k, name in enumerate(schedule.inputs) if name in wide]
+        self.pools = [Outputs(memory, a) for a in outputs]
+        self.graphs: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self.seen: dict[tuple[int, ...], None] = {}
+        self.products = any([isinstance(s, Product) for s in self.steps])
+        self.precision = config.matmul_precision
+        self.numbers = Numbers(memory, [schedule.buffers[name] for name in schedule.inputs])
+
+    def __call__(self, arrays: Sequence[Any]) -> list[DeviceArray]:
+        """DeviceArrays for the graph's inputs, 0-d NumPy arrays where they are numbers; fresh DeviceArrays for its outputs.
+        RuntimeError with CUDA's name of what went wrong."""
+        try:
+            driver = self.driver
+            with driver.lock:
+                if self.numbers.places:
+                    arrays = self.numbers(arrays)
+                outs = [pool.take() for pool in self.pools]
+                if self.products and self.precision != config.matmul_precision:
+                    self._forget()
+                key = (*[a.ptr for a in arrays], *[a.ptr for a in outs])
+                graph = self.graphs.get(key)
+                if graph is None:
+                    self._first(key, arrays)
+                else:
+                    self.graphs.move_to_end(key)
+                    driver.replay(graph)
+            return outs
+        except DriverError as e:
+            raise explain(e, hint=HINT) from None
+
+    def _first(self, key: tuple[int, ...], arrays: Sequence[Any]) -> None:
+        """A set of addresses without a graph."""
+        copies = {k: self.memory.copy(arrays[k]) for k in self.aligned if arrays[k].ptr % VECTOR}
+        if copies:                                        # what others made may lie anywhere: as their copies then
+            key = (*[copies[k].ptr if k in copies else ptr for k, ptr in enumerate(key)],)
+        graph = self.graphs.get(key)
+        if graph is not None:
+            self.graphs.move_to_end(key)
+            self.driver.replay(graph)
+        elif key in self.seen:
+            del self.seen[key]
+            self.driver.replay(self._captured(key))
+        else:
+            if len(self.seen) >= SEEN:
+                self.seen.clear()
+            self.seen[key] = None
+            self._run(key)
+
+    def _run(self, pointers: Sequence[int]) -> None:
+        for step in self.steps:
+            step.run(self.driver, pointers)
+
+    def _captured(self, key: tuple[int, ...]) -> Any:
+        old = self.graphs.popitem(last=False)[1] if len(self.graphs) >= GRAPHS else None
+        self.driver.begin_capture()
+        try:
+            self._run(key)
+        except BaseException:
+            self.driver.end_capture()
+            raise
+        graph = self.graphs[key] = self.driver.end_capture(old)
+        return graph
+
+    def _forget(self) -> None:
+        """Products are computed another way from now on."""
+        self.precision = config.matmul_precision
+        for graph in self.graphs.values():
+            self.driver.drop(graph)
+        self.graphs.clear()
+
+    def profile(self, arrays: Sequence[Any]) -> tuple[list[DeviceArray], list[tuple[str, float, int]]]:
+        """Run once, step by step: results, and (name, seconds, bytes of the buffers it touches) of each step; a step of several
+        launches counts with its first."""
+        driver = self.driver
+        with driver.lock:
+            given = self.numbers(arrays) if self.numbers.places else arrays
+            outs = [pool.take() for pool in self.pools]
+            given = [self.memory.copy(a) if k in self.aligned and a.ptr % VECTOR else a for k, a in enumerate(given)]
+            pointers = [a.ptr for a in (*given, *outs)]
+            marks = [driver.event()]
+            for step in self.steps:
+                step.run(driver, pointers)
+                marks.append(driver.event())
+            driver.synchronize()
+        seconds = [driver.elapsed(a, b) / 1e3 for a, b in zip(marks, marks[1:])]
+        nbytes = iter(self.nbytes)
+        return outs, [(s.name, t, 0 if "." in s.name else next(nbytes, 0)) for s, t in zip(self.steps, seconds)]
+
+    def __del__(self) -> None:
+        for graph in getattr(self, "graphs", {}).values():
+            self.memory.later.append(partial(self.driver.drop, graph))
+
+
+class Numbers:
+    """Inputs of one element, which may be the host's: each has a place on the device that keeps its last value."""
+
+    __slots__ = ("memory", "places", "image", "arrays")
+
+    def __init__(self, memory: Memory, inputs: Sequence[Any]) -> None:
+        self.memory = memory
+        self.places = [(k, b.dtype) for k, b in enumerate(inputs) if b.size == 1]
+        self.image: list[bytes] = [b""] * len(self.places)
+        self.arrays: list[DeviceArray] = []               # made when a number comes
+
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        """The arrays with those of the host replaced by their places, which hold what they hold."""
+        out = list(arrays)
+        changed = False
+        for place, (k, dtype) in enumerate(self.places):
+            a = out[k]
+            if a.__class__ is DeviceArray:
+                continue
+            if not self.arrays:
+                block = self.memory.block(NUMBER * len(self.places))
+                self.arrays = [DeviceArray(block.ptr + NUMBER * i, (), d, block, self.memory)
+                               for i, (_, d) in enumerate(self.places)]
+            data = np.asarray(a, dtype.np).tobytes()
+            if data != self.image[place]:
+                self.image[place] = data
+                changed = True
+            out[k] = self.arrays[place]
+        if changed:
+            self.memory.driver.put(self.arrays[0].ptr, b"".join([v.ljust(NUMBER, b"\0") for v in self.image]))
+        return out
