@@ -15,7 +15,9 @@ import numpy as np
 from autojit.backends.cuda.emitted import Emitted
 from autojit.backends.devices import backend
 from autojit.backends.numpy.run import NumpyProgram
+from autojit.dtypes import bfloat16
 from autojit.engine import compile as pipeline
+from autojit.halves import values
 from autojit.ir.graph import Graph, forget
 from autojit.rewrite.half import lowered
 from autojit.rewrite.inline import inline
@@ -83,8 +85,15 @@ def difference_on_device(made: Made) -> str | None:
         got = [device.to_host(r) for r in made.prepared.link()(arrays)]
     except Exception as e:
         return f"{made.program.name}: {type(e).__name__}: {e}"
-    why = agree(got, made.want(), **{**ROUNDED, **made.program.tolerance})
+    dtypes = [o.dtype for o in made.graph.outputs]
+    got, want = ([numbers(a, d) for a, d in zip(part, dtypes, strict=True)] for part in (got, made.want()))
+    why = agree(got, want, **{**ROUNDED, **made.program.tolerance})
     return None if why is None else f"{made.program.name}: {why}"
+
+
+def numbers(a: np.ndarray, dtype: Any) -> np.ndarray:
+    """What memory of a half dtype means, as float32; other arrays as they are."""
+    return values(a) if dtype is bfloat16 else a.astype(np.float32) if dtype.half else a
 
 
 def differences(programs: Iterable[Program]) -> list[str]:

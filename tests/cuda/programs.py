@@ -14,7 +14,8 @@ import numpy as np
 import autojit as aj
 from autojit import ops  # noqa: F401
 from autojit.autodiff.vjp import reverse
-from autojit.dtypes import FLOAT, as_dtype, float32, float64
+from autojit.dtypes import FLOAT, as_dtype, bfloat16, float32, float64
+from autojit.halves import bits
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, node, placeholder
 from autojit.ir.primitive import ELEMENTWISE, REGISTRY
@@ -182,7 +183,7 @@ LARGER: dict[str, list[tuple[Callable[..., Any], list[Spec]]]] = {
 
 def covered() -> set[str]:
     """The primitives that the list has an entry for."""
-    return {p.name for p in ELEMENT} | {n for n, c in {**OTHERS, **MORE, **LARGER}.items() if c}
+    return {p.name for p in ELEMENT} | {n for n, c in {**OTHERS, **MORE, **LARGER}.items() if c} - WITHOUT_KERNEL
 
 
 # ---------------------------------------------------------------- public ops
@@ -236,9 +237,46 @@ def _loose(name: str) -> dict[str, float]:
 def _benchmark(name: str, sizes: dict[str, int], dtype: str) -> Made:
     workload = WORKLOADS[name]
     traced = aj.trace(workload.function(autojit_namespace(), **sizes))
-    arrays = cast(workload.arrays(**sizes), dtype)
-    aj.value_and_grad(traced, argnums=tuple(range(workload.wrt)))(*[aj.from_numpy(a) for a in arrays])
-    return traced.last.graph, arrays
+    half = dtype in ("float16", "bfloat16")
+    arrays = cast(workload.arrays(**sizes), "float32" if half else dtype)
+    tensors = [aj.from_numpy(a).to(as_dtype(dtype)) if half and a.dtype.kind == "f" else aj.from_numpy(a) for a in arrays]
+    aj.value_and_grad(traced, argnums=tuple(range(workload.wrt)))(*tensors)
+    graph = traced.last.graph
+    return graph, [in_memory(a, n.dtype) if n.dtype.half else a for a, n in zip(arrays, graph.inputs)]
+
+
+# ---------------------------------------------------------------- half precision
+HALF: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
+    "tanh": (lambda x: P.tanh(x), [RAGGED]), "mul": (lambda a, b: P.mul(a, b), [RAGGED, RAGGED]),
+    "sum of rows": (lambda x: P.sum(x, (1,)), [(9, 333)]), "sum of columns": (lambda x: P.sum(x, (0,)), [(333, 9)]),
+    "max": (lambda x: P.max(x, (1,)), [(33, 40)]), "cast": (lambda x: P.cast(x, float32), [RAGGED]),
+    "concat": (lambda a, b: P.concat((a, b), 1), [(7, 45), (7, 12)]), "flip": (lambda x: P.flip(x, (1,)), [RAGGED]),
+    "pad": (lambda x: P.pad(x, (1, 2), (9, 50), (1, 1)), [RAGGED]),
+    "where": (lambda a, b: P.where(P.gt(a, b), a, b), [RAGGED, RAGGED]),
+    "matmul": (lambda a, b: P.matmul(a, b), [(33, 17), (17, 41)])}
+
+
+def halves() -> Iterator[Program]:
+    """float16 and bfloat16: memory holds them, float32 computes."""
+    near = {"rtol": 2e-2, "atol": 1e-2}
+    for name in ("float16", "bfloat16"):
+        for op, (fn, shapes) in HALF.items():
+            yield Program(f"{op} {name}", lambda f=fn, s=shapes, d=name: _half(f, s, as_dtype(d)), **near)
+        for program in ("elem", "lnorm", "softmax_ce", "attn"):
+            yield Program(f"{program} {name}", lambda n=program, d=name: _benchmark(n, TINY[n], d), **near)
+
+
+def in_memory(a: np.ndarray, dtype: Any) -> np.ndarray:
+    """Numbers as memory holds them in a half dtype."""
+    return bits(a.astype(np.float32)) if dtype is bfloat16 else a.astype(dtype.np)
+
+
+def _half(fn: Callable[..., Any], shapes: Sequence[tuple[int, ...]], dtype: Any) -> Made:
+    leaves = [placeholder(aval(s, dtype)) for s in shapes]
+    root = fn(*leaves)
+    ct = placeholder(root.aval)
+    outs = [root, *[g for g in reverse([root], [ct], leaves) if g is not None]]
+    return Graph([*leaves, ct], outs), [in_memory(normal(*n.shape, seed=k), n.dtype) for k, n in enumerate([*leaves, ct])]
 
 
 # ---------------------------------------------------------------- random graphs

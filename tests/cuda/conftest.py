@@ -1,0 +1,16 @@
+"""Fixtures of the CUDA tests: the stand-in driver, whatever is in this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from autojit.backends import devices
+
+
+@pytest.fixture(scope="module")
+def standin():
+    """The backend "cuda" on the stand-in driver; what was opened before comes back afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOJIT_CUDA", "standin")
+        patch.setattr(devices, "_opened", {})
+        yield devices.backend("cuda")
