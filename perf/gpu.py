@@ -7,7 +7,7 @@ what fails is a row of the table, and the next part goes on. Results go to `resu
 
     python -m perf.gpu --quick              # a third of the rows, samples of the checks
     python -m perf.gpu --only versions,list # parts, or names of rows
-    python -m perf.gpu --standin            # tiny sizes on the stand-in driver, no peers: tries the script
+    python -m perf.gpu --standin            # tiny sizes, stand-in driver, peers on the CPU: tries the script
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ Cells = dict[str, dict[str, Any]]
 def workers_for(asked: Asked, clock: Clock) -> Workers:
     """A process for every system that can run here."""
     words = ("standin",) * asked.standin
-    names = ["autojit"] if asked.standin else list(SYSTEMS)
+    names = [n for n, s in SYSTEMS.items() if not (asked.standin and s.slow_compile)]
     made = {n: WorkerProcess(SYSTEMS[n], "perf.gpu_worker", *words) for n in names}
 
     def why(name: str) -> str | None:

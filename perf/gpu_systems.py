@@ -25,7 +25,11 @@ class OnDevice(NamedTuple):
 
 
 class GpuSystem(System):
-    """standin: tiny sizes, on the stand-in driver."""
+    """standin: tiny sizes; autojit runs on the stand-in driver, its peers on the CPU."""
+
+    def absent(self, standin: bool) -> str | None:
+        """Why this system cannot run here, or None."""
+        return self.missing()
 
     def on_device(self, row: Row, arrays: Arrays, standin: bool, dtype: str) -> OnDevice:
         raise NotImplementedError
@@ -61,14 +65,18 @@ class Autojit(GpuSystem):
         return OnDevice(call, aj.cuda.synchronize, read)
 
 
+def _nothing() -> None:
+    return None
+
+
 class Torch(GpuSystem):
     name = "torch"
     package = "torch"
     mode: str | None = None
 
-    def missing(self) -> str | None:
-        why = super().missing()
-        if why is None:
+    def absent(self, standin: bool) -> str | None:
+        why = self.missing()
+        if why is None and not standin:
             import torch
 
             why = None if torch.cuda.is_available() else "this torch sees no GPU"
@@ -77,12 +85,12 @@ class Torch(GpuSystem):
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
 
-    def tensors(self, row: Row, arrays: Arrays, dtype: str) -> list[Any]:
+    def tensors(self, row: Row, arrays: Arrays, standin: bool, dtype: str) -> list[Any]:
         import torch
 
         torch.set_float32_matmul_precision(row.precision)
         kind = getattr(torch, dtype)
-        moved = [torch.from_numpy(a).to("cuda") for a in arrays]
+        moved = [torch.from_numpy(a).to("cpu" if standin else "cuda") for a in arrays]
         return [t.to(kind) if t.is_floating_point() else t for t in moved]
 
     def on_device(self, row: Row, arrays: Arrays, standin: bool, dtype: str) -> OnDevice:
@@ -90,7 +98,7 @@ class Torch(GpuSystem):
 
         workload = row.workload(standin)
         function = self.compiled(workload.function(torch_namespace()))
-        tensors = self.tensors(row, arrays, dtype)
+        tensors = self.tensors(row, arrays, standin, dtype)
         leaves = [t.requires_grad_() for t in tensors[: workload.wrt]]
         last: list[Any] = [None]
 
@@ -105,7 +113,7 @@ class Torch(GpuSystem):
         def read() -> Arrays:
             return [t.detach().double().cpu().numpy() for t in (last[0], *(leaf.grad for leaf in leaves))]
 
-        return OnDevice(call, torch.cuda.synchronize, read)
+        return OnDevice(call, _nothing if standin else torch.cuda.synchronize, read)
 
 
 class TorchCompile(Torch):
@@ -132,7 +140,7 @@ class TorchCompileJoint(TorchCompile):
         function = workload.function(torch_namespace())
         wrt = tuple(range(workload.wrt))
         joint = torch.compile(torch.func.grad_and_value(function, argnums=wrt), dynamic=False, mode=self.mode)
-        tensors = self.tensors(row, arrays, dtype)
+        tensors = self.tensors(row, arrays, standin, dtype)
         last: list[Any] = [None]
 
         def call() -> None:
@@ -144,7 +152,7 @@ class TorchCompileJoint(TorchCompile):
             grads, value = last[0]
             return [t.detach().double().cpu().numpy() for t in (value, *grads)]
 
-        return OnDevice(call, torch.cuda.synchronize, read)
+        return OnDevice(call, _nothing if standin else torch.cuda.synchronize, read)
 
 
 class TorchCompileJointGraph(TorchCompileJoint):
@@ -157,9 +165,9 @@ class Jax(GpuSystem):
     package = "jax"
     env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
-    def missing(self) -> str | None:
-        why = super().missing()
-        if why is None:
+    def absent(self, standin: bool) -> str | None:
+        why = self.missing()
+        if why is None and not standin:
             import jax
 
             why = None if jax.default_backend() == "gpu" else "this jax sees no GPU"

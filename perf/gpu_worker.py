@@ -29,7 +29,7 @@ class Worker:
         self.made: OnDevice | None = None
 
     def do_missing(self) -> dict[str, Any]:
-        return {"why": self.system.missing()}
+        return {"why": self.system.absent(self.standin)}
 
     def do_reference(self, row: str, path: str) -> dict[str, Any]:
         """The row in float64 by this system."""

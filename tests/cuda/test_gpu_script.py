@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from perf import gpu, gpu_parts
 from perf.gpu_rows import BY_NAME, QUICK, ROWS, digest, judged, least_bytes
 from perf.gpu_systems import SYSTEMS
+from perf.gpu_worker import Worker
 from perf.workloads import WORKLOADS
 
 STANDIN = gpu_parts.Asked(standin=True, quick=True)
@@ -100,7 +102,20 @@ def test_peers_are_left_out_where_they_see_no_gpu():
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert SYSTEMS["torch.compile-joint-graph"].missing() == "this torch sees no GPU"
+    assert SYSTEMS["torch.compile-joint-graph"].absent(False) == "this torch sees no GPU"
+
+
+@pytest.mark.parametrize("system", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["elem", "softmax CE", "attn, large, bfloat16", "attn, large, TF32"])
+def test_a_worker_prepares_times_and_drops(tmp_path, system, name):
+    pytest.importorskip(system)
+    worker, path = Worker(system, True), str(tmp_path / "r.npz")
+    Worker("torch" if find_spec("torch") else "jax", True).do_reference(name, path)
+    made = worker.do_prepare(name, path)
+    assert made["error"] <= BY_NAME[name].tolerance and made["bytes"] > 0
+    assert worker.do_time(0.01)["us"] > 0
+    worker.do_drop()
+    assert worker.made is None
 
 
 @pytest.mark.proof
