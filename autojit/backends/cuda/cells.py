@@ -18,10 +18,10 @@ STORAGE: dict[str, str] = {"f32": "float32", "f64": "float64", "i64": "int64", "
                            "i8": "int8", "u8": "uint8", "b1": "bool", "f16": "float16", "bf16": "uint16"}
 """Code of an element -> its dtype in NumPy; bf16 is held as its bits."""
 
-CODES: dict[Any, str] = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64", np.dtype(np.int64): "i64",
-                         np.dtype(np.int32): "ix", np.dtype(np.bool_): "b1", np.dtype(np.float16): "f16",
-                         np.dtype(np.uint16): "bf16"}
-_PYTHON: dict[type, str] = {int: "int", bool: "b1", float: "f64"}
+CODES: dict[str, str] = {"f": "f32", "d": "f64", "l": "i64", "i": "ix", "q": "ix", "?": "b1", "e": "f16", "H": "bf16"}
+"""Letter of a dtype -> type of a value.  64-bit indices are `longlong`, so that they are told from int64."""
+
+_PYTHON: dict[type, str] = {int: "ix", bool: "b1", float: "f64"}
 
 FLOATING = ("f32", "f64", "b1", "f16", "bf16")
 Mask = Any                                                 # None: all lanes run; or a bool a lane.  Never empty.
@@ -37,8 +37,8 @@ class KernelFault(RuntimeError):
 
 
 def code(value: Any) -> str:
-    """The type of a value: f32 f64 i64 ix b1 f16 bf16, or int for a literal, which takes the type of what it meets."""
-    found = CODES.get(value.dtype) if hasattr(value, "dtype") else _PYTHON.get(type(value))
+    """The type of a value: f32 f64 i64 ix b1 f16 bf16; an int of the text is ix."""
+    found = CODES.get(value.dtype.char) if hasattr(value, "dtype") else _PYTHON.get(type(value))
     if found is None:
         raise KernelFault("type", f"kernels have no values of {getattr(value, 'dtype', type(value).__name__)}")
     return found
@@ -50,7 +50,7 @@ class Grid:
     def __init__(self, first: int, count: int, threads: int, blocks: int, wide: bool) -> None:
         self.first, self.count, self.threads, self.blocks = first, count, threads, blocks
         self.lanes = count * threads
-        self.integer: Any = np.int64 if wide else np.int32
+        self.integer: Any = np.longlong if wide else np.int32
         self.thread = np.tile(np.arange(threads, dtype=self.integer), count)
         self.local = np.repeat(np.arange(count), threads)  # block of each lane, counted from the first here
         self.names = np.arange(self.lanes, dtype=np.int32) + np.int32(first * threads)
@@ -156,7 +156,7 @@ class Cells:
     def place(self, grid: Grid, index: Any, mask: Mask, width: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The running lanes and the cells they mean, checked."""
         kind = code(index)
-        if kind not in ("ix", "int") and not (kind == "i64" and grid.integer is np.int64):
+        if kind != "ix":
             raise KernelFault("type", f"an index of {self.label} is an ix, not {kind}")
         lanes = grid.running(mask)
         if isinstance(index, np.ndarray):
@@ -221,7 +221,7 @@ class Cells:
 
     def _scatter(self, grid: Grid, lanes: np.ndarray, cells: np.ndarray, value: Any) -> None:
         kind = code(value)
-        if kind != self.value and not (kind == "int" and self.value == "i64"):
+        if kind != self.value:
             raise KernelFault("type", f"a store to {self.label} wants {self.value}, got {kind}")
         values = value[lanes] if isinstance(value, np.ndarray) else np.full(lanes.size, value)
         values = values.astype(self.data.dtype)            # narrow integers keep their low bits
@@ -250,7 +250,7 @@ class Cells:
         """Change in one piece (add, max, min) and give the old value, one lane after another."""
         lanes, cells = self.place(grid, index, mask)
         kind = code(value)
-        if kind != self.value and not (kind == "int" and self.value == "i64"):
+        if kind != self.value:
             raise KernelFault("type", f"an atomic of {self.label} wants {self.value}, got {kind}")
         values = value[lanes] if isinstance(value, np.ndarray) else np.full(lanes.size, value)
         values = values.astype(self.data.dtype)

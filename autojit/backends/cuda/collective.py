@@ -61,11 +61,11 @@ def _width(width: Any) -> None:
 
 def _lanes(grid: Grid, name: str, suffix: str, x: Any) -> np.ndarray:
     found, wanted = code(x), "i64" if suffix in _INTEGERS else suffix
-    if found != wanted and not (found == "int" and wanted == "i64"):
+    if found != wanted:
         raise KernelFault("type", f"{name} wants {wanted}, got {found}")
     if isinstance(x, np.ndarray):
         return x
-    return np.full(grid.lanes, x, np.int64 if found == "int" else None)
+    return np.full(grid.lanes, x)
 
 
 def butterfly(combine: Callable[[Any, Any], Any], values: np.ndarray) -> np.ndarray:
@@ -95,13 +95,13 @@ def block(name: str, grid: Grid, mask: Mask, x: Any, pad: Any) -> np.ndarray:
     there = groups(grid, mask, grid.threads, name, "divergence")
     values = _narrow(suffix, _lanes(grid, name, suffix, x)).reshape(grid.count, -1, WARP)
     values = butterfly(COMBINE[what], values)
+    pad.forget(grid, there)
     warps = values.shape[1]
     if warps > 1:
         width = 1 << (warps - 1).bit_length()
         found = np.full((grid.count, width), _identity(what, values.dtype), values.dtype)
         found[:, :warps] = values[:, :, 0]
         values = butterfly(COMBINE[what], found)[:, :1]
-        pad.forget(grid, there)
         grid.barriers[there] += 2
     return _widened(suffix, np.broadcast_to(values.reshape(grid.count, -1)[:, :1],
                                             (grid.count, grid.threads)).reshape(-1))

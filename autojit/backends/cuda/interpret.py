@@ -10,7 +10,6 @@ run in the lanes of a mask.  Between barriers threads have no order, and `cells.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from types import FunctionType, TracebackType
@@ -20,7 +19,7 @@ import numpy as np
 
 from . import collective
 from .cells import STORAGE, Cells, Grid, History, KernelFault, Mask, code
-from .lanes import OPERATORS, both, choice, conjunction, joined, matched, merged, minus, truth, without, words
+from .lanes import OPERATORS, both, choice, conjunction, joined, matched, merged, minus, select, truth, without, words
 from .rewriting import FILE, rewritten
 
 __all__ = ["KernelFault", "run"]
@@ -113,7 +112,7 @@ def _argument(name: str, of: str, value: Any, wide: bool, read: bool, written: b
         number = int(value)
         if not wide and not -2 ** 31 <= number < 2 ** 31:
             raise OverflowError(f"{name} = {number} is no 32-bit index")
-        return np.int64(number) if wide else np.int32(number)
+        return np.longlong(number) if wide else np.int32(number)
     return {"f32": np.float32, "f64": np.float64, "i64": np.int64}[of](value)
 
 
@@ -164,7 +163,7 @@ def _blocks(g: Grid, m: Mask) -> Any:
 
 def _part(g: Grid, m: Mask, n: Any, c: Any, parts: Any, more: int) -> Any:
     for a in (n, c, parts):
-        if code(a) not in ("ix", "int") and not (code(a) == "i64" and g.integer is np.int64):
+        if code(a) != "ix":
             raise KernelFault("type", f"part_lo and part_hi take ix, not {code(a)}")
     out = np.int64(n) * (np.int64(c) + more) // np.int64(parts)  # all in 64 bits
     return out.astype(g.integer)
@@ -172,7 +171,7 @@ def _part(g: Grid, m: Mask, n: Any, c: Any, parts: Any, more: int) -> Any:
 
 def _to_ix(g: Grid, m: Mask, v: Any) -> Any:
     found = code(v)
-    if found not in ("i64", "ix", "int"):
+    if found not in ("i64", "ix"):
         raise KernelFault("type", f"to_ix of {found}")
     lost = np.asarray(v) != np.asarray(v).astype(g.integer)
     if np.any(lost if m is None else lost & m):
@@ -196,19 +195,19 @@ def _merge(g: Grid, m: Mask, old: Any, new: Any) -> Any:
 def _poison(g: Grid, new: Any) -> Any:
     """What a name holds in lanes that never set it: nothing that a right kernel would go on with."""
     found = code(new)
-    if found == "int":
-        return np.iinfo(g.integer).min
+    if found == "ix":
+        return g.integer(np.iinfo(g.integer).min)
     if found == "b1":
         return np.bool_(False)
     if found == "bf16":
         return np.uint16(0xFFFF)
-    return new.dtype.type(np.iinfo(new.dtype).min if found in ("ix", "i64") else np.nan)
+    return new.dtype.type(np.iinfo(np.int64).min if found == "i64" else np.nan)
 
 
 def _range(g: Grid, m: Mask, *bounds: Any) -> Iterator[tuple[Any, Mask]]:
     """The turns of a loop: the index, and the lanes that are still in it."""
     for b in bounds:
-        if code(b) not in ("ix", "int") and not (code(b) == "i64" and g.integer is np.int64):
+        if code(b) != "ix":
             raise KernelFault("type", f"a loop goes over ix, not {code(b)}")
     lo, hi, step = (0, bounds[0], 1) if len(bounds) == 1 else bounds if len(bounds) == 3 else (*bounds, 1)
     if isinstance(step, np.ndarray) or step == 0:
@@ -229,7 +228,7 @@ def _bound() -> dict[str, Callable[..., Any]]:
     """Words that know the lanes: word(grid, mask, *values)."""
     out: dict[str, Callable[..., Any]] = {
         "thread": _thread, "block": _block, "blocks": _blocks, "to_ix": _to_ix, "sync": collective.barrier,
-        "warp_sync": collective.warp_barrier, "_merge": _merge, "_range": _range, "_choice": choice,
+        "warp_sync": collective.warp_barrier, "_merge": _merge, "_range": _range, "_choice": choice, "select": select,
         "part_lo": lambda g, m, n, c, parts: _part(g, m, n, c, parts, 0),
         "part_hi": lambda g, m, n, c, parts: _part(g, m, n, c, parts, 1)}
     for what in collective.COMBINE:

@@ -14,32 +14,29 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu.interpret import MATH, NUMPY, kind, python_namespace, to_int
+from ..cpu.interpret import MATH, NUMPY, VIEWS, kind, python_namespace, to_int
 from .cells import Grid, KernelFault, Mask, code
 
 NUMBERS = ("f32", "f64", "i64", "ix")
 TYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "b1": np.bool_, "f16": np.float16,
                          "bf16": np.uint16}
+LITERAL = ("powi", "polygamma")                           # words whose second argument is an int of the text
 Word = Callable[..., Any]
 
 
 def matched(what: str, a: Any, b: Any) -> str:
     """The one type of two values."""
     x, y = code(a), code(b)
-    if x == y:
-        return x
-    if x == "int" and y in ("i64", "ix"):
-        return y
-    if y == "int" and x in ("i64", "ix"):
-        return x
-    raise KernelFault("type", f"{what} of {x} and {y}")
+    if x != y:
+        raise KernelFault("type", f"{what} of {x} and {y}")
+    return x
 
 
 # ---------------------------------------------------------------------------------------------- operators
 def _operator(sign: str, fn: Callable[[Any, Any], Any], types: tuple[str, ...]) -> Word:
     def call(m: Mask, a: Any, b: Any) -> Any:
         found = matched(sign, a, b)
-        if found not in types and found != "int":
+        if found not in types:
             raise KernelFault("type", f"no {sign} of {found}")
         return fn(a, b)
     return call
@@ -49,13 +46,15 @@ def _whole(sign: str, fn: Callable[[Any, Any], Any]) -> Word:
     """Division of indices, where Python and the machine agree: of what is not negative, by what is more than 0."""
     def call(m: Mask, a: Any, b: Any) -> Any:
         found = matched(sign, a, b)
-        if found not in ("ix", "i64", "int"):
+        if found != "ix":
             raise KernelFault("type", f"no {sign} of {found}")
         for wrong, why in ((a < 0, "a negative number"), (b <= 0, "a divisor below 1")):
             if np.any(wrong if m is None else wrong & m):
                 raise KernelFault("type", f"{sign} of indices with {why}")
         safe = b if m is None or not isinstance(b, np.ndarray) else np.where(m, b, 1)
-        return fn(a, safe)
+        out = fn(a, safe)
+        like = a if hasattr(a, "dtype") else b
+        return out.astype(like.dtype) if hasattr(like, "dtype") else out  # NumPy gives int64 for longlong
     return call
 
 
@@ -67,13 +66,13 @@ def _compare(sign: str, fn: Callable[[Any, Any], Any]) -> Word:
 
 
 def _minus(m: Mask, a: Any) -> Any:
-    if code(a) not in (*NUMBERS, "int"):
+    if code(a) not in NUMBERS:
         raise KernelFault("type", f"no - of {code(a)}")
     return -a
 
 
 def _invert(m: Mask, a: Any) -> Any:
-    if code(a) not in ("i64", "int"):
+    if code(a) not in ("i64",):
         raise KernelFault("type", f"no ~ of {code(a)}")
     return ~a
 
@@ -117,9 +116,8 @@ def without(m: Mask, cond: Any) -> Any:
 
 def merged(grid: Grid, cond: Any, a: Any, b: Any) -> Any:
     """a where cond, else b."""
-    found = matched("a choice", a, b)
-    if found == "int":
-        return np.where(cond, grid.integer(a), grid.integer(b))
+    if matched("a choice", a, b) == "ix":
+        a, b = (grid.integer(v) if type(v) is int else v for v in (a, b))
     return np.where(cond, a, b)
 
 
@@ -154,14 +152,10 @@ def conjunction(m: Mask, a: Any, b: Callable[[Mask], Any], either: bool) -> Any:
     return a | c if either else a & c
 
 
-def _select(m: Mask, cond: Any, a: Any, b: Any) -> Any:
+def select(grid: Grid, m: Mask, cond: Any, a: Any, b: Any) -> Any:
     truth("the condition of select", cond)
-    found = matched("select", a, b)
-    if not isinstance(cond, np.ndarray):
-        return a if cond else b
-    if found == "int":
-        raise KernelFault("type", "select of two literals has no type")
-    return np.where(cond, a, b)
+    matched("select", a, b)
+    return merged(grid, cond, a, b) if isinstance(cond, np.ndarray) else a if cond else b
 
 
 # ---------------------------------------------------------------------------------------------- casts
@@ -170,7 +164,7 @@ def _cast(to: str) -> Word:
         found = code(x)
         if found == "bf16":
             x = (np.asarray(x).astype(np.uint32) << np.uint32(16)).view(np.float32)[()]
-        elif found not in (*NUMBERS, "b1", "f16", "int"):
+        elif found not in (*NUMBERS, "b1", "f16"):
             raise KernelFault("type", f"no cast of {found}")
         if found in ("f16", "bf16") and to != "f32":
             raise KernelFault("type", f"{found} becomes f32 and nothing else")
@@ -189,7 +183,7 @@ def _to_bf16(m: Mask, x: Any) -> Any:
         raise KernelFault("type", f"to_bf16 wants f32, got {code(x)}")
     bits = np.asarray(x).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    return np.where(np.isnan(x), (bits >> np.uint32(16)) | np.uint32(0x40), rounded).astype(np.uint16)[()]
+    return np.where(np.isnan(x), np.uint32(0x7FC0), rounded).astype(np.uint16)[()]
 
 
 def _to_b1(m: Mask, x: Any) -> Any:
@@ -233,7 +227,7 @@ def _from_bits(suffix: str) -> Word:
 def _typed(name: str, suffix: str, *args: Any) -> None:
     for a in args:
         found = code(a)
-        if found != suffix and not (found == "int" and suffix in ("i64", "ix")):
+        if found != suffix:
             raise KernelFault("type", f"{name} wants {suffix}, got {found}: {a!r}")
 
 
@@ -303,7 +297,7 @@ def _word(name: str, scalar: Word) -> Word:
         if not wide:
             return scalar(*[_plain(name, a) for a in args])
         if fast is not None:
-            if stem == "powi":
+            if stem in LITERAL:
                 _typed(name, suffix, args[0])
                 return fast(*args)
             _typed(name, suffix, *args)
@@ -318,14 +312,14 @@ def _by_lane(name: str, scalar: Word, m: Mask, args: tuple[Any, ...], size: int)
     values = [scalar(*[_plain(name, a[k] if isinstance(a, np.ndarray) else a) for a in args]) for k in lanes]
     found = TYPES[kind(values[0])]
     out = np.zeros(size, found)
-    out[list(lanes)] = values
+    out[np.asarray(lanes)] = values
     return out
 
 
 def _plain(name: str, a: Any) -> Any:
     """A value as the CPU's words take it; they have neither ix nor halves."""
     found = code(a)
-    if found in ("ix", "f16", "bf16"):
+    if found in ("ix", "f16", "bf16") and not (type(a) is int and name.rpartition("_")[0] in LITERAL):
         raise KernelFault("type", f"{name} of {found}")
     return a
 
@@ -333,9 +327,9 @@ def _plain(name: str, a: Any) -> Any:
 @cache
 def words() -> dict[str, Word]:
     """Every scalar word, as ``word(mask, *values)``."""
-    skipped = {*"f32 f64 i64 i32 i16 i8 u8 b1 size c_i64 c_f32 c_f64 set_error inf nan index_div index_mod".split()}
+    skipped = {*VIEWS, *"size c_i64 c_f32 c_f64 set_error inf nan select index_div index_mod".split()}
     out = {name: _word(name, fn) for name, fn in python_namespace().items() if name not in skipped}
-    out.update(select=_select, to_b1=_to_b1, to_u8=_to_integer(8, False), to_f16=_to_f16, to_bf16=_to_bf16,
+    out.update(to_b1=_to_b1, to_u8=_to_integer(8, False), to_f16=_to_f16, to_bf16=_to_bf16,
                index_div=OPERATORS["FloorDiv"], index_mod=OPERATORS["Mod"], index_clamp=_index_clamp,
                f4=lambda m, x: np.float32(x), f8=lambda m, x: np.float64(x))
     out.update({f"to_{s}": _cast(s) for s in ("f32", "f64")})
@@ -347,6 +341,6 @@ def words() -> dict[str, Word]:
 
 def _index_clamp(m: Mask, i: Any) -> Any:
     """i, or 0 below."""
-    if code(i) not in ("ix", "i64", "int"):
+    if code(i) != "ix":
         raise KernelFault("type", f"index_clamp of {code(i)}")
     return np.maximum(i, 0)
