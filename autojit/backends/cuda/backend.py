@@ -21,7 +21,7 @@ from .memory import DeviceArray, Memory
 
 if TYPE_CHECKING:
     from ...schedule.cost import Target
-    from .random import Random
+    from .philox import Random
 
 DEVICE = [0]                                              # the number of the device to open
 
@@ -37,8 +37,8 @@ class CudaBackend(Backend):
     # ------------------------------------------------------------------ programs
     @property
     def target(self) -> Target:
-        from ...schedule.cost import SIMT
-        return SIMT
+        from ...schedule.cost import Target
+        return Target(simt=True)
 
     def emit(self, plan: Schedule) -> dict[int, Launches]:
         from . import emit, steps
@@ -77,6 +77,9 @@ class CudaBackend(Backend):
     def assign(self, target: DeviceArray, source: DeviceArray) -> None:
         self.memory.assign(target, source)
 
+    def part(self, array: DeviceArray, start: int, shape: tuple[int, ...]) -> DeviceArray:
+        return array.part(start, shape)
+
     def from_others(self, owner: Any) -> DeviceArray:
         """Another library's array on the device, without a copy: by DLPack or `__cuda_array_interface__`."""
         from .sharing import borrow
@@ -85,7 +88,7 @@ class CudaBackend(Backend):
     def random(self, kind: str, seed: int, draw: int, shape: tuple[int, ...], dtype: DType, low: int = 0,
                high: int = 1) -> DeviceArray:
         if self._random is None:
-            from .random import Random
+            from .philox import Random
             self._random = Random(self)
         return self._random(kind, seed, draw, shape, dtype, low, high)
 

@@ -109,8 +109,9 @@ class Driver:
         """The handle of a `compiler.Compiled`."""
         raise NotImplementedError
 
-    def launch(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[str, Any]]) -> None:
-        """Run a kernel.  `args`: (code, value) in the order of its signature; "*f32" an address, "ix" "i64" ints
+    def launch(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[Any, ...]]) -> None:
+        """Run a kernel.  `args`: (code, value) in the order of its signature; "*f32" an address (and the buffer's
+        bytes as a third), "ix" "i64" ints
         (ix: of the width the kernel was compiled for), "f32" "f64" floats."""
         raise NotImplementedError
 

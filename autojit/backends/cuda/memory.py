@@ -36,7 +36,7 @@ class OutOfMemoryError(RuntimeError):
 class Block:
     """Memory of the pool; given back when nobody holds it."""
 
-    __slots__ = ("ptr", "nbytes", "_back")
+    __slots__ = ("ptr", "nbytes", "_back", "__weakref__")
 
     def __init__(self, ptr: int, nbytes: int, back: deque[Any]) -> None:
         self.ptr, self.nbytes, self._back = ptr, nbytes, back
@@ -67,6 +67,13 @@ class DeviceArray:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    def part(self, start: int, shape: tuple[int, ...]) -> DeviceArray:
+        """The elements from `start` on as an array of their own shape: the same memory."""
+        found = DeviceArray(self.ptr + start * self.dtype.itemsize, shape, self.dtype, self.owner, self.memory)
+        if not 0 <= start <= self.size - found.size:
+            raise ValueError(f"elements {start} to {start + found.size} are not within {self.size}")
+        return found
 
     def reshape(self, *shape: int) -> DeviceArray:
         """The same memory as an array of another shape (of as many elements)."""
@@ -122,7 +129,7 @@ class Memory:
         return DeviceArray(block.ptr, shape, dtype, block, self)
 
     def from_host(self, host: np.ndarray, dtype: DType) -> DeviceArray:
-        """A copy of a NumPy array, converted to `dtype`; the host's array may be changed as soon as this returns."""
+        """A copy of a NumPy array, as `dtype` lies in memory; the host's array may be changed as soon as this returns."""
         host = np.ascontiguousarray(host, dtype.np).reshape(host.shape)
         out = self.empty(host.shape, dtype)
         if host.nbytes <= PUT:

@@ -203,10 +203,10 @@ class Nvidia(Driver):
                 found = self._kernels[compiled.entry] = Kernel(module, function, compiled.signature, compiled.wide)
             return found
 
-    def launch(self, handle: Kernel, blocks: int, threads: int, args: Sequence[tuple[str, Any]]) -> None:
+    def launch(self, handle: Kernel, blocks: int, threads: int, args: Sequence[tuple[Any, ...]]) -> None:
         with self.lock:
             self._ready()
-            handle.pack(handle.words, 0, *[value for _, value in args])
+            handle.pack(handle.words, 0, *[a[1] for a in args])
             status = cu.cuLaunchKernel(handle.function, blocks, 1, 1, threads, 1, 1, 0, self._stream, handle.address, 0)[0]
             if status != _OK:
                 raise failure(status)

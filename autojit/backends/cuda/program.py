@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...config import config
+from ...dtypes import memory as as_memory
 from ...errors import explain
 from ...ir.aval import Aval
 from ...schedule.loops import GemmStep, KernelStep, Schedule, written
@@ -121,30 +122,37 @@ def places(schedule: Schedule, emitted: Mapping[int, Launches]) -> tuple[dict[st
 
 
 # ------------------------------------------------------------------------------------------------ steps
+class Where:
+    """The buffers of a program: slots of a call's arrays, fixed addresses of the others, bytes of all."""
+
+    __slots__ = ("slots", "fixed", "nbytes")
+
+    def __init__(self, slots: Mapping[str, int], fixed: Mapping[str, int], nbytes: Mapping[str, int]) -> None:
+        self.slots, self.fixed, self.nbytes = slots, fixed, nbytes
+
+
 class Launch:
-    """A kernel with its arguments; those that a call gives are patched in: (position, code, which pointer)."""
+    """A kernel with its arguments; those that a call gives are patched in: (position, code, which pointer, bytes)."""
 
     __slots__ = ("handle", "blocks", "threads", "args", "patches", "name")
 
-    def __init__(self, handle: Any, emitted: Emitted, step: Any, slots: Mapping[str, int], fixed: Mapping[str, int], name: str) -> None:
+    def __init__(self, handle: Any, emitted: Emitted, step: Any, where: Where, name: str) -> None:
         self.handle, self.blocks, self.threads, self.name = handle, emitted.blocks, emitted.threads, name
-        self.args: list[tuple[str, Any]] = []
-        self.patches: list[tuple[int, str, int]] = []
+        self.args: list[tuple[Any, ...]] = []
+        self.patches: list[tuple[int, str, int, int]] = []
         for k, (code, entry) in enumerate(zip(emitted.signature, emitted.table, strict=True)):
-            value: Any = 0
             if entry[0] == "buffer":
-                if entry[1] in slots:
-                    self.patches.append((k, code, slots[entry[1]]))
-                else:
-                    value = fixed[entry[1]]
+                name, nbytes = entry[1], where.nbytes[entry[1]]
+                if name in where.slots:
+                    self.patches.append((k, code, where.slots[name], nbytes))
+                self.args.append((code, where.fixed.get(name, 0), nbytes))
             else:
-                value = step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]
-            self.args.append((code, value))
+                self.args.append((code, step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]))
 
     def run(self, driver: Any, pointers: Sequence[int]) -> None:
         args = self.args.copy()
-        for k, code, slot in self.patches:
-            args[k] = (code, pointers[slot])
+        for k, code, slot, nbytes in self.patches:
+            args[k] = (code, pointers[slot], nbytes)
         driver.launch(self.handle, self.blocks, self.threads, args)
 
 
@@ -153,10 +161,10 @@ class Product:
 
     __slots__ = ("step", "operands", "name")
 
-    def __init__(self, step: GemmStep, slots: Mapping[str, int], fixed: Mapping[str, int]) -> None:
+    def __init__(self, step: GemmStep, where: Where) -> None:
         self.step, self.name = step, f"matrix product {step.m}x{step.n}x{step.k}"
         size = step.dtype.itemsize
-        self.operands = [(slots.get(name, -1), offset * size + (0 if name in slots else fixed[name]))
+        self.operands = [(where.slots.get(name, -1), offset * size + where.fixed.get(name, 0))
                          for name, offset in zip((step.a, step.b, step.c), step.offsets)]
 
     def run(self, driver: Any, pointers: Sequence[int]) -> None:
@@ -170,22 +178,21 @@ class CudaProgram:
     def __init__(self, memory: Memory, schedule: Schedule, emitted: Mapping[int, Launches],
                  handles: Mapping[int, Sequence[Any]], outputs: Sequence[Aval]) -> None:
         self.memory, self.driver = memory, memory.driver
-        names = [*schedule.inputs, *schedule.outputs]
-        slots = {name: k for k, name in enumerate(names)}
         offsets, total = places(schedule, emitted)
         self.arena = memory.arena(total) if total else None
-        fixed = {name: self.arena.ptr + offset for name, offset in offsets.items()} if self.arena else {}
+        base = self.arena.ptr if self.arena is not None else 0
+        where = Where({name: k for k, name in enumerate((*schedule.inputs, *schedule.outputs))},
+                      {name: base + offset for name, offset in offsets.items()}, sizes(schedule, emitted))
         self.steps: list[Launch | Product] = []
+        self.nbytes: list[int] = []                       # of what a step's launches touch, counted with the first
         for k, step in enumerate(schedule.steps):
-            if isinstance(step, GemmStep):
-                self.steps.append(Product(step, slots, fixed))
-            else:
-                self.steps += [Launch(handle, one, step, slots, fixed, f"kernel {k}" + f".{i}" * (i > 0))
-                               for i, (one, handle) in enumerate(zip(emitted[k].launches, handles[k], strict=True)) if one.blocks]
-        nbytes = sizes(schedule, emitted)
-        self.nbytes = [sum([nbytes[n] for n in dict.fromkeys(touched(step, emitted.get(k)))])
-                       for k, step in enumerate(schedule.steps)]
-        wide = {name for made in emitted.values() for one in made.launches for name in one.vector}
+            made: list[Launch | Product] = [Product(step, where)] if isinstance(step, GemmStep) else [
+                Launch(handle, one, step, where, f"kernel {k}")
+                for one, handle in zip(emitted[k].launches, handles[k], strict=True) if one.blocks]
+            nbytes = sum([where.nbytes[n] for n in dict.fromkeys(touched(step, emitted.get(k)))])
+            self.steps += made
+            self.nbytes += [nbytes] + [0] * (len(made) - 1) if made else []
+        wide = {name for step in emitted.values() for one in step.launches for name in one.vector}
         self.aligned = [k for k, name in enumerate(schedule.inputs) if name in wide]
         self.pools = [Outputs(memory, a) for a in outputs]
         self.graphs: OrderedDict[tuple[int, ...], Any] = OrderedDict()
@@ -257,8 +264,8 @@ class CudaProgram:
         self.graphs.clear()
 
     def profile(self, arrays: Sequence[Any]) -> tuple[list[DeviceArray], list[tuple[str, float, int]]]:
-        """Run once, step by step: results, and (name, seconds, bytes of the buffers it touches) of each step; a step of several
-        launches counts with its first."""
+        """Run once, step by step: results, and (name, seconds, bytes of the buffers it touches) of each launch; where a step has
+        several, the first has the bytes."""
         driver = self.driver
         with driver.lock:
             given = self.numbers(arrays) if self.numbers.places else arrays
@@ -271,8 +278,7 @@ class CudaProgram:
                 marks.append(driver.event())
             driver.synchronize()
         seconds = [driver.elapsed(a, b) / 1e3 for a, b in zip(marks, marks[1:])]
-        nbytes = iter(self.nbytes)
-        return outs, [(s.name, t, 0 if "." in s.name else next(nbytes, 0)) for s, t in zip(self.steps, seconds)]
+        return outs, [(s.name, t, nbytes) for s, t, nbytes in zip(self.steps, seconds, self.nbytes)]
 
     def __del__(self) -> None:
         for graph in getattr(self, "graphs", {}).values():
@@ -302,7 +308,7 @@ class Numbers:
                 block = self.memory.block(NUMBER * len(self.places))
                 self.arrays = [DeviceArray(block.ptr + NUMBER * i, (), d, block, self.memory)
                                for i, (_, d) in enumerate(self.places)]
-            data = np.asarray(a, dtype.np).tobytes()
+            data = (a if a.dtype == dtype.np else as_memory(a, dtype)).tobytes()
             if data != self.image[place]:
                 self.image[place] = data
                 changed = True
