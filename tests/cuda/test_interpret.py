@@ -427,7 +427,8 @@ def test_words_over_lanes_are_the_plain_words() -> None:
                 got = lanes.words()[word](None, *columns)
                 for k in range(columns[0].size):
                     expected = scalar[word](*[c[k] for c in columns])
-                    assert same(got[k], expected) or word.startswith("f") and expected == got[k] == 0, f"{word}({[c[k] for c in columns]}) = {got[k]}, not {expected}"
+                    assert same(got[k], expected) or word[:4] in ("fmax", "fmin") and expected == got[k] == 0, \
+                        f"{word}({[c[k] for c in columns]}) = {got[k]}, not {expected}"
                 checked += 1
     assert checked > 100
 
