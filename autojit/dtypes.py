@@ -1,6 +1,7 @@
 """Dtypes and torch's promotion rules.
 
-In: tensors' dtypes, their dimensions, Python numbers.  Out: the dtype of the result.  Never touches data.
+In: tensors' dtypes, their dimensions, Python numbers.  Out: the dtype of the result.  Never touches data, but for the two
+functions that say how values lie in memory.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ BOOL, INT, FLOAT, COMPLEX = 0, 1, 2, 3
 
 
 class DType:
-    """One element type: prints as torch's does (``torch.float32``). `code` is its short name in kernels (f32, i64, b1)."""
+    """One element type: prints as torch's does (``torch.float32``). `code` is its short name in kernels (f32, i64, b1).
+    `np`: NumPy's dtype of its memory (bfloat16 is seen there as uint16: `halves`).  `half`: two bytes, and all arithmetic is
+    float32's (`rewrite/half.py`).  `number`: NumPy's type of a number that is not memory, `weak`: the dtype of a Python number
+    beside its tensors; both float32 for halves, so that numbers keep their digits until they are used."""
 
-    __slots__ = ("name", "np", "category", "itemsize", "code", "rank")
+    __slots__ = ("name", "np", "number", "weak", "category", "itemsize", "code", "rank", "half")
 
     def __init__(self, name: str, code: str, category: int, rank: int) -> None:
         self.name, self.code, self.category, self.rank = name, code, category, rank
-        self.np = np.dtype(name)
+        self.half = name in ("float16", "bfloat16")
+        self.np = np.dtype("uint16" if name == "bfloat16" else name)
+        self.number: Any = np.float32 if self.half else self.np.type
+        self.weak = self
         self.itemsize = self.np.itemsize
 
     @property
@@ -43,11 +50,14 @@ int8 = DType("int8", "i8", INT, 2)
 int16 = DType("int16", "i16", INT, 3)
 int32 = DType("int32", "i32", INT, 4)
 int64 = DType("int64", "i64", INT, 5)
+float16 = DType("float16", "f16", FLOAT, 6)
+bfloat16 = DType("bfloat16", "bf16", FLOAT, 6)
 float32 = DType("float32", "f32", FLOAT, 7)
 float64 = DType("float64", "f64", FLOAT, 8)
+float16.weak = bfloat16.weak = float32
 
-ALL = (bool_, uint8, int8, int16, int32, int64, float32, float64)
-_BY_NP = {d.np: d for d in ALL}
+ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+_BY_NP = {d.np: d for d in ALL if d is not bfloat16}
 _BY_NAME = {d.name: d for d in ALL}
 _BY_PYTHON = {bool: bool_, int: int64, float: float64}
 
@@ -62,7 +72,7 @@ DEPENDENT: list[Any] = []                                  # who remembers what 
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """The dtype of floats that say none: float32 or float64."""
+    """The dtype of floats that say none: any floating one."""
     d = as_dtype(dtype)
     if d.category != FLOAT:
         raise TypeError("only floating-point types are supported as the default type")
@@ -82,6 +92,8 @@ def as_dtype(x: Any) -> DType:
         return x
     if isinstance(x, type) and x in _BY_PYTHON:
         return _BY_PYTHON[x]
+    if x == "bfloat16" and isinstance(x, str):
+        return bfloat16
     try:
         d = np.dtype(x)
     except TypeError:
@@ -92,12 +104,35 @@ def as_dtype(x: Any) -> DType:
     return found
 
 
+def of_memory(d: Any) -> DType:
+    """The dtype of memory that we made ourselves: uint16 are the bits of bfloat16, since no tensor of ours has uint16."""
+    return bfloat16 if d == np.uint16 else as_dtype(d)
+
+
+def memory(values: Any, d: DType) -> Any:
+    """Values, as NumPy has them, as memory of a dtype: an array of `d.np`.  No copy where nothing changes."""
+    if d is bfloat16:
+        from .halves import bits
+        return bits(values)
+    return np.asarray(values, d.np)
+
+
+def readable(array: Any) -> Any:
+    """Memory that we made ourselves as values: bits of bfloat16 become float32, all else stays what it is."""
+    if array.dtype == np.uint16:
+        from .halves import values
+        return values(array)
+    return array
+
+
 def promote(a: DType, b: DType) -> DType:
     """torch's lattice for two tensors of one kind (both with dimensions, or both without)."""
     if a is b:
         return a
     if a.category != b.category:
         return a if a.category > b.category else b
+    if a.rank == b.rank:
+        return float32                                    # float16 and bfloat16
     lo, hi = (a, b) if a.rank < b.rank else (b, a)
     if lo is uint8 and hi is int8:
         return int16
@@ -131,8 +166,8 @@ def wrapped(v: int, d: DType) -> int:
 
 
 _LIMITS = {d: (int(np.iinfo(d.np).min) if d is not uint8 else -255, int(np.iinfo(d.np).max)) for d in ALL if d.category == INT}
-_LARGEST = float(np.finfo(np.float32).max)
-_C = {"float32": "float", "float64": "double"}
+_LARGEST = {float16: 65504.0, bfloat16: 3.3895313892515355e38, float32: float(np.finfo(np.float32).max)}
+_C = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16"}
 
 
 def fits(v: Any, d: DType) -> bool:
@@ -142,7 +177,7 @@ def fits(v: Any, d: DType) -> bool:
     if d.category == INT:
         low, high = _LIMITS[d]
         return bool(low <= v <= high)                     # False for NaN
-    return d is float64 or isinstance(v, int) or not _LARGEST < abs(v) < np.inf
+    return d is float64 or isinstance(v, int) and not d.half or not _LARGEST[d] < abs(v) < np.inf
 
 
 def converted(v: Any, d: DType) -> Any:
@@ -173,6 +208,10 @@ class finfo(Info):
         d = default_float() if dtype is None else as_dtype(dtype)
         if d.category != FLOAT:
             raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'")
+        if d is bfloat16:
+            top, least = _LARGEST[d], 2.0 ** -126
+            super().__init__(d, resolution=0.01, min=-top, max=top, eps=2.0 ** -7, smallest_normal=least, tiny=least)
+            return
         f = np.finfo(d.np)
         super().__init__(d, resolution=float(f"1e-{f.precision}"),
                          **{k: float(getattr(f, k)) for k in ("min", "max", "eps", "smallest_normal", "tiny")})

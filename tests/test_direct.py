@@ -23,7 +23,7 @@ from .graphs import random_graph
 
 LOADER = Loader()
 CALL = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
-DTYPES = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "b1": np.bool_}
+DTYPES = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "b1": np.bool_, "f16": np.float16, "bf16": np.uint16}
 
 
 def machine_code(text: str, reader, monkeypatch) -> object:

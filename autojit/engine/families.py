@@ -20,7 +20,7 @@ from ..backends.cpu.instance import Form, NoForm, Sample, difference
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.series import LEAST
 from ..config import config
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, memory
 from ..errors import VerifyError
 from ..ir.aval import Aval
 from ..ir.graph import Graph
@@ -180,7 +180,7 @@ def _same_bits(graph: Graph, a: NativeProgram, b: NativeProgram) -> bool:
     arrays = []
     for i in graph.inputs:
         values = rng.random(i.aval.shape) if i.aval.dtype.category == FLOAT else np.zeros(i.aval.shape)
-        arrays.append(np.asarray(values, i.aval.dtype.np))
+        arrays.append(memory(values, i.aval.dtype))
     return all([x.tobytes() == y.tobytes() for x, y in zip(a(arrays), b(arrays))])
 
 
@@ -300,7 +300,7 @@ def between(a: Outline, b: Outline, inputs: int) -> Laws | None:
         laws.append(law)
     floats: list[tuple[Any, Any]] = []
     for (u, d), (v, _) in zip(a.floats, b.floats):
-        found = u if u.tobytes() == v.tobytes() else _float_law(m, u, n, v, d.np.type)
+        found = u if u.tobytes() == v.tobytes() else _float_law(m, u, n, v, d.number)
         if found is None:
             return None
         floats.append((found, d))

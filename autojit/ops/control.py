@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, memory
 from ..ir.aval import Aval
 from ..ir.graph import Graph, Node, linearise, placeholder, substitute
 from ..ir.primitive import HOST
@@ -85,7 +85,7 @@ def _ref(*more: Any) -> Any:
     for n in body.graph.order:
         if n not in values:
             args = [values[i.real or i] for i in n.inputs]
-            values[n] = np.asarray(n.data) if n.op == "const" else n.prim.ref(*args, *n.params)
+            values[n] = memory(n.data, n.dtype) if n.op == "const" else n.prim.ref(*args, *n.params)
     return values[body.graph.outputs[k]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import BOOL, FLOAT, INT, DType
+from ..dtypes import BOOL, FLOAT, INT, DType, memory, readable
 from ..ir.aval import Aval, aval
 from ..ir.graph import OPERATORS, Node
 from ..ir.primitive import ELEMENTWISE, HOST
@@ -165,7 +165,7 @@ primitive("shift", HOST, lambda a, b, left: _bits(same_aval(a, b)), quiet(_shift
 
 def _cast_ref(a: Any, dtype: DType) -> Any:
     with np.errstate(all="ignore"):
-        return a.astype(dtype.np)
+        return memory(readable(a), dtype) if dtype.half or a.dtype.itemsize == 2 else a.astype(dtype.np)
 
 
 primitive("cast", ELEMENTWISE, lambda a, dtype: aval(a.shape, dtype, a.device), _cast_ref,

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import int64
+from ..dtypes import DType, int64
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node
 from ..ir.primitive import CONTRACT, HOST, INDEX, SCATTER
-from .declare import P, primitive, zeros_like
+from .declare import P, cast, primitive, zeros_like
 
 
 def _ints(i: Aval) -> None:
@@ -100,10 +100,10 @@ primitive("scatter_set", HOST, _scatter_add, _scatter_set_ref,
 
 
 # ---------------------------------------------------------------- matrix product
-def _matmul(a: Aval, b: Aval) -> Aval:
+def _matmul(a: Aval, b: Aval, dtype: DType | None = None) -> Aval:
     if len(a.shape) < 2 or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2] or a.dtype is not b.dtype:
         raise TypeError(f"matmul: {a} @ {b}")
-    return aval(a.shape[:-1] + b.shape[-1:], a.dtype, a.device)
+    return aval(a.shape[:-1] + b.shape[-1:], dtype or a.dtype, a.device)
 
 
 def swap(n: Node) -> Node:
@@ -112,6 +112,11 @@ def swap(n: Node) -> Node:
     return P.permute(n, (*range(k - 2), k - 1, k - 2))
 
 
-primitive("matmul", CONTRACT, _matmul, np.matmul,
-          lambda ct, out, a, b: (P.matmul(ct, swap(b)), P.matmul(swap(a), ct)),
-          doc="Matrix product (*B, M, K) @ (*B, K, N) with equal leading axes.")
+def _vjp_matmul(ct: Node, out: Node, a: Node, b: Node, dtype: DType | None = None) -> tuple[Node, Node]:
+    ct = cast(ct, a.dtype)
+    return P.matmul(ct, swap(b)), P.matmul(swap(a), ct)
+
+
+primitive("matmul", CONTRACT, _matmul, np.matmul, _vjp_matmul,
+          doc="Matrix product (*B, M, K) @ (*B, K, N) with equal leading axes.  Its param, if it has one, is the result's "
+              "dtype: float32 for half operands, whose products are added up in float32 in any case.")

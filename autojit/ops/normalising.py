@@ -61,7 +61,7 @@ def rms_norm(input: Node, normalized_shape: Ints, weight: Node | None = None, ep
     """input over its root mean square along its last dims."""
     floating("rms_norm", input)
     axes = _last("rms_norm", input, normalized_shape)
-    small = float(finfo(input.dtype).eps) if eps is None else eps
+    small = float(finfo(input.dtype.weak).eps) if eps is None else eps
     s = P.sum(P.mul(input, input), axes)
     mean = P.div(s, like(count(input.shape, axes), s))
     r = P.reciprocal(P.sqrt(P.add(mean, like(small, mean))))

@@ -32,7 +32,7 @@ def _swap(n: Node) -> Node:
 
 
 def _product(n: Node) -> bool:
-    return n.prim.kind == CONTRACT and len(n.shape) == 2 and n.dtype.category == FLOAT
+    return n.prim.kind == CONTRACT and len(n.shape) == 2 and n.dtype.category == FLOAT and not n.inputs[0].dtype.half
 
 
 def _outer(n: Node) -> tuple[Node, Node] | None:

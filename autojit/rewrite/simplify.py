@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, float32
 from ..ir.graph import Graph, Node, base, const, is_const, node, substitute
 from ..ir.primitive import ELEMENTWISE, REGISTRY, Primitive
 from ..ops.declare import P, spread
@@ -117,7 +117,10 @@ def _concat(ins: Inputs, params: Params) -> Node | None:
 
 @rule("cast")
 def _cast(ins: Inputs, params: Params) -> Node | None:
-    return ins[0] if ins[0].dtype is params[0] else None
+    x, (dtype,) = ins[0], params
+    if x.dtype is dtype:
+        return x
+    return x.inputs[0] if dtype.half and x.op == "cast" and x.inputs[0].dtype is dtype and x.dtype is float32 else None
 
 
 @rule("stop")
@@ -231,6 +234,8 @@ def _fold(prim: Primitive, ins: Inputs, params: Params) -> Node | None:
         return None
     assert prim.ref is not None
     a = prim.infer(*[i.aval for i in ins], *params)
+    if a.dtype.half:                                       # no half constants: kernels round what is float32
+        return None
     value = np.asarray(prim.ref(*[np.asarray(c.data) for c in found if c is not None], *params)).astype(a.dtype.np)
     return spread(const(value[()], a.dtype), a.shape)
 

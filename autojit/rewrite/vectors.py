@@ -65,7 +65,7 @@ def _found(n: Node, leaves: set[Node]) -> Product | None:
         if x.op != "mul" or len(x.shape) != 2 or len(n.params[0]) != 1:
             return None
         (axis,), pair = n.params[0], _inputs(x)
-    elif n.prim.kind == CONTRACT and len(n.shape) == 2 and 1 in n.shape:
+    elif n.prim.kind == CONTRACT and len(n.shape) == 2 and 1 in n.shape and not n.inputs[0].dtype.half:
         return _of_matmul(n, leaves)
     else:
         return None

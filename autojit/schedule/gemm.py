@@ -97,6 +97,8 @@ def is_product(n: Node, runtime: bool) -> bool:
     """Is this matmul for BLAS?  `runtime`: some of its sizes are run-time ones."""
     a, b = operands(n)
     m, k, c = a.shape[-2], a.shape[-1], b.shape[-1]
+    if a.dtype.half:
+        return True                                        # no kernel multiplies them: see rewrite/half.py
     if n.dtype.category != FLOAT or not a.aval.size or not b.aval.size or k == 1 or m == c == 1:
         return False
     if m == 1 or c == 1:
@@ -238,7 +240,7 @@ class Gemm:
             for i, item in zip(at, batch):
                 for x in range(3):
                     offsets[x] += i * item[x + 1]
-            steps.append(GemmStep(self.node.dtype, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
+            steps.append(GemmStep(self.a.base.dtype, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
                                   memory[self.b.base].name, mb.ld, out.name, ldc, inner[0], inner[1], inner[2], inner[3],
                                   (offsets[0], offsets[1], offsets[2]), beta=beta, outer=outer))
         return steps

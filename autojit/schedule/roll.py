@@ -162,7 +162,7 @@ class _Roller:
             for lag in range(1, lags + 1):
                 at = region.at(region.first - lag, q)
                 needed = any([r.kind == "turn" and r.at == q and r.lag >= lag for refs in region.refs for r in refs])
-                start = self._named(at, names, out) if needed and at >= 0 else Const(dtype.np.type(0), dtype)
+                start = self._named(at, names, out) if needed and at >= 0 else Const(dtype.number(0), dtype)
                 out.append(Begin(self._carry(region, q, lag), dtype, start))
         same: dict[Any, Operand] = {}
         for q, refs in enumerate(region.refs):

@@ -89,7 +89,7 @@ class Scalars:
         return self._table.get((op, args, params, dtype))
 
     def const(self, value: Any, dtype: DType) -> E:
-        data = dtype.np.type(value)
+        data = dtype.number(value)
         key = ("const", data.tobytes(), dtype)
         e = self._table.get(key)
         if e is None:
@@ -133,7 +133,7 @@ class Scalars:
             if a.op != "const":
                 break
         else:
-            if op != "where":
+            if op != "where" and not dtype.half:
                 return self._fold(op, args, params, dtype)
         rule = _RULES.get(op)
         if rule is not None:

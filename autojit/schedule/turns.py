@@ -435,7 +435,7 @@ class TurnsKernel:
         for q, lag in sorted(self.registers):
             n = self.body[q]
             for c in range(n.aval.size):
-                start: Operand = Const(n.dtype.np.type(0), n.dtype)
+                start: Operand = Const(n.dtype.number(0), n.dtype)
                 if (q, lag) in self.t.starts:
                     start = self._start(q, lag, c, out)
                 out.append(Begin(self._name(q, lag, c), n.dtype, start))

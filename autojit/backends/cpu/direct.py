@@ -66,7 +66,7 @@ class View:
 
     def __init__(self, pointer: Any, name: str, own: Any, others: Any) -> None:
         self.pointer, self.name, self.own, self.others = pointer, name, own, others
-        self.kind = name if name in ("f32", "f64", "b1") else "i64"
+        self.kind = name if name in LLVM else "i64"
 
     def mark(self, access: Any) -> Any:
         access.set_metadata("alias.scope", self.own)

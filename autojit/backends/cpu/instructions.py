@@ -13,8 +13,8 @@ from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 from llvmlite.ir.instructions import Instruction
 
-I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
-F32, F64 = ir.FloatType(), ir.DoubleType()
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 
 def intrinsic(b: Builder, name: str, *args: Any) -> Any:
@@ -58,6 +58,26 @@ def to_float(b: Builder, x: Any, ty: Any) -> Any:
     if x.type == I1:
         return b.uitofp(x, ty)
     return b.fpext(x, ty) if ty == F64 else b.fptrunc(x, ty)
+
+
+def wide(b: Builder, x: Any) -> Any:
+    """A float16, or the bits of a bfloat16, as float32."""
+    if x.type == F16:
+        return b.fpext(x, F32)
+    return b.bitcast(b.shl(b.zext(x, I32), I32(16)), F32)
+
+
+def to_half(b: Builder, x: Any) -> Any:
+    return b.fptrunc(x, F16)
+
+
+def to_bfloat(b: Builder, x: Any) -> Any:
+    """The bits of a float32 as those of the nearest bfloat16, ties to even; a NaN stays one.  (Processors that can do it
+    themselves flush denormals.)"""
+    word = b.bitcast(x, I32)
+    high = b.lshr(word, I32(16))
+    near = b.lshr(b.add(word, b.add(b.and_(high, I32(1)), I32(0x7FFF))), I32(16))
+    return b.trunc(b.select(b.fcmp_unordered("uno", x, x), b.or_(high, I32(0x40)), near), I16)
 
 
 def to_bool(b: Builder, x: Any) -> Any:

@@ -9,12 +9,15 @@ the addresses of the buffers, then slots.  `lo`, `hi`, `chunk` and every loop in
 
 Types.  There are four: int64 (``i64``), float32 (``f32``), float64 (``f64``) and bool (``b1``).
 Narrow integers exist in memory only: a load widens them to int64, a store keeps their low bits.
+Two more, float16 (``f16``) and bfloat16 (``bf16``), are only carried from place to place: ``to_f32``
+reads them, ``to_f16`` and ``to_bf16`` round an f32 to them, to nearest even.
 Nothing converts by itself: both sides of an operator, and a store and its view, have one type
 (integers may be stored in any integer view).
 
 ==================  ==============================================================================
 views               ``x = f32(args, k, n)``: buffer k of the n buffers of this kernel, which
-                    overlaps no other of them; also f64 i64 i32 i16 i8 u8 b1.  ``x[i]``, ``x[i] = v``
+                    overlaps no other of them; also f64 i64 i32 i16 i8 u8 b1 f16 bf16.  ``x[i]``,
+                    ``x[i] = v``
 slots               ``size(args, s)`` int64 · ``c_f32 c_f64`` (the slot holds float64 bits) · ``c_i64``
                     · ``set_error(args, s, code)`` writes an int64, seen after the run
 literals            ``3`` is i64, ``True`` b1, ``f4(1.5)`` f32, ``f8(1.5)`` f64; ``inf`` and ``nan``
@@ -55,8 +58,11 @@ from typing import Any
 import numpy as np
 
 VIEWS: dict[str, str] = {"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32",
-                         "i16": "int16", "i8": "int8", "u8": "uint8", "b1": "bool"}
+                         "i16": "int16", "i8": "int8", "u8": "uint8", "b1": "bool", "f16": "float16", "bf16": "uint16"}
 """Name of a view -> dtype of its elements."""
+
+HALVES = ("f16", "bf16")
+"""Floats of two bytes: values that are loaded, stored, chosen and cast, nothing else."""
 
 FLOATS: dict[str, type] = {"f32": np.float32, "f64": np.float64}
 
@@ -68,8 +74,17 @@ MATH = (*UNARY, *BINARY)
 
 
 
+class Bits:
+    """A bfloat16 as the interpreter carries it."""
+
+    __slots__ = ("word",)
+
+    def __init__(self, word: Any) -> None:
+        self.word = np.uint16(word)
+
+
 def kind(value: Any) -> str:
-    """f32, f64, i64 or b1: the type the compiler would give to this Python value."""
+    """f32, f64, i64, b1, f16 or bf16: the type the compiler would give to this Python value."""
     if isinstance(value, (bool, np.bool_)):
         return "b1"
     if isinstance(value, np.float32):
@@ -78,6 +93,10 @@ def kind(value: Any) -> str:
         return "f64"
     if isinstance(value, (int, np.int64)):
         return "i64"
+    if isinstance(value, np.float16):
+        return "f16"
+    if isinstance(value, Bits):
+        return "bf16"
     raise TypeError(f"kernels know f32, f64, i64 and b1, not {type(value).__name__}")
 
 
@@ -91,6 +110,9 @@ def wrap(value: int, bits: int, signed: bool = True) -> int:
     """The low `bits` of an integer, read as signed or unsigned."""
     value = int(value) & ((1 << bits) - 1)
     return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+KEPT = ("f32", "f64", "b1", *HALVES)                      # views whose values have their type
 
 
 class View:
@@ -113,11 +135,15 @@ class View:
 
     def __getitem__(self, i: Any) -> Any:
         value = self.data[self._index(i)]
-        return value if self.name in ("f32", "f64", "b1") else np.int64(value)
+        if self.name == "bf16":
+            return Bits(value)
+        return value if self.name in KEPT else np.int64(value)
 
     def __setitem__(self, i: Any, value: Any) -> None:
-        wanted = self.name if self.name in ("f32", "f64", "b1") else "i64"
+        wanted = self.name if self.name in KEPT else "i64"
         _expect(f"a store to {self.label}", (value, wanted))
+        if wanted == "bf16":
+            value = value.word
         if wanted == "i64":
             bits = 8 * self.data.itemsize
             value = wrap(value, bits, signed=self.name != "u8")
@@ -156,9 +182,31 @@ def to_int(x: Any, bits: int = 64, signed: bool = True) -> Any:
 
 def _to_float(dtype: type) -> Callable[[Any], Any]:
     def cast(x: Any) -> Any:
-        kind(x)
+        if kind(x) in HALVES:
+            if dtype is not np.float32:
+                raise TypeError("only to_f32 reads a half")
+            return x.astype(dtype) if isinstance(x, np.float16) else _wide(x)
         return dtype(x)
     return cast
+
+
+def _wide(x: Bits) -> Any:
+    return (np.uint32(x.word) << np.uint32(16)).view(np.float32)
+
+
+def to_f16(x: Any) -> Any:
+    """A float32 rounded to float16."""
+    _expect("to_f16", (x, "f32"))
+    return np.float16(x)
+
+
+def to_bf16(x: Any) -> Bits:
+    """A float32 rounded to bfloat16; a NaN stays one, and keeps its sign."""
+    _expect("to_bf16", (x, "f32"))
+    word = int(np.float32(x).view(np.uint32))
+    if np.isnan(x):
+        return Bits(word >> 16 | 0x40)
+    return Bits((word + 0x7FFF + (word >> 16 & 1)) >> 16)
 
 
 def _to_bool(x: Any) -> bool:
@@ -274,7 +322,7 @@ def _special(name: str) -> Callable[..., Any]:
     return call
 
 
-_NUMPY: dict[str, Callable[..., Any]] = {
+NUMPY: dict[str, Callable[..., Any]] = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
     "acosh": np.arccosh, "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power,
     "sigmoid": _special("expit"), "erf": _special("erf"), "erfc": _special("erfc"),
@@ -359,6 +407,7 @@ def _words() -> dict[str, Any]:
     for bits in (64, 32, 16, 8):
         ns[f"to_i{bits}"] = lambda x, bits=bits: to_int(x, bits)
     ns["to_u8"] = lambda x: to_int(x, 8, signed=False)
+    ns.update(to_f16=to_f16, to_bf16=to_bf16)
     for suffix, dtype in FLOATS.items():
         integer = np.int32 if suffix == "f32" else np.int64
         ns[f"c_{suffix}"] = lambda args, slot, dtype=dtype: dtype(args[slot])
@@ -366,7 +415,7 @@ def _words() -> dict[str, Any]:
         ns[f"bits_{suffix}"] = _typed_bits(suffix, dtype, integer)
         ns[f"from_bits_{suffix}"] = _from_bits(suffix, dtype, integer)
         for name in (*MATH, *_EXACT):
-            ns[f"{name}_{suffix}"] = _typed(name, suffix, _NUMPY.get(name) or getattr(np, name))
+            ns[f"{name}_{suffix}"] = _typed(name, suffix, NUMPY.get(name) or getattr(np, name))
         for name, fn in _TESTS.items():
             ns[f"{name}_{suffix}"] = _test(name, suffix, fn)
         ns[f"powi_{suffix}"] = _powi(suffix)

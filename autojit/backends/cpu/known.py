@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...dtypes import BOOL, FLOAT, DType, int64
+from ...dtypes import BOOL, FLOAT, DType, float32, int64
 from ...ir.graph import SPECIAL
 from ...schedule.index import Range, Size, provenance
 from ...schedule.loops import (
@@ -88,7 +88,8 @@ class Look:
             if v != v or v in SPECIAL or math.isinf(v):
                 self.out += ("special", d, v.tobytes())
             else:
-                self.out += ("const", d, self._slot((d.code, v.tobytes()), float(v), d))
+                kept = float32 if d.half else d
+                self.out += ("const", d, self._slot((kept.code, v.tobytes()), float(v), kept))
         elif abs(int(v)) <= 2:
             self.out += ("int", d, int(v))
         else:

@@ -42,7 +42,15 @@ TYPING = TypingRegistry()
 LOWERING = LoweringRegistry("autojit kernel words")
 
 TABLE = types.CPointer(types.int64)
-TYPES = {"f32": types.float32, "f64": types.float64, "i64": types.int64, "b1": types.boolean}
+
+
+class Half(types.Type):
+    """A float of two bytes that is only carried about: f16 or bf16."""
+
+
+TYPES = {"f32": types.float32, "f64": types.float64, "i64": types.int64, "b1": types.boolean,
+         "f16": Half("f16"), "bf16": Half("bf16")}
+NUMBERS = [ty for ty in TYPES.values() if not isinstance(ty, Half)]
 
 Emit = Callable[..., Any]
 
@@ -100,6 +108,12 @@ class Buffer(types.Type):
         self.view, self.k, self.n = view, k, n
         self.value = TYPES.get(view, types.int64)
         super().__init__(f"Buffer({view}, {k}, {n})")
+
+
+@register_default(Half)
+class HalfModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Half) -> None:
+        super().__init__(dmm, fe_type, memory_type(fe_type.name))
 
 
 @register_default(Buffer)
@@ -197,7 +211,7 @@ def _set_error(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
 # ------------------------------------------------------------------------------- casts and choice
 def _declare_cast(name: str, kind: str, emit: Emit) -> None:
     def rule(*args: Any) -> Any:
-        if len(args) != 1 or types.unliteral(args[0]) not in TYPES.values():
+        if len(args) != 1 or types.unliteral(args[0]) not in (TYPES.values() if name == "to_f32" else NUMBERS):
             raise TypingError(f"{name} wants one number, got {args}")
         return TYPES[kind]
 
@@ -270,9 +284,8 @@ def _declare_all() -> None:
         _declare_cast(name, kind, emit)
     for name, known in WORDS.items():
         simple(name, known.result, " ".join(known.kinds), known.emit)
-    for suffix in TYPES:
-        if suffix != "b1":
-            _declare_powi(suffix)
+    for suffix in ("f32", "f64", "i64"):
+        _declare_powi(suffix)
     _declare_operators()
 
 

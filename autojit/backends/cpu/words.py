@@ -15,10 +15,12 @@ from llvmlite.ir import IRBuilder as Builder
 
 from autojit.backends.cpu import interpret
 from autojit.backends.cpu.instructions import (
+    F16,
     F32,
     F64,
     I1,
     I8,
+    I16,
     I32,
     I64,
     declared,
@@ -30,13 +32,16 @@ from autojit.backends.cpu.instructions import (
     remainder_float,
     remainder_int,
     shift,
+    to_bfloat,
     to_bool,
     to_float,
+    to_half,
     to_integer,
+    wide,
 )
 
 Emit = Callable[..., Any]
-LLVM = {"f32": F32, "f64": F64, "i64": I64, "b1": I1}
+LLVM = {"f32": F32, "f64": F64, "i64": I64, "b1": I1, "f16": F16, "bf16": I16}    # nothing else is an i16: see `loaded`
 WIDTHS = {"i64": 64, "i32": 32, "i16": 16, "i8": 8, "u8": 8}
 FREE_ORDER = ("reassoc", "contract")
 
@@ -69,7 +74,7 @@ def word(name: str, result: str, wanted: str, emit: Emit) -> None:
 # ---------------------------------------------------------------------------------------- memory
 def memory_type(view: str) -> ir.Type:
     """The type of a view's elements in memory."""
-    return LLVM[view] if view in ("f32", "f64") else ir.IntType(WIDTHS.get(view, 8))
+    return LLVM[view] if view in ("f32", "f64", "f16", "bf16") else ir.IntType(WIDTHS.get(view, 8))
 
 
 def table_word(b: Builder, table: Any, slot: Any) -> Any:
@@ -181,6 +186,9 @@ def _declare_casts() -> None:
     CASTS["to_b1"] = "b1", to_bool
     for name, kind in (("to_f32", "f32"), ("f4", "f32"), ("to_f64", "f64"), ("f8", "f64")):
         CASTS[name] = kind, lambda b, x, ty=LLVM[kind]: to_float(b, x, ty)
+    CASTS["to_f32"] = "f32", lambda b, x: wide(b, x) if x.type in (F16, I16) else to_float(b, x, F32)
+    word("to_f16", "f16", "f32", to_half)
+    word("to_bf16", "bf16", "f32", to_bfloat)
 
 
 def _declare_operators() -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import memory
 from ...ir.graph import Graph
+from ...rewrite.half import lowered
 
 
 class NumpyProgram:
@@ -19,11 +21,12 @@ class NumpyProgram:
     __slots__ = ("code", "inputs", "outputs", "count", "consts")
 
     def __init__(self, graph: Graph) -> None:
+        graph = lowered(graph)
         number = {n: k for k, n in enumerate(graph.order)}
         self.count = len(number)
         self.inputs = [number[i] for i in graph.inputs]
         self.outputs = [number[o] for o in graph.outputs]
-        self.consts = [(number[n], np.asarray(n.data)) for n in graph.order if n.op == "const"]
+        self.consts = [(number[n], memory(n.data, n.dtype)) for n in graph.order if n.op == "const"]
         last: dict[int, int] = {}
         steps: list[tuple[Any, int, tuple[int, ...], tuple[Any, ...], Any]] = []
         for n in graph.order:
