@@ -454,3 +454,21 @@ def test_words_in_some_lanes_leave_the_others_alone() -> None:
     mask = np.array([True, False, True])
     got = lanes.words()["floordiv_i64"](mask, np.array([7, 7, -7]), np.array([2, 0, 2]))
     assert got.tolist() == [3, 0, -4]
+
+
+def test_shifts_of_narrow_integers() -> None:
+    a, b = (c.ravel() for c in np.meshgrid(np.array([0, 1, 5, -1, -128, 127]), np.array([-1, 0, 1, 7, 8, 100])))
+    for name, dtype in (("i8", np.int8), ("u8", np.uint8), ("i64", np.int64)):
+        bits, word = 8 * np.dtype(dtype).itemsize, lanes.words()[f"shift_{name}"]
+        for left in (True, False):
+            for x, n, got in zip(a, b, word(None, a, b, left), strict=True):
+                value = int(np.asarray(x).astype(dtype))
+                inside = value << n if left and 0 <= n < bits else value >> n if 0 <= n < bits else -(not left and value < 0)
+                assert got == plain.wrap(inside, bits, name[0] == "i"), (name, left, x, n)
+
+
+def test_polygammas() -> None:
+    x, of = np.array([0.5, 1.0, 3.25]), lanes.words()["polygamma_f64"]
+    np.testing.assert_allclose(of(None, x[:2], 0), [-np.euler_gamma - 2 * np.log(2), -np.euler_gamma], rtol=1e-12)
+    np.testing.assert_allclose(of(None, x[:2], 1), [np.pi ** 2 / 2, np.pi ** 2 / 6], rtol=1e-12)
+    np.testing.assert_allclose(of(None, x + 1, 1), of(None, x, 1) - 1 / x ** 2, rtol=1e-12)

@@ -27,7 +27,8 @@ __all__ = ["KernelFault", "run"]
 LANES = 8192                                               # that run together, as far as whole blocks go
 SHARED = 48 * 1024                                         # bytes of static shared memory that a block may have
 TURNS = 1 << 20                                            # of a `while` before it is taken to never end
-VECTORS = {"f32": 4, "i32": 4, "f64": 2, "i64": 2, "f16": 8, "bf16": 8}
+VECTORS = {name: 16 // np.dtype(dtype).itemsize for name, dtype in STORAGE.items()}
+"""Elements of 16 bytes."""
 _UNSET: Any = object()
 
 

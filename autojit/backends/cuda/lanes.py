@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..cpu.interpret import MATH, NUMPY, VIEWS, kind, python_namespace, to_int
-from .cells import Grid, KernelFault, Mask, code
+from .cells import STORAGE, Grid, KernelFault, Mask, code
 
 NUMBERS = ("f32", "f64", "i64", "ix")
 TYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "b1": np.bool_, "f16": np.float16,
                          "bf16": np.uint16}
-LITERAL = ("powi", "polygamma")                           # words whose second argument is an int of the text
+LITERAL = ("powi",)                                       # words whose second argument is an int of the text
 Word = Callable[..., Any]
 
 
@@ -324,6 +324,36 @@ def _plain(name: str, a: Any) -> Any:
     return a
 
 
+def _shifted(name: str) -> Word:
+    """``shift_u8(a, b, left)`` in an integer of that width: by less than 0, or by its bits or more, all bits leave."""
+    dtype = np.dtype(STORAGE[name])
+    bits = 8 * dtype.itemsize
+
+    def call(m: Mask, a: Any, b: Any, left: Any) -> Any:
+        _typed(f"shift_{name}", "i64", a, b)
+        if type(left) is not bool:
+            raise KernelFault("type", f"shift_{name} wants a literal True or False, not {left!r}")
+        narrow = np.asarray(a).astype(dtype)
+        far = (b < 0) | (b >= bits)
+        by = np.where(far, 0, b).astype(dtype)
+        if left:
+            out = np.where(far, dtype.type(0), narrow << by)
+        else:
+            out = np.where(far, narrow >> dtype.type(bits - 1) if dtype.kind == "i" else dtype.type(0), narrow >> by)
+        return out.astype(np.int64)[()]
+    return call
+
+
+def _polygamma(suffix: str) -> Word:
+    def call(m: Mask, x: Any, n: Any) -> Any:
+        import scipy.special  # type: ignore[import-untyped]
+        _typed(f"polygamma_{suffix}", suffix, x)
+        if type(n) is not int or n < 0:
+            raise KernelFault("type", f"polygamma_{suffix} wants a literal order, not {n!r}")
+        return TYPES[suffix](scipy.special.digamma(x) if n == 0 else scipy.special.polygamma(n, x))
+    return call
+
+
 @cache
 def words() -> dict[str, Word]:
     """Every scalar word, as ``word(mask, *values)``."""
@@ -334,8 +364,9 @@ def words() -> dict[str, Word]:
                f4=lambda m, x: np.float32(x), f8=lambda m, x: np.float64(x))
     out.update({f"to_{s}": _cast(s) for s in ("f32", "f64")})
     out.update({f"to_i{bits}": _to_integer(bits) for bits in (64, 32, 16, 8)})
+    out.update({f"shift_{s}": _shifted(s) for s in ("u8", "i8", "i16", "i32", "i64")}, int_pow_i64=out["pow_i64"])
     for s in ("f32", "f64"):
-        out[f"bits_{s}"], out[f"from_bits_{s}"] = _bits(s), _from_bits(s)
+        out[f"bits_{s}"], out[f"from_bits_{s}"], out[f"polygamma_{s}"] = _bits(s), _from_bits(s), _polygamma(s)
     return out
 
 
