@@ -1,0 +1,215 @@
+"""What a kernel costs as a block of some shape runs it, and which loops are then dealt to whom.
+
+In: a kernel and a `Way`.  Out: `Judge`, whose `cost` is in steps of a thread (an addition being 1) on a card of usual size, and
+whose `deals` say for each loop who takes its turns.  Counts with usual extents, so that all sizes of a class are dealt alike.
+Never asks the real card: results must not depend on it.
+
+A loop is dealt to lanes where that is cheapest and lawful (`access.conflicts`); on each way from the kernel to a leaf this
+happens once, since inside every thread is on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir.primitive import REGISTRY
+from ...schedule.index import Range
+from ...schedule.loops import At, Kernel, KernelStep, Let, Loop, Store
+from .access import Facts, conflicts, counted, lone, small, stride
+from .deals import Way
+
+MULTIPROCESSORS = 132
+BUSY = 1024                        # threads a multiprocessor from which more threads make nothing faster
+RESIDENT = 2048                    # threads a multiprocessor has room for
+TOUCH = 4                          # a load or store
+SECTOR = 8                         # neighbours that come from memory together
+TURN = 2                           # the turn of a loop
+DIVIDE = 12                        # a point's index taken apart, for each loop but the first
+PRIVATE = 12 << 10                 # bytes of shared memory for one array that each thread has of its own
+INDEXED = {"index": 1, "inside": 2, "index_div": DIVIDE, "index_mod": DIVIDE, "index_clamp": 1}
+
+Level = str                        # owner: its threads together; team: those of a row; lane: each on its own
+
+
+class Nest:
+    """A kernel looked at once for all ways: facts of its loops, and whether its chunks have anything of their own."""
+
+    def __init__(self, step: KernelStep) -> None:
+        self.step = step
+        self.kernel: Kernel = step.kernel
+        self.facts: dict[int, Facts] = {}
+        self._conflicts: dict[int, set[str]] = {}
+        self._chains: dict[int, tuple[list[Loop], list[Let]]] = {}
+        self.whole = Facts(self.kernel.body)
+        self.counts = counted(self.whole.accesses)
+        self.stored = {a.at.buffer.name for a in self.whole.accesses if a.store}
+        self.fixed = self._fixed(self.kernel.body)          # do its chunks store anything of their own?
+    def _fixed(self, body: Sequence[Any]) -> bool:
+        for s in body:
+            if type(s) is Store and s.at.buffer.kind != "scratch":
+                return True
+            if type(s) is Loop and (s.span != "chunk" and self._fixed(s.body) or s.span == "chunk" and any(
+                    [a.store and a.at.buffer.kind == "part" for a in self.about(s).accesses])):
+                return True
+        return False
+
+    def about(self, s: Loop) -> Facts:
+        found = self.facts.get(id(s))
+        if found is None:
+            found = self.facts[id(s)] = Facts(s.body)
+        return found
+
+    def against(self, s: Loop) -> set[str]:
+        """Buffers that keep a loop from being dealt."""
+        found = self._conflicts.get(id(s))
+        if found is None:
+            found = self._conflicts[id(s)] = conflicts(s.range, self.about(s), s.span == "chunk")
+        return found
+
+    def owned(self, s: Loop, copies: int) -> set[str]:
+        """Those of the conflicting buffers that each thread, or team, can have a copy of: small scratch that is begun anew in
+        each turn.  `copies`: of the threads of a block, or 0 where the size does not matter."""
+        places: dict[str, At] = {a.at.buffer.name: a.at for a in self.about(s).accesses}
+        return {name for name in self.against(s) if places[name].buffer.kind == "scratch"
+                and lone(name, self.about(s), self.counts)
+                and (not copies or small(places[name], copies, PRIVATE))}
+
+    def dealable(self, s: Loop, copies: int) -> bool:
+        return not self.about(s).carried and self.against(s) <= self.owned(s, copies)
+
+    def chain(self, s: Loop) -> tuple[list[Loop], list[Let]]:
+        """The loops from s inwards that have nothing but each other and cheap values of the outer ones in them, whose points
+        may all run at once; and these values."""
+        found = self._chains.get(id(s))
+        if found is None:
+            loops, values = [s], []
+            while self.dealable(loops[-1], 1 << 20):
+                inner = [q for q in loops[-1].body if type(q) is Loop]
+                lets = [q for q in loops[-1].body if type(q) is Let]
+                if len(inner) != 1 or len(lets) + 1 != len(loops[-1].body) or loops[-1].body[-1] is not inner[0] \
+                        or not self.dealable(inner[0], 1 << 20) or sum(map(weight, lets)) > DIVIDE:
+                    break
+                loops.append(inner[0])
+                values += lets
+            found = self._chains[id(s)] = (loops, values)
+        return found
+
+
+def weight(s: Let) -> float:
+    """Steps that a value costs, memory apart."""
+    return INDEXED.get(s.op) or REGISTRY[s.op].cost if s.op != "load" else TOUCH
+
+
+class Judge:
+    """One way for one kernel."""
+
+    def __init__(self, nest: Nest, way: Way) -> None:
+        self.nest, self.way = nest, way
+        self.deals: dict[int, str] = {}
+        self.chunks = nest.step.chunks if nest.fixed else 0
+        self.cost = self._body(nest.kernel.body, "owner", None, None)
+        if self.chunks:
+            self.cost *= self._slow(self.chunks)
+
+    def _width(self, level: Level) -> int:
+        return {"owner": self.way.owner, "team": self.way.team, "lane": 1}[level]
+
+    def _slow(self, owners: int) -> float:
+        """How much slower each of many owners runs than one alone."""
+        blocks = -(-owners // self.way.owners)
+        return max(1.0, owners * self.way.owner / (min(blocks, MULTIPROCESSORS) * BUSY))
+
+    def _body(self, body: Sequence[Any], level: Level, lane: Range | None, inner: Range | None) -> float:
+        """One execution of some statements.  `lane`: the range that was dealt to lanes; `inner`: the loop they stand in."""
+        total = 0.0
+        for s in body:
+            if type(s) is Let:
+                total += self._touch(s.params[0], lane, inner) if s.op == "load" else weight(s)
+            elif type(s) is Store:
+                total += self._touch(s.at, lane, inner) * (2 if s.op else 1)
+            elif type(s) is Loop:
+                total += self._loop(s, level, lane)
+            else:
+                total += 1
+        return total
+
+    def _touch(self, at: At, lane: Range | None, inner: Range | None) -> float:
+        """A load or store: how many pieces of memory neighbouring threads need."""
+        if lane is None:
+            return TOUCH
+        step = abs(stride(at, lane))
+        pieces = float(max(1, min(step, SECTOR)))
+        if pieces > 2 and inner is not None and inner is not lane and abs(stride(at, inner)) == 1:
+            pieces = 3.0                                    # the rest of a piece is what the next turns read
+        p = self.nest.kernel.parallel
+        if pieces > 2 and p is not None and p is not lane and self.way.team < self.way.owner and abs(stride(at, p)) == 1:
+            pieces = 2.0                                    # or what the other teams of the block read
+        return TOUCH * pieces
+
+    # ------------------------------------------------------------------ loops
+    def _loop(self, s: Loop, level: Level, lane: Range | None) -> float:
+        if level == "lane":
+            turns = self._share(s.range.usual, 1)[0] if s.span == "chunk" else float(s.range.usual)
+            return turns * (self._body(s.body, level, lane, s.range) + TURN)
+        ways = self._rows(s) if s.span == "chunk" else self._plain(s, level)
+        cost, self.deals[id(s)] = min(ways)
+        return cost
+
+    def _plain(self, s: Loop, level: Level) -> list[tuple[float, str]]:
+        width, n = self._width(level), s.range.usual
+        ways = []
+        if width > 1 and self.nest.dealable(s, self.way.threads):
+            each = self._body(s.body, "lane", s.range, s.range) + TURN
+            ways.append((-(-n // width) * each + self._meeting(s, width), "lanes"))
+        each = self._body(s.body, level, None, s.range) + TURN
+        ways.append((n * each, "turns"))
+        return ways
+
+    def _meeting(self, s: Loop, width: int) -> float:
+        """What it costs to combine what the lanes of a loop have added up."""
+        one = 6 * (width - 1).bit_length() if width <= 32 else 80
+        return float(one * len(self.nest.about(s).added))
+
+    def _rows(self, s: Loop) -> list[tuple[float, str]]:
+        """The parallel range: a row for each lane, for each team, or for the owner."""
+        way, n = self.way, s.range.usual
+        ways = []
+        if way.team == way.owner and self.nest.dealable(s, way.threads):
+            each = self._body(s.body, "lane", s.range, s.range) + TURN
+            meeting = self._meeting(s, way.owner)
+            turns, slow = self._share(n, way.owner)
+            if way.owner > 1:
+                ways.append((slow * (turns * each + meeting), "lanes"))
+            loops, values = self.nest.chain(s)
+            if len(loops) > 1 and way.owner == way.threads:
+                points = n
+                for q in loops[1:]:
+                    points *= q.range.usual
+                each = self._body(loops[-1].body, "lane", loops[-1].range, loops[-1].range) + TURN
+                each += sum([weight(v) for v in values]) + DIVIDE * (len(loops) - 1)
+                turns, slow = self._share(points, way.owner)
+                ways.append((slow * (turns * each * self._ragged(loops) + meeting), "points"))
+        if way.team < way.owner and self.nest.dealable(s, 0):
+            turns, slow = self._share(n, way.owner // way.team)
+            ways.append((slow * turns * (self._body(s.body, "team", None, s.range) + TURN), "teams"))
+        if way.team == way.owner or not ways:
+            turns, slow = self._share(n, 1)
+            ways.append((slow * turns * (self._body(s.body, "owner", None, s.range) + TURN), "turns"))
+        return ways
+
+    def _ragged(self, loops: list[Loop]) -> float:
+        """Neighbouring threads in different short rows touch a little more memory."""
+        return 1.0 + 2.0 / max(8, loops[-1].range.usual)
+
+    def _share(self, rows: int, each: int) -> tuple[float, float]:
+        """How many rows a thread comes by if an owner takes `each` at once, and how much slower it runs among the others."""
+        if self.chunks:
+            return float(max(1, -(-rows // (self.chunks * each)))), 1.0
+        owners = self.grid(rows, each)
+        return float(-(-rows // (owners * each))), self._slow(owners)
+
+    def grid(self, rows: int, each: int) -> int:
+        """Owners in a grid that may be of any size."""
+        most = MULTIPROCESSORS * RESIDENT // self.way.threads * self.way.owners
+        return max(1, min(-(-rows // each), most))

@@ -1,0 +1,226 @@
+"""From a kernel to threads: which shape of block, who takes which turns of which loop, where scratch lies.
+
+In: a `KernelStep`.  Out: a `Mapping`, pure data.  Ways are tried one after the other and the cheapest is taken (`judge.py`);
+then its loops are dealt, accumulators that lanes share are combined, stores that all threads would make are left to one, and
+barriers are put in (`barriers.py`).  Never writes text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...schedule.index import literal
+from ...schedule.loops import Accumulate, At, Init, KernelStep, Loop, Store
+from .access import Facts, buffers_of, elements, vectors
+from .barriers import Guard
+from .deals import Combine, Deal, Home, Mapping, Single, Way
+from .judge import Judge, Level, Nest
+
+SHARED = 16 << 10                  # bytes of shared memory for the scratch of a block
+MANY = 1 << 17                     # points from which a loop over rows is worth vectors
+LONG = 64                          # values that a thread may compute in a turn of vectors
+BOUND = 1 << 31                    # what 32-bit indices count to
+WHOLE = [Way(t, t, t) for t in (256, 128, 64, 512)]
+TEAMS = [Way(t, t, w) for t in (256, 128) for w in (32, 16, 8, 4)]
+OWNERS = [Way(128, w, w) for w in (32, 16, 8)]
+SERIAL = [Way(t, t, t) for t in (256, 32, 64, 128, 512)]
+RANK = {"owner": 0, "team": 1, "lane": 2}
+
+
+def mapped(step: KernelStep) -> Mapping:
+    """How the kernel of a step runs."""
+    nest = Nest(step)
+    judge = min([Judge(nest, way) for way in _ways(nest)], key=lambda j: j.cost)
+    return _Builder(nest, judge).mapping()
+
+
+def _ways(nest: Nest) -> list[Way]:
+    if nest.kernel.parallel is None:
+        return SERIAL if any([type(s) is Loop for s in nest.kernel.body]) else SERIAL[1:2]
+    if nest.whole.flat or all([nest.about(s).flat for s in nest.kernel.body if type(s) is Loop]):
+        return WHOLE                                        # nothing inside a row
+    scratch = any([a.at.buffer.per_chunk for a in nest.whole.accesses])
+    return [*WHOLE, *TEAMS, *(OWNERS if scratch else [])]
+
+
+class _Builder:
+    """Builds what a judge has decided."""
+
+    def __init__(self, nest: Nest, judge: Judge) -> None:
+        self.nest, self.judge, self.way, self.deals = nest, judge, judge.way, judge.deals
+        self.homes: dict[str, Home] = {}
+        self.rows: list[Deal] = []                          # the loops over the parallel range
+        self.began: dict[str, int] = {}                     # accumulator → the rank of the level that begins it
+        self.added: dict[str, int] = {}                     # and of the innermost that adds to it
+
+    def mapping(self) -> Mapping:
+        kernel = self.nest.kernel
+        self._homes(kernel.body)
+        self._ranks(kernel.body, "owner")
+        body = self._block(kernel.body, "owner")
+        grid = len({(d.by, d.lanes, d.ranges) for d in self.rows}) <= 1
+        vector: list[str] = []
+        body = self._vectors(body, grid, vector, True)
+        shared = {n for n in self.nest.stored if self.nest.counts[n] > 1}
+        owners = self._owners()
+        guarded = Guard(shared, self.homes).guarded(body, self.way.owner)
+        return Mapping(self.way, guarded, self.homes, grid, owners, self.nest.fixed, self._wide(owners), vector)
+
+    # ------------------------------------------------------------------ scratch
+    def _homes(self, body: Sequence[Any]) -> None:
+        """Where each scratch array lies: in shared memory if it is small, else in an area of global memory."""
+        places: dict[str, At] = {}
+        for a in self.nest.whole.accesses:
+            if a.at.buffer.kind == "scratch":
+                places[a.at.buffer.name] = a.at
+        if not places:
+            return
+        per: dict[str, str] = {}
+        self._private(body, "owner", per)
+        left = SHARED
+        for name, at in places.items():
+            who = per.get(name, "owner")
+            copies = {"owner": self.way.owners, "team": self.way.threads // self.way.team, "thread": self.way.threads}[who]
+            size = copies * elements(at) * at.buffer.dtype.itemsize
+            near = who == "thread" or all([literal(n) for n in at.shape]) and size <= left
+            left -= size if near else 0
+            self.homes[name] = Home("shared" if near else "area", who, elements(at) if near else at.buffer.size, copies)
+
+    def _private(self, body: Sequence[Any], level: Level, per: dict[str, str]) -> None:
+        """The arrays that teams or threads have copies of."""
+        for s in body:
+            if type(s) is Loop:
+                deal = self._deal(s, level)
+                if deal != "turns":
+                    for q in self.nest.chain(s)[0] if deal == "points" else [s]:
+                        for name in self.nest.owned(q, 0 if deal == "teams" else self.way.threads):
+                            per[name] = "team" if deal == "teams" else "thread"
+                self._private(s.body, self._inside(deal, level), per)
+
+    # ------------------------------------------------------------------ loops
+    def _deal(self, s: Loop, level: Level) -> str:
+        return "turns" if level == "lane" else self.deals[id(s)]
+
+    def _inside(self, deal: str, level: Level) -> Level:
+        return {"turns": level, "teams": "team"}.get(deal, "lane")
+
+    def _width(self, level: Level) -> int:
+        return {"owner": self.way.owner, "team": self.way.team, "lane": 1}[level]
+
+    def _rank(self, level: Level) -> int:
+        return RANK[level] if self.way.team < self.way.owner or level == "lane" else 0
+
+    def _ranks(self, body: Sequence[Any], level: Level) -> None:
+        """How far apart threads are where accumulators begin and where they are added to."""
+        for s in body:
+            if type(s) is Init:
+                self.began[s.name] = self._rank(level)
+            elif type(s) is Accumulate:
+                self.added[s.name] = max(self.added.get(s.name, 0), self._rank(level))
+            elif type(s) is Loop:
+                self._ranks(s.body, self._inside(self._deal(s, level), level))
+
+    def _block(self, body: Sequence[Any], level: Level) -> tuple[Any, ...]:
+        """The statements of a block as the threads of a level execute it."""
+        out: list[Any] = []
+        width = self._width(level)
+        last = self._lasts(body, level) if width > 1 else {}
+        for k, s in enumerate(body):
+            if type(s) is Loop:
+                out.append(self._loop(s, level))
+            elif width > 1 and (type(s) is Store or type(s) is Accumulate and self.added[s.name] > self.began[s.name]):
+                if out and type(out[-1]) is Single:
+                    out[-1] = Single((*out[-1].body, s), width)
+                else:
+                    out.append(Single((s,), width))
+            else:
+                out.append(s)
+            out += [Combine(s.name, s.op, s.dtype, width) for s in last.get(k, ())]
+        return tuple(out)
+
+    def _lasts(self, body: Sequence[Any], level: Level) -> dict[int, list[Init]]:
+        """After which statement of the block each accumulator that begins here has all its terms, if threads share them."""
+        split = {s.name: s for s in body if type(s) is Init and self.added.get(s.name, 0) > self.began[s.name]}
+        last: dict[str, int] = {}
+        for k, s in enumerate(body):
+            names = [s.name] if type(s) is Accumulate else self.nest.about(s).added if type(s) is Loop else ()
+            last.update({name: k for name in names if name in split})
+        out: dict[int, list[Init]] = {}
+        for name, k in last.items():
+            out.setdefault(k, []).append(split[name])
+        return out
+
+    def _loop(self, s: Loop, level: Level) -> Any:
+        deal = self._deal(s, level)
+        rows = s.span == "chunk"
+        if deal == "points":
+            loops, values = self.nest.chain(s)
+            body = (*values, *self._block(loops[-1].body, "lane"))
+            made = Deal(s.range, body, deal, self.way.owner, rows, ranges=tuple([q.range for q in loops]))
+        else:
+            lanes = {"lanes": self._width(level), "teams": self.way.team}.get(deal, 1)
+            made = Deal(s.range, self._block(s.body, self._inside(deal, level)), deal, lanes, rows)
+        if rows:
+            self.rows.append(made)
+        return made
+
+    # ------------------------------------------------------------------ vectors
+    def _vectors(self, body: Sequence[Any], grid: bool, names: list[str], outer: bool) -> tuple[Any, ...]:
+        """The loops that are dealt to lanes take neighbours at once where that is worth it."""
+        for s in body:
+            if type(s) is not Deal:
+                continue
+            if s.by in ("turns", "teams"):
+                self._vectors(s.body, grid, names, outer and not s.rows)
+            elif s.by == "lanes" and (not s.rows or grid and len(self.rows) == 1):
+                s.vector = self._vector(s)
+                if s.vector > 1:
+                    names += [b.name for b in buffers_of(Facts(s.body), s.range) if b.name not in names]
+        return tuple(body)
+
+    def _vector(self, s: Deal) -> int:
+        if any([type(q) is Deal for q in s.body]):
+            return 1
+        loop = Loop(s.range, s.body)
+        facts = Facts(s.body)
+        width = vectors(loop, facts, self.homes)
+        if width == 1 or len(s.body) * width > LONG:
+            return 1
+        if s.rows:
+            return width if s.range.usual >= MANY else 1
+        return width if s.range.usual >= width * s.lanes and int(s.range.extent) % width == 0 else 1
+
+    # ------------------------------------------------------------------ the grid
+    def _owners(self) -> int:
+        """Owners in the grid: the chunks, or as many as the rows give work to."""
+        if self.nest.fixed or not self.rows:
+            return max(1, self.nest.step.chunks if self.nest.fixed else 1)
+        most = 1
+        for d in self.rows:
+            rows = self.nest.step.n
+            for r in d.ranges[1:]:
+                rows *= int(r.extent)
+            each = {"lanes": d.lanes * d.vector, "points": d.lanes, "teams": self.way.owner // self.way.team}.get(d.by, 1)
+            most = max(most, self.judge.grid(rows, each))
+        return most
+
+    def _wide(self, owners: int) -> bool:
+        """Are there places, or points and a step more, that 32 bits do not count?"""
+        step = owners * self.way.owner * 8
+        for a in self.nest.whole.accesses:
+            b = a.at.buffer
+            home = self.homes.get(b.name)
+            copies = owners if b.kind == "part" else 1
+            if home is not None:
+                copies = owners if home.per == "owner" else owners * self.way.owner // self.way.team
+            if max(b.size, elements(a.at)) * copies >= BOUND:
+                return True
+        for d in self.rows:
+            points = self.nest.step.n
+            for r in d.ranges[1:]:
+                points *= int(r.extent)
+            if points + step >= BOUND:
+                return True
+        return False
+
