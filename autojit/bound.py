@@ -14,12 +14,13 @@ import numpy as np
 from . import tree
 from .backends.cpu.binding import Binding
 from .backends.cpu.runtime import OK, runtime
-from .dtypes import int64
+from .dtypes import int64, memory
 from .eager.creation import known, no_mask
 from .eager.state import state
 from .eager.storage import Storage, aval_of
 from .eager.tensor import Tensor, new
 from .engine import programs
+from .engine.cuts import plain
 from .errors import CompileError, TraceError, explain
 from .ir.graph import Graph, Node, substitute
 from .ops.declare import cast
@@ -112,7 +113,7 @@ def _tensor(x: Any, beside: Any) -> Any:
         known(x, None)
         place(x, "an array")
         return new(Storage(None, x.view(np.ndarray)[...]), aval_of(x))
-    made = np.asarray(x, beside.np)
+    made = memory(x, beside)
     return new(Storage(None, made), aval_of(made))
 
 
@@ -125,7 +126,10 @@ def _captured(c: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- what cannot be bound
 def refuse(plan: Plan, name: str, what: str) -> None:
-    """Random numbers need Python: refused.  `what`: "a bound call"."""
+    """Random numbers need Python, and devices a program of their own: refused.  `what`: "a bound call"."""
+    if not plain(plan.graph):
+        raise explain(RuntimeError(f"{name} works on a device, and {what} is made of kernels of the CPU"),
+                      hint="call it the ordinary way: a call is one launch there")
     if plan.draws:
         raise explain(RuntimeError(f"{name} draws random numbers, which {what} cannot: it runs no Python"),
                       hint="draw them outside, and pass them as an argument")

@@ -20,7 +20,7 @@ from .eager.modes import enable_grad
 from .eager.state import state
 from .eager.tensor import Tensor, of_buffer, wrap
 from .errors import explain
-from .ops.declare import full
+from .ops.placement import zeros
 from .tracing.hot import Call, Short, Writer
 from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
 from .tracing.traced import Method, Traced
@@ -47,7 +47,7 @@ def numbers(argnums: Argnums, given: int) -> tuple[int, ...]:
 
 
 def zero_like(t: Tensor) -> Any:
-    return wrap(full(0, t.aval.shape, t.aval.dtype))
+    return wrap(zeros(t.aval))
 
 
 def not_floating(t: Tensor) -> RuntimeError:
@@ -74,8 +74,8 @@ def _default() -> Any:
 
 
 def _like(x: Any, g: Tensor) -> Any:
-    """A gradient in the kind of its argument: arrays for arrays, floats for floats, tensors for tensors."""
-    if isinstance(x, np.ndarray) and state.trace is None:
+    """A gradient in the kind of its argument: arrays for arrays (that no device has), floats for floats, tensors for tensors."""
+    if isinstance(x, np.ndarray) and state.trace is None and g.aval.device == "cpu":
         return g.detach().numpy()
     if isinstance(x, (float, np.floating)) and state.trace is None:
         return g.item()

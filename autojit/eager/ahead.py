@@ -11,7 +11,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, memory
 from ..ir.graph import Node, buffer, clock
 from ..ir.primitive import BUFFER, SCALAR
 from ..ops.declare import P, cast
@@ -63,7 +63,7 @@ class Plan:
 
 
 def number_array(v: Any, dtype: Any) -> Any:
-    return np.asarray(v.data if type(v) is Node else dtype.np.type(v))
+    return memory(v.data if type(v) is Node else v, dtype)
 
 
 def begin() -> None:
@@ -253,7 +253,7 @@ def _same(v: Any, n: Node) -> bool:
     if n.dtype.category < FLOAT:
         return False
     with np.errstate(all="ignore"):
-        return bool(n.dtype.np.type(v).tobytes() == n.data.tobytes())
+        return bool(n.dtype.number(v).tobytes() == n.data.tobytes())
 
 
 __all__ = ("begin", "lesson_of", "ran_ahead")

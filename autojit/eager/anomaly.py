@@ -11,7 +11,7 @@ import numpy as np
 from ..dtypes import FLOAT
 from ..errors import explain
 from ..ir.graph import Node
-from .evaluate import realise
+from .placing import host
 from .state import state
 
 
@@ -27,7 +27,7 @@ class Watch:
         """RuntimeError if a value is not what it should be."""
         if n.dtype.category < FLOAT or state.trace is not None:
             return
-        array = realise(n)
+        array = host(n)
         bad = np.zeros(array.shape, bool)
         if self.nan:
             bad |= np.isnan(array)

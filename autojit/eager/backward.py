@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import explain
 from ..ir.graph import Node, buffer
-from ..ops.declare import P, cast, full
+from ..ops.declare import P, cast
+from ..ops.placement import zeros
 from .apply import apply
 from .cotangents import Recorded, Symbolic, add_tensors
 from .evaluate import realise_all
@@ -139,7 +140,7 @@ def _backward_recorded(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
     for e, t in to:
         g = flow.caught.get(e, flow.got.get(e))
         if g is None:
-            g = wrap(full(0, t.aval.shape, t.aval.dtype))
+            g = wrap(zeros(t.aval))
         with _recording():
             if t._grad is not None:
                 g = add_tensors(t._grad, g)
@@ -178,7 +179,7 @@ def gradients(roots: Sequence[Tensor], cts: Sequence[Tensor | None], inputs: Seq
     custom = any(r.custom for r in sweep.order)
     for k, (g, e) in enumerate(zip(found, targets)):
         if g is None and e in sweep.seen and not custom:
-            found[k] = wrap(full(0, inputs[k].aval.shape, inputs[k].aval.dtype))
+            found[k] = wrap(zeros(inputs[k].aval))
         elif g is None and not allow_unused:
             raise _unused(k)
     if not retain:

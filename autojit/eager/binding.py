@@ -76,14 +76,16 @@ def number(v: Any, others: Sequence[Any], op: str = "") -> Node:
     d = own if dims is None and zerod is None else result_type(dims, zerod, None)
     if own.category > d.category:
         d = own
+    weak = d.weak if d.half and all([t.aval.dtype is d for t in others if isinstance(t, Tensor)
+                                     and t.aval.dtype.category == FLOAT]) else d
     if op in _EXACT:
-        return scalar(converted(v, d), d)
+        return scalar(converted(v, d), weak)
     if d.category == INT and not fits(v, d):
         if not -1 << 63 <= v < 1 << 64:
             raise explain(OverflowError("int too big to convert" if v > 0 else "can't convert negative int to unsigned"))
         if op in _FLOATS:
             d = int64                                     # its value is looked at before it would wrap
-    return scalar(wrapped(v, d) if d.category == INT else v, d)
+    return scalar(wrapped(v, d) if d.category == INT else v, weak)
 
 
 # ---------------------------------------------------------------- sorting arguments
@@ -328,7 +330,7 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
             return apply(by_number, (self,), (other,))
         if plain:
             d = self.aval.dtype
-            n = scalar(other, d) if d.category == FLOAT and type(other) in _REAL else number(other, (self,), op.name)
+            n = scalar(other, d.weak) if d.category == FLOAT and type(other) in _REAL else number(other, (self,), op.name)
             return apply(op, (n, b) if swap else (a, n), fixed, True)
         return call(op, (a, b), {})
 

@@ -12,12 +12,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..backends.devices import to_host
 from ..dtypes import FLOAT, int64
 from ..errors import explain
 from ..ir.graph import Node, placeholder
 from ..ir.primitive import BUFFER
 from ..ops.declare import P, cast, full, zeros_like
-from .evaluate import realise
+from .evaluate import realise, realise_all
+from .placing import host
 from .state import state
 from .tensor import Tensor, value
 
@@ -33,8 +35,8 @@ def check_divisor(divisor: Any, dividend: Any) -> None:
         zero = cast(P.eq(n, zeros_like(n)), int64)
         state.trace.check(zero, 0, 1, RuntimeError, "ZeroDivisionError", None)
         return
-    array = realise(value(divisor) if isinstance(divisor, Tensor) else divisor)
-    if array.size and not np.all(array):
+    n = value(divisor) if isinstance(divisor, Tensor) else divisor
+    if not (np.all(realise(n)) if n.aval.device == "cpu" else everywhere(P.ne(n, zeros_like(n)))):
         raise explain(RuntimeError("ZeroDivisionError"), hint="mask the zeros first, or divide in floating point: x / y")
 
 
@@ -49,9 +51,29 @@ def check_probabilities(*tensors: Any) -> None:
             inside = P.bitwise_and(P.ge(n, zeros_like(n)), P.le(n, full(1, n.shape, n.dtype)))
             state.trace.check(cast(P.bitwise_not(inside), int64), 0, 1, RuntimeError, words, None)
             continue
-        array = realise(n)
-        if not np.all((array >= 0) & (array <= 1)):
+        if not _inside(n):
             raise explain(RuntimeError(words), hint="use binary_cross_entropy_with_logits for what is no probability")
+
+
+def _inside(n: Node) -> bool:
+    if n.aval.device != "cpu":
+        return everywhere(P.bitwise_and(P.ge(n, zeros_like(n)), P.le(n, full(1, n.shape, n.dtype))))
+    array = realise(n)
+    return bool(np.all((array >= 0) & (array <= 1)))
+
+
+def everywhere(mask: Node) -> bool:
+    """Does a mask hold everywhere?  Of a device's only the answer is copied."""
+    if not mask.aval.size:
+        return True
+    if mask.aval.device != "cpu":
+        mask = P.min(cast(mask, int64), tuple(range(mask.ndim)))
+    return bool(np.all(host(mask)))
+
+
+def remember(n: Node, least: int, greatest: int) -> None:
+    """Integers of a buffer are known to lie between these."""
+    _RANGES[n] = {None: (least, greatest)}
 
 
 def extent(n: Node, ignore: int | None = None) -> tuple[int, int] | None:
@@ -59,12 +81,33 @@ def extent(n: Node, ignore: int | None = None) -> tuple[int, int] | None:
     known = _RANGES.get(n.real or n)
     if known is not None and ignore in known:
         return known[ignore]
+    found = _extent(n, ignore)
+    _RANGES.setdefault(n.real or n, {})[ignore] = found
+    return found
+
+
+def _extent(n: Node, ignore: int | None) -> tuple[int, int] | None:
+    if n.aval.device != "cpu":
+        return ends_on_device(n, ignore)
     array = realise(n)
     if ignore is not None:
         array = array[array != ignore]
-    found = (int(array.min()), int(array.max())) if array.size else None
-    _RANGES.setdefault(n.real or n, {})[ignore] = found
-    return found
+    return (int(array.min()), int(array.max())) if array.size else None
+
+
+def ends_on_device(n: Node, ignore: int | None) -> tuple[int, int] | None:
+    """(least, greatest) of integers on a device, `ignore` left out: these two are all that is copied."""
+    if not n.aval.size:
+        return None
+    low, high, axes = n, n, tuple(range(n.ndim))
+    if ignore is not None:
+        left_out = P.eq(n, full(ignore, n.shape, n.dtype))
+        info = np.iinfo(n.dtype.np)
+        low = P.where(left_out, full(int(info.max), n.shape, n.dtype), n)
+        high = P.where(left_out, full(int(info.min), n.shape, n.dtype), n)
+    found = realise_all([P.min(low, axes), P.max(high, axes)])
+    least, greatest = [int(to_host(a, n.aval.device)) for a in found]
+    return (least, greatest) if least <= greatest else None
 
 
 def _within_leaves(op: Any, tensors: Sequence[Any], fixed: Sequence[Any]) -> bool:

@@ -10,48 +10,64 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.devices import backend, opened
 from ..dtypes import (
     ALL,
     BOOL,
     FLOAT,
     DType,
     as_dtype,
+    bfloat16,
     bool_,
     converted,
     default_float,
+    float16,
     float32,
     float64,
     int8,
     int16,
     int32,
     int64,
+    readable,
     uint8,
 )
 from ..errors import explain
+from ..ir.aval import aval
 from ..ir.graph import scalar
 from ..ir.primitive import BUFFER
 from ..ops.declare import cast
+from ..ops.placement import sent
 from .apply import apply
-from .evaluate import realise
 from .format import format_spec, format_tensor
 from .inplace import COPY, FILL, FILL_TENSOR, ZERO, apply_into
 from .kept import before_look
+from .placing import Device, host, moved, named, shown
 from .state import state
+from .storage import lend
 from .tape import origin
 from .template import CLONE, CONTIGUOUS, Rule, scalar_type
-from .tensor import Device, Size, Tensor, alias, expect, new, of_array, value
+from .tensor import Size, Tensor, alias, expect, new, of_array, value, wrap
 from .views import is_contiguous, layout_of
 
-_DTYPE_NAMES = {d.name for d in ALL} | {"float", "double", "int", "long"}
+_DTYPE_NAMES = {d.name for d in ALL} | {"float", "double", "half", "int", "long"}
 TO_COPY = Rule("to", cast, "ToCopyBackward0")
+TO_DEVICE = Rule("to", sent, "ToCopyBackward0", across=True)
 
 
 def array_of(t: Tensor) -> Any:
-    """What a tensor shows, as a NumPy array that must not be written to.  Runs what is pending."""
+    """What a tensor shows, as a NumPy array that must not be written to (bfloat16 as float32).  Runs what is pending."""
+    array = memory_of(t)
+    return readable(array) if t.aval.dtype is bfloat16 else array
+
+
+def memory_of(t: Tensor) -> Any:
+    """`array_of`, as it lies in memory."""
     if state.trace is not None:
-        return realise(value(t))
+        return host(value(t))
     if t.fn is not None:
         before_look(t)
+    if t.aval.device != "cpu":
+        return host(value(t))
     array = t.storage.array(t)
     for prim, params in t.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
@@ -67,7 +83,8 @@ def item(self: Tensor) -> Any:
     """
     s = self.storage
     n = s.value
-    if n is not None and n.prim is BUFFER and s.mem is None and not self.chain and not n.aval.shape and state.trace is None:
+    if (n is not None and n.prim is BUFFER and s.mem is None and not self.chain and not n.aval.shape and state.trace is None
+            and n.aval.device == "cpu" and n.aval.dtype is not bfloat16):
         return n.data.item()                              # computed already, and nobody writes to it
     if self.aval.size != 1:
         raise explain(RuntimeError(f"a Tensor with {self.aval.size} elements cannot be converted to Scalar"),
@@ -121,13 +138,25 @@ def _iter(self: Tensor) -> Any:
 # ---------------------------------------------------------------- NumPy
 def numpy(self: Tensor, *, force: bool = False) -> Any:
     """The memory itself as a NumPy array: writes on either side are seen on the other.  Refused for tensors that require
-    grad, unless `force`: then it is detached."""
+    grad or lie on a device, unless `force`: then it is detached, and copied to the host."""
+    if self.aval.device != "cpu":
+        if not force:
+            raise explain(TypeError(f"can't convert {shown(self.aval.device)} device type tensor to numpy. Use Tensor.cpu() to "
+                                    "copy the tensor to host memory first."))
+        return np.array(array_of(self.detach()))
     if self.requires_grad and (state.grad or force):
         if not force:
             raise explain(RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."))
         return self.detach().numpy()
+    if self.aval.dtype is bfloat16:
+        raise explain(TypeError("Got unsupported ScalarType BFloat16"), hint="NumPy has no bfloat16: x.float().numpy()")
+    return exposed(self)
+
+
+def exposed(self: Tensor) -> Any:
+    """The memory itself, as NumPy has it."""
     if state.trace is not None:
-        return realise(value(self))
+        return host(value(self))
     array = self.storage.expose(self)
     for prim, params in self.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
@@ -149,6 +178,27 @@ def change(self: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     return apply(TO_COPY, (self,), (dtype,))  # type: ignore[no-any-return]
 
 
+def send(self: Tensor, device: str, dtype: DType, copy: bool = False) -> Tensor:
+    """The same values on a device (a name that avals have), as a dtype; itself where nothing changes.  What wants no gradient
+    and is there already is copied at once; all else is a part of the programs to come."""
+    if device == self.aval.device:
+        return change(self, dtype, copy)
+    if dtype is not self.aval.dtype:                      # as few bytes as can be are sent
+        if dtype.itemsize < self.aval.dtype.itemsize:
+            return send(change(self, dtype), device, dtype)
+        return change(send(self, device, self.aval.dtype), dtype)
+    if state.trace is None and not (state.grad and self.requires_grad):
+        n = value(self)
+        if n.prim is BUFFER:
+            return _finished(wrap(moved(n, aval(self.aval.shape, dtype, device))))
+    return apply(TO_DEVICE, (self,), (device,))  # type: ignore[no-any-return]
+
+
+def _finished(t: Tensor) -> Tensor:
+    t.frozen = state.inference
+    return t
+
+
 def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, non_blocking: bool = False,
        memory_format: Any = None) -> Tensor:
     """Another dtype or device: `to(torch.float64)`, `to("cpu")`, `to(other)`.  Returns the tensor itself if nothing changes;
@@ -158,21 +208,47 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bo
             dtype, device = a.aval.dtype, a.aval.device
         elif isinstance(a, (str, Device)) and str(a).split(":")[0] in ("cpu", "cuda"):
             device = a
-        elif isinstance(a, int) and not isinstance(a, bool):    # the number of an accelerator
-            raise explain(RuntimeError("Cannot access accelerator device when none is available."), hint='use device="cpu"')
+        elif isinstance(a, int) and not isinstance(a, bool):
+            device = _accelerator(a)
         elif isinstance(a, str) and a not in _DTYPE_NAMES:
             Device(a)                                     # says which devices there are
         elif a is not None and not isinstance(a, bool):    # a bool is torch's non_blocking
             dtype = a
-    if device is not None:
-        check_device(device)
-    return change(self, self.aval.dtype if dtype is None else as_dtype(dtype), copy)
+    wanted = self.aval.dtype if dtype is None else as_dtype(dtype)
+    if device is None:
+        return change(self, wanted, copy)
+    return send(self, named(device), wanted, copy)
 
 
-def check_device(device: Any) -> None:
-    """This build computes on the CPU."""
-    if Device(device).type != "cpu":
-        raise explain(AssertionError("Torch not compiled with CUDA enabled"), hint='use device="cpu"')
+def _accelerator(number: int) -> Device:
+    """The device that a number means.  RuntimeError in torch's words where there is none."""
+    try:
+        named(Device(number))
+    except RuntimeError as e:
+        if "CUDA error" in str(e):
+            raise
+        raise explain(RuntimeError("Cannot access accelerator device when none is available."), hint=str(e)) from None
+    return Device(number)
+
+
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """A copy in memory that a device reads without waiting; itself if it is there.  Tensors on the CPU only."""
+    if self.aval.device != "cpu":
+        raise explain(RuntimeError(f"cannot pin 'torch.cuda.{scalar_type(self.aval.dtype)}Tensor' only dense CPU tensors can be "
+                                   "pinned"))
+    if is_pinned(self):
+        return self
+    named("cuda")
+    array = backend("cuda").pinned(self.aval.shape, self.aval.dtype)
+    np.copyto(array, memory_of(self.detach()))
+    return of_array(array)
+
+
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """Is it in memory that `pin_memory` gave?"""
+    s = self.storage
+    array = s.mem if s.mem is not None else s.value.data if s.value.prim is BUFFER else None
+    return self.aval.device == "cpu" and isinstance(array, np.ndarray) and opened("cuda") and backend("cuda").is_pinned(array)
 
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
@@ -180,7 +256,7 @@ def type_(self: Tensor, dtype: Any = None) -> Any:
     if dtype is None:
         return f"torch.{scalar_type(self.aval.dtype)}Tensor"
     if isinstance(dtype, str) and dtype.endswith("Tensor"):
-        names = {f"torch.{scalar_type(d)}Tensor": d for d in (bool_, uint8, int8, int16, int32, int64, float32, float64)}
+        names = {f"torch.{scalar_type(d)}Tensor": d for d in ALL}
         dtype = names[dtype]
     return change(self, as_dtype(dtype))
 
@@ -262,6 +338,12 @@ def zero_(self: Tensor) -> Tensor:
     return apply_into(ZERO, (self, _source(self, 0)))
 
 
+def _address(self: Tensor) -> int:
+    if self.aval.device == "cpu":
+        return exposed(self).__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return lend(self.storage, self).ptr + layout_of(self)[1] * self.aval.dtype.itemsize  # type: ignore[no-any-return]
+
+
 # ---------------------------------------------------------------- text
 def default_dtype(d: DType) -> bool:
     return d is default_float() or d is int64 or d is bool_
@@ -275,7 +357,7 @@ def text(self: Tensor) -> str:
         record = origin(self.edge())
         grad_fn = None if record is None else record.name()
     return format_tensor(array_of(self), dtype_name=self.aval.dtype.name, default=default_dtype(self.aval.dtype),
-                         requires_grad=self.requires_grad, grad_fn=grad_fn, device=self.aval.device)
+                         requires_grad=self.requires_grad, grad_fn=grad_fn, device=shown(self.aval.device))
 
 
 def _format(self: Tensor, spec: str) -> str:
@@ -283,15 +365,16 @@ def _format(self: Tensor, spec: str) -> str:
 
 
 # ---------------------------------------------------------------- copies of the object
-def rebuild(array: Any, requires_grad: bool) -> Tensor:
-    t = of_array(array)
+def rebuild(array: Any, requires_grad: bool, device: str = "cpu") -> Tensor:
+    t = of_array(array, named(device))
     t.req = requires_grad
     return t
 
 
 def _reduce(self: Tensor, protocol: int) -> Any:
     """The values alone: what comes back is a leaf, as in torch."""
-    return rebuild, (np.array(array_of(self)), self.requires_grad)
+    device = self.aval.device
+    return rebuild, (np.array(memory_of(self)), self.requires_grad, *(() if device == "cpu" else (device,)))
 
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -341,17 +424,19 @@ METHODS: dict[str, Any] = {
     "is_floating_point": lambda self: self.aval.dtype.category >= FLOAT, "is_complex": lambda self: False,
     "is_signed": lambda self: self.aval.dtype.category != BOOL and self.aval.dtype is not uint8,
     "is_inference": lambda self: self.frozen,
-    "data_ptr": lambda self: numpy(self.detach()).__array_interface__["data"][0],
-    "cpu": lambda self: self,
-    "cuda": lambda self, device=None: to(self, device="cuda"),
+    "data_ptr": lambda self: _address(self.detach()), "get_device": lambda self: 0 if self.aval.device != "cpu" else -1,
+    "cpu": lambda self, memory_format=None: send(self, "cpu", self.aval.dtype),
+    "cuda": lambda self, device=None, non_blocking=False, memory_format=None: to(self, device="cuda" if device is None else device),
+    "pin_memory": pin_memory, "is_pinned": is_pinned,
 }
-for _name, _dtype in (("float", float32), ("double", float64), ("long", int64), ("int", int32), ("short", int16),
-                      ("char", int8), ("byte", uint8), ("bool", bool_)):
+for _name, _dtype in (("float", float32), ("double", float64), ("half", float16), ("bfloat16", bfloat16),
+                      ("long", int64), ("int", int32), ("short", int16), ("char", int8), ("byte", uint8), ("bool", bool_)):
     METHODS[_name] = lambda self, _dtype=_dtype: change(self, _dtype)
 
 PROPERTIES: dict[str, Any] = {
     "itemsize": lambda self: self.aval.dtype.itemsize, "nbytes": lambda self: self.aval.size * self.aval.dtype.itemsize,
-    "is_cuda": lambda self: False, "is_sparse": lambda self: False, "is_quantized": lambda self: False,
+    "is_cuda": lambda self: self.aval.device == "cuda", "is_cpu": lambda self: self.aval.device == "cpu",
+    "is_sparse": lambda self: False, "is_quantized": lambda self: False,
     "layout": lambda self: "torch.strided", "names": lambda self: (None,) * len(self.aval.shape),
 }
 
@@ -363,4 +448,4 @@ def install() -> None:
         setattr(Tensor, name, property(f))
 
 
-__all__ = ["Size", "array_of", "change", "check_device", "clone", "contiguous_now", "install"]
+__all__ = ["Size", "array_of", "change", "clone", "contiguous_now", "install", "send"]

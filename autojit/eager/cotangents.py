@@ -13,7 +13,8 @@ from ..autodiff.vjp import plus
 from ..errors import explain
 from ..ir.graph import Node, node
 from ..ir.primitive import REGISTRY, Primitive
-from ..ops.declare import full, zeros_like
+from ..ops.declare import zeros_like
+from ..ops.placement import ones, zeros
 from .apply import apply, caller
 from .state import state
 from .tape import Output, Record, Saved, origin
@@ -64,7 +65,7 @@ class Symbolic(Mode):
         self.values = values
 
     def start(self, root: Tensor, ct: Tensor | None) -> Pair:
-        return (full(1, root.aval.shape, root.aval.dtype) if ct is None else value(ct), None)
+        return (ones(root.aval) if ct is None else value(ct), None)
 
     def plus(self, a: Pair, b: Pair) -> Pair:
         return plus(a, b)
@@ -117,7 +118,7 @@ class Recorded(Mode):
     __slots__ = ()
 
     def start(self, root: Tensor, ct: Tensor | None) -> Pair:
-        return (wrap(full(1, root.aval.shape, root.aval.dtype)) if ct is None else ct, None)
+        return (wrap(ones(root.aval)) if ct is None else ct, None)
 
     def plus(self, a: Pair, b: Pair) -> Pair:
         mask = None
@@ -143,7 +144,7 @@ class Recorded(Mode):
         for prim, params in chain:
             part = emit_tensor(prim, [part], params)
         g, *rest = _pull_tensors(record, [(part, None)], saved)
-        new_part = wrap(full(0, part.aval.shape, part.aval.dtype)) if g is None else g[0]
+        new_part = wrap(zeros(part.aval)) if g is None else g[0]
         return [(put(whole, chain, new_part, emit_tensor), None), *rest]
 
 

@@ -13,20 +13,38 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import ALL, BOOL, FLOAT, DType, as_dtype, converted, default_float, fits, int64, of_number, promote, wrapped
+from ..dtypes import (
+    ALL,
+    BOOL,
+    FLOAT,
+    DType,
+    as_dtype,
+    bfloat16,
+    converted,
+    default_float,
+    fits,
+    int64,
+    memory,
+    of_number,
+    promote,
+    readable,
+    wrapped,
+)
 from ..errors import explain
 from ..ir.aval import Shape
 from ..ir.graph import Node, scalar
 from ..ops.declare import P, spread
 from ..ops.declare import full as constant
-from .convert import array_of, check_device
+from ..ops.placement import placed, sent
+from .convert import array_of
 from .evaluate import pend
+from .placing import named
 from .state import state
 from .storage import Storage, aval_of
 from .template import scalar_type
 from .tensor import Size, Tensor, alias, expect, new, of_array, wrap
 
-_KINDS = "bool, int8, uint8, int16, int32, int64, float32 and float64"
+_KINDS = "bool, int8, uint8, int16, int32, int64, float16, float32 and float64"
 
 
 def finish(t: Tensor, requires_grad: bool) -> Tensor:
@@ -54,14 +72,15 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([[1., 2.],
             [3., 4.]])
     """
-    if device is not None:
-        check_device(device)
     if isinstance(data, Tensor):
         warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
                       "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
                       UserWarning, stacklevel=2)
+        at = data.aval.device if device is None else named(device)
+        if at != "cpu" or data.aval.device != "cpu":
+            return finish(data.detach().to(at, None if dtype is None else as_dtype(dtype), copy=True), requires_grad)
     array = array_from(data, None if dtype is None else as_dtype(dtype))
-    return finish(of_array(array), requires_grad)
+    return finish(of_array(array, named(device)), requires_grad)
 
 
 def array_from(data: Any, dtype: DType | None) -> Any:
@@ -70,10 +89,10 @@ def array_from(data: Any, dtype: DType | None) -> Any:
     if kind is float or kind is int or kind is bool:
         return _cast(data, dtype or of_number(data))
     if isinstance(data, Tensor):
-        return np.array(array_of(data), (dtype or data.aval.dtype).np, order="C", copy=True)
+        return _stored(array_of(data), dtype or data.aval.dtype)
     if isinstance(data, (np.ndarray, np.generic)):
         no_mask(data)
-        return np.array(data, known(np.asarray(data), dtype).np, order="C", copy=True)
+        return _stored(data, known(np.asarray(data), dtype))
     if isinstance(data, (list, tuple)):
         return _from_sequence(data, dtype)
     if hasattr(data, "__array__"):
@@ -85,9 +104,14 @@ def array_from(data: Any, dtype: DType | None) -> Any:
     raise explain(RuntimeError(f"Could not infer dtype of {kind.__name__}"))
 
 
+def _stored(values: Any, d: DType) -> Any:
+    """A new array that holds the values as they lie in memory."""
+    return memory(values, d) if d is bfloat16 else np.array(values, d.np, order="C", copy=True)
+
+
 def known(array: Any, dtype: DType | None) -> DType:
     """The dtype that an array's elements become.  TypeError for what no tensor can hold."""
-    if array.dtype.kind not in "bifu" or (array.dtype.kind == "f" and array.dtype.itemsize == 2):
+    if array.dtype.kind not in "bifu":
         raise explain(TypeError(f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. "
                                 f"The only supported types are: {_KINDS}."))
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
@@ -113,7 +137,7 @@ def _cast(v: Any, d: DType) -> Any:
         return np.array(v if d.category == BOOL else wrapped(int(v), d), d.np)
     try:
         with np.errstate(all="ignore"):
-            return np.array(v, d.np)
+            return memory(v, d)
     except OverflowError:
         raise explain(ValueError("Overflow when unpacking long long")) from None
 
@@ -137,12 +161,12 @@ def _from_sequence(data: Sequence[Any], dtype: DType | None) -> Any:
         raise explain(ValueError("Overflow when unpacking long long"))
     if dtype is None:
         dtype = _dtype_of(data) if array.size else default_float()
-    if dtype.np == array.dtype:
+    if dtype.np == array.dtype and dtype is not bfloat16:
         return np.ascontiguousarray(array) if array.ndim else array
     if BOOL < dtype.category < FLOAT and array.size and not all([fits(v.item(), dtype) for v in (array.min(), array.max())]):
         raise explain(_overflow(dtype))
     with np.errstate(all="ignore"):
-        return array.astype(dtype.np, order="C")
+        return memory(array, dtype) if dtype.half else array.astype(dtype.np, order="C")
 
 
 _DEEPEST = 64                                             # NumPy's limit on dimensions
@@ -251,7 +275,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)  # type: ignore[no-any-return]
     if isinstance(data, np.ndarray) and (dtype is None or as_dtype(dtype).np == data.dtype):
-        return from_numpy(data)
+        return from_numpy(data).to(device=named(device))  # type: ignore[no-any-return]
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -275,12 +299,18 @@ def from_numpy(array: Any) -> Tensor:
     if not array.flags.writeable:
         warnings.warn("The given NumPy array is not writable, and PyTorch does not support non-writable tensors. This means "
                       "writing to this tensor will result in undefined behavior.", UserWarning, stacklevel=2)
+    return _over(array)
+
+
+def _over(array: Any) -> Tensor:
     return finish(new(Storage(None, array[...]), aval_of(array)), False)
 
 
 def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
     """A tensor over the memory of an object that shows a buffer."""
-    t = from_numpy(np.frombuffer(buffer, as_dtype(dtype).np, count, offset))
+    d = as_dtype(dtype)
+    array = np.frombuffer(buffer, d.np, count, offset)
+    t = _over(array) if d is bfloat16 else from_numpy(array)
     return finish(t, requires_grad)
 
 
@@ -324,10 +354,8 @@ def lazily(n: Node, requires_grad: bool) -> Tensor:
 
 
 def _filled(name: str, size: Sequence[Any], v: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    if device is not None:
-        check_device(device)
     d = default_float() if dtype is None else as_dtype(dtype)
-    return lazily(constant(v, shape_of(name, size), d), requires_grad)
+    return lazily(constant(v, shape_of(name, size), d, named(device)), requires_grad)
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **words: Any) -> Tensor:
@@ -359,15 +387,14 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     >>> full((2,), 3)
     tensor([3, 3])
     """
-    if device is not None:
-        check_device(device)
+    where = named(device)
     if isinstance(fill_value, (Tensor, np.generic)):
         fill_value = fill_value.item()
     if not isinstance(fill_value, (int, float, complex)):
         raise explain(TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}"))
     d = of_number(fill_value) if dtype is None else as_dtype(dtype)
     shape = shape_of("full", (size,) if isinstance(size, (tuple, list)) else ((size,),))
-    return lazily(spread(scalar(_converted(fill_value, d), d), shape), requires_grad)
+    return lazily(spread(sent(scalar(_converted(fill_value, d), d), where), shape), requires_grad)
 
 
 def _converted(v: Any, d: DType) -> Any:
@@ -381,9 +408,10 @@ def _like(name: str, v: Any) -> Any:
     def f(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
           memory_format: Any = None) -> Tensor:
         expect(name, input)
-        return _filled(name, (input.aval.shape,), v, input.aval.dtype if dtype is None else dtype, device, requires_grad)
+        return _filled(name, (input.aval.shape,), v, input.aval.dtype if dtype is None else dtype,
+                       input.aval.device if device is None else device, requires_grad)
     f.__name__ = f.__qualname__ = name
-    f.__doc__ = f"`{name[:-5]}` of another tensor's shape and dtype."
+    f.__doc__ = f"`{name[:-5]}` of another tensor's shape and dtype, on its device."
     return f
 
 
@@ -394,19 +422,18 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any 
               memory_format: Any = None) -> Tensor:
     """One number everywhere, of another tensor's shape and dtype."""
     expect("full_like", input)
-    return full(input.aval.shape, fill_value, dtype=input.aval.dtype if dtype is None else dtype, device=device,
-                requires_grad=requires_grad)
+    return full(input.aval.shape, fill_value, dtype=input.aval.dtype if dtype is None else dtype,
+                device=input.aval.device if device is None else device, requires_grad=requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal of an n by m matrix."""
-    if device is not None:
-        check_device(device)
+    where = named(device)
     d = default_float() if dtype is None else as_dtype(dtype)
     for word, k in (("n", n), ("m", m)):
         if k is not None and whole("eye", word, k) < 0:
             raise explain(RuntimeError(f"{word} must be greater or equal to 0, got {k}"))
-    return finish(of_array(np.eye(n, n if m is None else m, dtype=d.np)), requires_grad)
+    return finish(of_array(memory(np.eye(n, n if m is None else m, dtype=d.number), d), where), requires_grad)
 
 
 # ---------------------------------------------------------------- ranges
@@ -417,8 +444,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     >>> arange(3)
     tensor([0, 1, 2])
     """
-    if device is not None:
-        check_device(device)
+    where = named(device)
     if end is None:
         start, end = 0, start
     start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
@@ -441,25 +467,27 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     if ints and d is int64 and state.trace is not None:
         out = P.iota((n,), 0)
         out = out if step == 1 else P.mul(out, constant(step, (n,), int64))
-        return lazily(out if start == 0 else P.add(out, constant(start, (n,), int64)), requires_grad)
-    return finish(of_array((start + step * np.arange(n)).astype(d.np)), requires_grad)
+        out = out if start == 0 else P.add(out, constant(start, (n,), int64))
+        return lazily(placed(out, where), requires_grad)
+    return finish(of_array(_cut(start + step * np.arange(n), d), where), requires_grad)
 
 
 def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`steps` numbers from start to end, both included, evenly spaced."""
-    if device is not None:
-        check_device(device)
+    where = named(device)
     start, end = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end)]
     d = default_float() if dtype is None else as_dtype(dtype)
     if whole("linspace", "steps", steps) < 0:
         raise explain(RuntimeError("number of steps must be non-negative"))
-    return finish(of_array(_line(start, end, steps, d)), requires_grad)
+    return finish(of_array(_line(start, end, steps, d), where), requires_grad)
 
 
 def _line(start: float, end: float, steps: int, d: DType) -> Any:
     """torch's order of operations: from the start in the first half, from the end in the second."""
     if steps <= 1:
-        return np.full(steps, start, d.np)
+        return memory(np.full(steps, start, d.number), d)
+    if d.half:
+        return _half_line(start, end, steps, d)
     t = d.np.type if d.category == FLOAT else np.float64
     step = t((t(end) - t(start)) / t(steps - 1))
     k = np.arange(steps)
@@ -468,24 +496,41 @@ def _line(start: float, end: float, steps: int, d: DType) -> Any:
     return out.astype(d.np)
 
 
+def _half_line(start: float, end: float, steps: int, d: DType) -> Any:
+    """`_line` in halves: torch rounds after each operation."""
+    def r(v: Any) -> Any:
+        return np.asarray(readable(memory(v, d)), np.float32)
+
+    start, end = r(start), r(end)
+    step = r(r(end - start) / np.float32(steps - 1))
+    k = np.arange(steps, dtype=np.float32)
+    return memory(np.where(k < steps // 2, r(start + r(step * k)), r(end - r(step * (np.float32(steps - 1) - k)))), d)
+
+
+def _cut(values: Any, d: DType) -> Any:
+    """Computed values as memory of a dtype."""
+    return memory(values, d) if d.half else values.astype(d.np)
+
+
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """base ** linspace(start, end, steps)."""
     d = default_float() if dtype is None else as_dtype(dtype)
-    points = linspace(start, end, steps, dtype="float64", device=device)
-    return finish(of_array(np.power(base, array_of(points)).astype(d.np)), requires_grad)
+    points = linspace(start, end, steps, dtype="float64")
+    return finish(of_array(_cut(np.power(base, array_of(points)), d), named(device)), requires_grad)
 
 
 # ---------------------------------------------------------------- methods
 def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`tensor(data)` in this tensor's dtype."""
     d = self.aval.dtype if dtype is None and not isinstance(data, (np.ndarray, Tensor)) else dtype
-    return tensor(data, dtype=d, device=device, requires_grad=requires_grad)
+    return tensor(data, dtype=d, device=self.aval.device if device is None else device, requires_grad=requires_grad)
 
 
 def _new(name: str, v: Any) -> Any:
     def f(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return _filled(name, size, v, self.aval.dtype if dtype is None else dtype, device, requires_grad)
+        return _filled(name, size, v, self.aval.dtype if dtype is None else dtype,
+                       self.aval.device if device is None else device, requires_grad)
     f.__name__ = name
     f.__doc__ = f"`{name[4:]}` of a shape, in this tensor's dtype."
     return f
@@ -494,7 +539,8 @@ def _new(name: str, v: Any) -> Any:
 def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """`full` of a shape, in this tensor's dtype."""
-    return full(size, fill_value, dtype=self.aval.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+    return full(size, fill_value, dtype=self.aval.dtype if dtype is None else dtype,
+                device=self.aval.device if device is None else device, requires_grad=requires_grad)
 
 
 def construct(cls: Any, *data: Any, dtype: Any = None, device: Any = None) -> Tensor:

@@ -11,8 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
+from ..dtypes import memory
 from ..engine import programs
 from ..errors import TraceError, explain
 from ..ir.graph import Graph, Node, base, buffer, clock, forget, linearise, placeholder, private, structure, substitute
@@ -180,7 +179,7 @@ def _data(leaf: Node) -> Any:
     if leaf.prim is PLACEHOLDER:
         raise explain(TraceError("a tensor that belongs to a traced function is used outside of it"),
                       hint="return it from the function instead of storing it elsewhere")
-    return leaf.data if leaf.prim is BUFFER else np.asarray(leaf.data)
+    return leaf.data if leaf.prim is BUFFER else memory(leaf.data, leaf.dtype)
 
 
 def settle(n: Node, array: Any) -> Node:
@@ -205,7 +204,7 @@ def realise(n: Node) -> Any:
     if n.prim is BUFFER:
         return n.data
     if state.trace is None and n.prim.kind == LEAF and n.prim is not PLACEHOLDER:
-        return np.asarray(n.data)
+        return memory(n.data, n.dtype)
     return run([n])[0]
 
 

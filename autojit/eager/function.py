@@ -14,7 +14,8 @@ from weakref import ref
 from ..dtypes import FLOAT
 from ..errors import explain
 from ..ir.aval import Aval
-from ..ops.declare import broadcast_shapes, full
+from ..ops.declare import broadcast_shapes
+from ..ops.placement import zeros
 from .apply import caller
 from .cotangents import placed
 from .inplace import bump
@@ -118,7 +119,7 @@ class CustomRecord(Record):
     def pull(self, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The user's backward, its results checked: one for each tensor argument."""
         if self.ctx._materialize:
-            grads = [wrap(full(0, a.shape, a.dtype)) if g is None else g for g, a in zip(grads, self.avals)]
+            grads = [wrap(zeros(a)) if g is None else g for g, a in zip(grads, self.avals)]
         found = self.function.backward(self.ctx, *grads)
         results = list(found) if isinstance(found, tuple) else [found]
         expected = len(self.ctx.needs_input_grad)

@@ -21,6 +21,7 @@ from .apply import apply
 from .binding import is_number, number
 from .checks import check_bounds
 from .convert import TO_COPY, array_of
+from .counting import places
 from .creation import tensor
 from .inplace import COPY, FILL, apply_into
 from .quick import quick_static, written_key
@@ -125,6 +126,8 @@ def _places(mask: Tensor, axis: int, shape: Shape) -> list[Tensor]:
     if state.trace is not None:
         raise explain(RuntimeError("indexing with a mask has a shape that depends on data: it cannot be traced"),
                       hint="use torch.where(mask, x, other)")
+    if mask.aval.device != "cpu":
+        return places(mask.detach())
     return [of_array(place.astype(np.int64)) for place in np.nonzero(array_of(mask))]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import explain
 from ..ir.graph import Node
 from ..ops.declare import broadcast_shapes, cast, spread
+from ..ops.placement import sent
 from .apply import caller, gather, saved_of
 from .state import state
 from .tape import Record, Saved
@@ -131,13 +132,13 @@ def _copy(a: Node, b: Node) -> Node:
     shape = broadcast_shapes(a.shape, b.shape)
     if shape != a.shape:
         raise RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(shape)}")
-    return spread(cast(b, a.dtype), a.shape)
+    return spread(cast(sent(b, a.aval.device), a.dtype), a.shape)
 
 
-COPY = Rule("copy_", _copy, "CopyBackwards")
-FILL = Rule("fill_", _copy, "FillBackward2")
-FILL_TENSOR = Rule("fill_", _copy, "FillBackward3")
-ZERO = Rule("zero_", _copy, "ZeroBackward0")
+COPY = Rule("copy_", _copy, "CopyBackwards", across=True)
+FILL = Rule("fill_", _copy, "FillBackward2", across=True)
+FILL_TENSOR = Rule("fill_", _copy, "FillBackward3", across=True)
+ZERO = Rule("zero_", _copy, "ZeroBackward0", across=True)
 
 
 def replace(t: Tensor, n: Node) -> None:

@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.devices import backend
 from ..dtypes import DType, as_dtype, promote
 from ..errors import explain
+from ..ir.aval import aval
 from .convert import array_of, numpy
-from .creation import array_from, from_numpy
-from .tensor import Tensor, of_array
+from .creation import array_from, finish, from_numpy
+from .placing import named
+from .storage import Lent, Storage, lend
+from .template import scalar_type
+from .tensor import Tensor, new, of_array
+from .views import is_contiguous, layout_of
 
 # NumPy's ufuncs, where their names are not ours
 UFUNCS = {"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "negative": "neg",
@@ -150,18 +156,57 @@ def _namespace(self: Tensor, *, api_version: str | None = None) -> Any:
 def _dlpack(self: Tensor, *, stream: Any = None, **words: Any) -> Any:
     if self.requires_grad:
         raise explain(BufferError("Can't export tensors that require gradient, use tensor.detach()"))
-    return numpy(self).__dlpack__(**words)
+    if self.aval.device == "cpu":
+        return numpy(self).__dlpack__(**words)
+    return _lent(self).__dlpack__(stream=stream, **words)
+
+
+def _lent(self: Tensor) -> Any:
+    """A device's memory for others to see: in row-major order."""
+    if self.requires_grad:
+        raise explain(RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad. If gradients aren't "
+                                   "required, use var.detach() to get Variable that doesn't require grad."))
+    array = lend(self.storage, self)
+    if not self.chain:
+        return array
+    strides, start = layout_of(self)
+    if not is_contiguous(self.aval.shape, strides):
+        raise explain(RuntimeError("only memory in row-major order can be lent to others"), hint="lend x.contiguous()")
+    return backend(self.aval.device).part(array, start, self.aval.shape)
+
+
+def _cuda_interface(self: Tensor) -> Any:
+    """The protocol of CuPy and Numba; AttributeError for tensors on the CPU, as torch has it."""
+    if self.aval.device == "cpu":
+        raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor type: "
+                             f"torch.{scalar_type(self.aval.dtype)}Tensor If CUDA data is required use tensor.cuda() to copy "
+                             "tensor to device memory.")
+    return _lent(self).__cuda_array_interface__
+
+
+def _dlpack_device(self: Tensor) -> tuple[int, int]:
+    return (1, 0) if self.aval.device == "cpu" else (2, 0)
 
 
 def from_dlpack(ext: Any) -> Tensor:
-    """A tensor over the memory of another library's array."""
+    """A tensor over the memory of another library's array, on the host or on a device."""
+    kind = int(ext.__dlpack_device__()[0]) if hasattr(ext, "__dlpack_device__") else 1
+    if kind == 2:
+        return over(backend(named("cuda")).from_dlpack(ext))
     return from_numpy(np.from_dlpack(ext))
 
 
+def over(array: Any) -> Tensor:
+    """A tensor over a device's memory that others see."""
+    a = aval(array.shape, array.dtype, "cuda")
+    return finish(new(Storage(None, Lent(array, a)), a), False)
+
+
 METHODS = {"__array_ufunc__": _array_ufunc, "__array_function__": _array_function, "__array_namespace__": _namespace,
-           "__dlpack__": _dlpack, "__dlpack_device__": lambda self: (1, 0)}
+           "__dlpack__": _dlpack, "__dlpack_device__": _dlpack_device}
 
 
 def install() -> None:
     for name, f in METHODS.items():
         setattr(Tensor, name, f)
+    Tensor.__cuda_array_interface__ = property(_cuda_interface)  # type: ignore[attr-defined]

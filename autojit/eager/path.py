@@ -17,12 +17,12 @@ from weakref import ref
 
 import numpy as np
 
-from ..dtypes import DEPENDENT
+from ..dtypes import DEPENDENT, memory
 from ..errors import internal
 from ..ir.graph import Node, base, buffer, const, placeholder, scalar
 from ..ir.primitive import BUFFER, CONST, SCALAR
 from .apply import apply
-from .evaluate import held, settle_untaped
+from .evaluate import held, realise, settle_untaped
 from .state import OPEN, state
 from .storage import Storage
 from .tape import Record, Saved
@@ -308,7 +308,7 @@ class Path:
         if step.index >= LENGTH:
             return _REFUSED
         steps = self._steps(step)
-        dtype = next((a.aval.dtype for a in args if isinstance(a, Tensor)), None)
+        dtype = next((a.aval.dtype.weak for a in args if isinstance(a, Tensor)), None)
         avals: list[Any] = []
         kept: list[Any] = []
         needs, plain = 0, True
@@ -408,8 +408,10 @@ def _computed(s: Storage, n: Node) -> Node | None:
     if s.taped:
         return None
     number = base(n, ("expand", "reshape"))
-    if number.prim is CONST:
-        s.value = buffer(np.full(n.aval.shape, number.data, n.aval.dtype.np), n.aval)
+    if number.prim is CONST and n.aval.device != "cpu":
+        s.value = buffer(realise(n), n.aval)
+    elif number.prim is CONST:
+        s.value = buffer(np.full(n.aval.shape, memory(number.data, n.aval.dtype), n.aval.dtype.np), n.aval)
     else:
         settle_untaped(n)
         s.value = n.real or n

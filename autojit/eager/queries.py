@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import BOOL, FLOAT, DType, as_dtype, default_float, int32, int64, of_number
+from ..dtypes import BOOL, FLOAT, DType, as_dtype, default_float, float32, float64, int32, int64, memory, of_number
 from ..dtypes import promote as promoted
 from ..dtypes import result_type as weakest
 from ..errors import explain
@@ -19,9 +19,12 @@ from ..ops.declare import broadcast_shapes as common_shape
 from .apply import apply
 from .binding import function_of, is_number
 from .convert import array_of, clone
-from .creation import finish, tensor, whole
+from .counting import bins, holds, refuse
+from .counting import places as places_on_device
+from .creation import finish, tensor, whole, zeros
 from .indexing import items_of
 from .inplace import apply_into
+from .placing import named
 from .random import dropout
 from .state import state
 from .template import Rule, scalar_type
@@ -33,6 +36,8 @@ def _array(t: Tensor, what: str) -> Any:
     if state.trace is not None:
         raise explain(RuntimeError(f"{what} depends on values: it cannot be traced"),
                       hint="use torch.where, or take it out of the traced function")
+    if t.aval.device != "cpu":
+        refuse(what, t.aval.device)
     return array_of(t)
 
 
@@ -41,19 +46,29 @@ def _detached(t: Tensor, what: str) -> Any:
     return _array(t.detach(), what)
 
 
-def _new(a: Any) -> Tensor:
-    return finish(of_array(np.array(a, order="C")), False)
+def _new(a: Any, d: DType | None = None) -> Tensor:
+    """A tensor of an array; `d`: its dtype, where its values are not as they lie in memory."""
+    return finish(of_array(np.array(a, order="C") if d is None or not d.half else memory(a, d)), False)
 
 
 # ---------------------------------------------------------------- shapes that depend on data
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Indices of elements that are not zero: one row each, or (as_tuple) one tensor a dimension."""
-    places = np.nonzero(np.atleast_1d(_array(input, "nonzero()")))
+    expect("nonzero", input)
+    places = _places(input, "nonzero()")
     if as_tuple:
-        return tuple([_new(p.astype(np.int64)) for p in places])
+        return tuple(places)
     if not input.aval.shape:
-        return _new(np.zeros((len(places[0]), 0), np.int64))
-    return _new(np.stack(places, axis=1).astype(np.int64))
+        return zeros(len(places[0]), 0, dtype=int64, device=input.aval.device)
+    return finish(_stack(places, 1), False)
+
+
+def _places(t: Tensor, what: str) -> list[Tensor]:
+    """Where a tensor is not zero: an index tensor for each dimension (one, where there is none)."""
+    if t.aval.device == "cpu" or state.trace is not None:
+        return [_new(p.astype(np.int64)) for p in np.nonzero(np.atleast_1d(_array(t, what)))]
+    t = t.detach()
+    return places_on_device(t if t.aval.shape else t.reshape(1))
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -79,11 +94,10 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
         raise explain(RuntimeError("masked_select: expected BoolTensor for mask"))
     shape = common_shape(input.aval.shape, mask.aval.shape)
     wide = input if input.aval.shape == shape else input.expand(shape)
-    places = np.nonzero(np.atleast_1d(np.broadcast_to(_array(mask, "masked_select()"), shape)))
+    places = _places(mask if mask.aval.shape == shape else mask.expand(shape), "masked_select()")
     if not shape:
         wide = wide.reshape(1)
-    return apply(MASKED_SELECT, (wide, *[_new(p.astype(np.int64)) for p in places]),  # type: ignore[no-any-return]
-                 (("index",) * max(len(shape), 1),))
+    return apply(MASKED_SELECT, (wide, *places), (("index",) * max(len(shape), 1),))  # type: ignore[no-any-return]
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
@@ -92,11 +106,11 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     a = _detached(input, "unique()")
     found = np.unique(a, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
     inverse = found[1].reshape(a.shape if dim is None else -1)
-    return _parts(found[0], inverse, found[2], return_inverse, return_counts)
+    return _parts(input, found[0], inverse, found[2], return_inverse, return_counts)
 
 
-def _parts(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
-    out = [_new(values)]
+def _parts(input: Tensor, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+    out = [_new(values, input.aval.dtype)]
     if return_inverse:
         out.append(_new(inverse.astype(np.int64)))
     if return_counts:
@@ -110,26 +124,33 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     axis = 0 if dim is None else dim
     rows = a.reshape(-1) if dim is None else a
     if rows.shape[axis] == 0:
-        return _parts(rows, np.zeros(0), np.zeros(0), return_inverse, return_counts)
+        return _parts(input, rows, np.zeros(0), np.zeros(0), return_inverse, return_counts)
     lead = np.moveaxis(rows, axis, 0)
     flat = lead.reshape(len(lead), -1)
     first = np.concatenate([[True], (flat[1:] != flat[:-1]).any(axis=1)])
     starts = np.flatnonzero(first)
     inverse = np.cumsum(first) - 1
     counts = np.diff(np.append(starts, len(lead)))
-    return _parts(np.moveaxis(lead[starts], 0, axis), inverse.reshape(a.shape) if dim is None else inverse, counts,
+    return _parts(input, np.moveaxis(lead[starts], 0, axis), inverse.reshape(a.shape) if dim is None else inverse, counts,
                   return_inverse, return_counts)
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs (or the sum of its weights)."""
-    a = _array(input, "bincount()")
+    expect("bincount", input)
+    on_device = input.aval.device != "cpu" and state.trace is None
+    a = input if on_device else _array(input, "bincount()")
     if minlength < 0:
         raise explain(RuntimeError("minlength should be >= 0"))
     if a.ndim == 1 and input.aval.dtype.category >= FLOAT:
         raise explain(NotImplementedError(f"\"bincount_cpu\" not implemented for '{scalar_type(input.aval.dtype)}'"))
-    if a.ndim != 1 or (a.size and a.min() < 0):
+    if a.ndim != 1 or (not on_device and a.size and a.min() < 0):
         raise explain(RuntimeError("bincount only supports 1-d non-negative integral inputs."))
+    if on_device:
+        if weights is not None and weights.aval.shape != input.aval.shape:
+            raise explain(RuntimeError("weights should be 1-d and have the same length as input"))
+        kind = int64 if weights is None else float32 if weights.aval.dtype is float32 else float64
+        return bins(input, weights, minlength, kind)
     if weights is None:
         return _new(np.bincount(a, minlength=minlength).astype(np.int64))
     w = array_of(weights.detach())
@@ -152,7 +173,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise explain(RuntimeError("torch.histc: max must be larger than min"))
     if lo == hi:
         lo, hi = lo - 1, hi + 1
-    return _new(np.histogram(a, bins, (lo, hi))[0].astype(a.dtype))
+    return _new(np.histogram(a, bins, (lo, hi))[0].astype(a.dtype), input.aval.dtype)
 
 
 _repeated = function_of(OPS["repeat_interleave"])
@@ -239,6 +260,8 @@ def where(condition: Tensor, *branches: Any, **words: Any) -> Any:
 
 
 _where = function_of(OPS["where"])
+_close = function_of(OPS["isclose"])
+_stack = function_of(OPS["stack"])
 
 
 # ---------------------------------------------------------------- answers
@@ -255,12 +278,16 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     if input.aval.dtype is not other.aval.dtype:
         raise explain(RuntimeError(f"{scalar_type(input.aval.dtype)} did not match {scalar_type(other.aval.dtype)}"))
     common_shape(input.aval.shape, other.aval.shape)
+    if input.aval.device != "cpu" or other.aval.device != "cpu":
+        return holds(_close(input.detach(), other.detach(), rtol, atol, equal_nan))
     return bool(np.allclose(array_of(input.detach()), array_of(other.detach()), rtol, atol, equal_nan))
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Same shape and elements?"""
     _both("equal", input, other)
+    if input.aval.device != "cpu" or other.aval.device != "cpu":
+        return input.aval.shape == other.aval.shape and holds(input.detach() == other.detach())
     return bool(np.array_equal(array_of(input.detach()), array_of(other.detach())))
 
 
@@ -354,7 +381,7 @@ def _triangle(f: Any) -> Any:
         for word, k in (("row", row), ("col", col)):
             if whole(f.__name__, word, k) < 0:
                 raise explain(RuntimeError(f"{word} must be non-negative, got{k}"))
-        return _new(np.stack(f(row, offset, col)).astype(d.np))
+        return _new(np.stack(f(row, offset, col)).astype(d.number), d).to(named(device))  # type: ignore[no-any-return]
     g.__doc__ = "Row and column numbers of a triangle of a matrix."
     return g
 
@@ -380,7 +407,7 @@ METHODS: dict[str, Any] = {
                                           "histc", "repeat_interleave", "allclose", "equal", "is_nonzero", "index_put")},
     "where": lambda self, condition, other: _where(condition, self, other),
     "index_put_": index_put_, "fill_diagonal_": fill_diagonal_, "sum_to_size": sum_to_size,
-    "type_as": lambda self, other: self.to(other.aval.dtype), "get_device": lambda self: -1,
+    "type_as": lambda self, other: self.to(other),
     "is_same_size": lambda self, other: self.aval.shape == other.aval.shape,
 }
 

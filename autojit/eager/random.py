@@ -12,22 +12,28 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOAT, DType, as_dtype, default_float, int64
+from ..backends.devices import backend, from_host
+from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, int64, memory
 from ..errors import explain
 from ..ir.aval import Shape, aval
-from ..ir.graph import Node
+from ..ir.graph import Node, buffer
 from . import philox
-from .convert import array_of, check_device, copy_
+from .convert import array_of, copy_
+from .counting import holds, refuse
 from .creation import finish, shape_of, size_of, whole
+from .placing import named
 from .state import state
 from .tensor import Tensor, expect, of_array, wrap
 
 
+DIGITS = {float16: 1 << 11, bfloat16: 1 << 8}             # whole numbers up to which halves know each
+
+
 class Generator:
-    """A stream of random numbers: a seed, and how many draws there have been."""
+    """A stream of random numbers: a seed, and how many draws there have been.  The same on every device."""
 
     def __init__(self, device: Any = "cpu") -> None:
-        check_device(device)
+        named(device)
         self.seed_value, self.draws = 2147483647, 0
 
     def manual_seed(self, seed: int) -> Generator:
@@ -94,22 +100,34 @@ def set_rng_state(new_state: Tensor) -> None:
 
 
 # ---------------------------------------------------------------- drawing
-def _draw(shape: Shape, d: DType, make: Callable[[int, int, int], Any], generator: Generator | None) -> Node:
-    """`make(seed, draw, count)` as a node of this shape and dtype."""
+def _draw(shape: Shape, d: DType, make: Callable[[int, int, int], Any], generator: Generator | None, device: str = "cpu",
+          kind: str = "", low: int = 0, high: int = 1) -> Node:
+    """`make(seed, draw, count)` as a node of this shape and dtype; on a device what its backend draws as `kind`, with the same
+    bits, or where it knows none a copy."""
     g = generator or default_generator
-    count = aval(shape, d).size
+    a = aval(shape, d, device)
+    count = a.size
 
     def fresh() -> Any:
-        return np.asarray(make(*g.next(), count)).astype(d.np, copy=False).reshape(shape)
+        if device != "cpu" and kind:
+            return backend(device).random(kind, *g.next(), shape, d, low, high)
+        drawn = np.asarray(make(*g.next(), count))
+        return from_host((memory(drawn, d) if d.half else drawn.astype(d.np, copy=False)).reshape(shape), d, device)
 
     if state.trace is not None:
-        return state.trace.draw(fresh, aval(shape, d))  # type: ignore[no-any-return]
-    n: Node = of_array(fresh()).storage.value
+        return state.trace.draw(fresh, a)  # type: ignore[no-any-return]
+    n: Node = of_array(fresh()).storage.value if device == "cpu" else buffer(fresh(), a)
     return n
 
 
-def uniform_node(shape: Shape, d: DType, generator: Generator | None = None) -> Node:
-    return _draw(shape, d, philox.uniform64 if d.np == np.float64 else philox.uniform32, generator)
+def uniform_node(shape: Shape, d: DType, generator: Generator | None = None, device: str = "cpu") -> Node:
+    """Numbers in [0, 1); for halves with as many binary digits as they have, so that none becomes 1."""
+    draw = philox.uniform64 if d.np == np.float64 else philox.uniform32
+    if d.half:
+        steps = np.float32(DIGITS[d])
+        return _draw(shape, d, lambda s, k, n: np.floor(philox.uniform32(s, k, n) * steps) / steps, generator, device,
+                     "uniform")
+    return _draw(shape, d, draw, generator, device, "uniform")
 
 
 def _made(n: Node, requires_grad: bool = False) -> Tensor:
@@ -126,57 +144,63 @@ def _floating(name: str, dtype: Any) -> DType:
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False,
          **words: Any) -> Tensor:
     """Uniform in [0, 1)."""
-    check_device(device or "cpu")
+    where = named(device)
     shape = shape_of("rand", size_of("rand", size, words))
-    return _made(uniform_node(shape, _floating("check_uniform_bounds", dtype), generator), requires_grad)
+    return _made(uniform_node(shape, _floating("check_uniform_bounds", dtype), generator, where), requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False,
           **words: Any) -> Tensor:
     """Normal with mean 0 and variance 1."""
-    check_device(device or "cpu")
+    where = named(device)
     d = _floating("normal_kernel_cpu", dtype)
     shape = shape_of("randn", size_of("randn", size, words))
-    return _made(_normal(shape, d, generator), requires_grad)
+    return _made(_normal(shape, d, generator, where), requires_grad)
 
 
-def _normal(shape: Shape, d: DType, generator: Generator | None) -> Node:
-    return _draw(shape, d, lambda s, k, n: philox.normal(s, k, n, d.np), generator)
+def _normal(shape: Shape, d: DType, generator: Generator | None, device: str = "cpu") -> Node:
+    return _draw(shape, d, lambda s, k, n: philox.normal(s, k, n, d.number), generator, device, "normal")
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None,
             device: Any = None, requires_grad: bool = False) -> Tensor:
     """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
-    check_device(device or "cpu")
+    where = named(device)
     if size is None:
         low, high, size = 0, low, high
     if not low < high:
         raise explain(RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"))
     d = int64 if dtype is None else as_dtype(dtype)
     shape = shape_of("randint", (size,) if isinstance(size, (tuple, list)) else ((size,),))
-    return _made(_draw(shape, d, lambda s, k, n: philox.integers(s, k, n, low, high), generator), requires_grad)
+    n = _draw(shape, d, lambda s, k, n: philox.integers(s, k, n, low, high), generator, where, "integers", low, high)
+    return _made(n, requires_grad)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
-    check_device(device or "cpu")
+    where = named(device)
     d = int64 if dtype is None else as_dtype(dtype)
     if whole("randperm", "n", n) < 0:
         raise explain(RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]"))
-    return _made(_draw((n,), d, lambda s, k, m: np.argsort(philox.longs(s, k, m), kind="stable"), generator), requires_grad)
+    drawn = _draw((n,), d, lambda s, k, m: np.argsort(philox.longs(s, k, m), kind="stable"), generator, where)
+    return _made(drawn, requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`rand` of another tensor's shape and dtype."""
     expect("rand_like", input)
-    return rand(input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
+    return rand(input.aval.shape, dtype=dtype or input.aval.dtype, device=_beside(input, device), requires_grad=requires_grad)
+
+
+def _beside(t: Tensor, device: Any) -> Any:
+    return t.aval.device if device is None else device
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`randn` of another tensor's shape and dtype."""
     expect("randn_like", input)
-    return randn(input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
+    return randn(input.aval.shape, dtype=dtype or input.aval.dtype, device=_beside(input, device), requires_grad=requires_grad)
 
 
 def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None, device: Any = None,
@@ -184,20 +208,21 @@ def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None
     """`randint` of another tensor's shape and dtype."""
     expect("randint_like", input)
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, input.aval.shape, dtype=dtype or input.aval.dtype, device=device, requires_grad=requires_grad)
+    return randint(low, high, input.aval.shape, dtype=dtype or input.aval.dtype, device=_beside(input, device),
+                   requires_grad=requires_grad)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
     """Normal numbers of given means and standard deviations (tensors or numbers)."""
     _spread(std)
     if size is not None:
-        shape, d = shape_of("normal", (size,)), _floating("normal_kernel_cpu", dtype)
+        shape, d, where = shape_of("normal", (size,)), _floating("normal_kernel_cpu", dtype), "cpu"
     else:
         like = mean if isinstance(mean, Tensor) else std
         if isinstance(mean, Tensor) and isinstance(std, Tensor):
             like = mean + std
-        shape, d = like.aval.shape, like.aval.dtype
-    z = _made(_normal(shape, d, generator))
+        shape, d, where = like.aval.shape, like.aval.dtype, like.aval.device
+    z = _made(_normal(shape, d, generator, where))
     grad, state.grad = state.grad, False
     try:
         return z * std + mean  # type: ignore[operator, no-any-return]
@@ -208,10 +233,18 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
 def _spread(std: Any) -> None:
     """A standard deviation is no less than 0.  RuntimeError in torch's words."""
     if isinstance(std, Tensor):
-        if state.trace is None and (array_of(std.detach()) < 0).any():
+        s = std.detach()
+        if state.trace is None and not (holds(s >= 0) if s.aval.device != "cpu" else not (array_of(s) < 0).any()):
             raise explain(RuntimeError("normal expects all elements of std >= 0.0"))
     elif not std >= 0:
         raise explain(RuntimeError(f"normal expects std >= 0.0, but found std {std:g}"))
+
+
+def _probable(p: Tensor) -> bool:
+    if p.aval.device != "cpu":
+        return holds((p >= 0) & (p <= 1))  # type: ignore[operator]
+    a = array_of(p)
+    return bool(((a >= 0) & (a <= 1)).all())
 
 
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
@@ -220,18 +253,19 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     if input.aval.dtype.category < FLOAT:
         raise explain(NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.aval.dtype.name}'"))
     if state.trace is None:
-        p = array_of(input.detach())
-        if not ((p >= 0) & (p <= 1)).all():
+        if not _probable(input.detach()):
             raise explain(RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message "
                                        "be improved?  If so, please report an enhancement request to PyTorch.)"),
                           hint="probabilities lie between 0 and 1")
-    u = _made(uniform_node(input.aval.shape, input.aval.dtype, generator))
+    u = _made(uniform_node(input.aval.shape, input.aval.dtype.weak, generator, input.aval.device))
     return (u < input.detach()).to(input.aval.dtype)  # type: ignore[operator, no-any-return]
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
     """Places drawn with probabilities proportional to the elements of each row."""
     expect("multinomial", input)
+    if input.aval.device != "cpu":
+        refuse("multinomial()", input.aval.device)
     weights = np.asarray(array_of(input.detach()), np.float64)
     rows = weights.reshape(-1, weights.shape[-1])
     if num_samples <= 0:
@@ -264,14 +298,14 @@ def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generat
     """Overwrite with uniform numbers in [a, b)."""
     if not a <= b:
         raise explain(RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a:g} > to={b:g}"))
-    u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator))
+    u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator, self.aval.device))
     return copy_(self, u * (b - a) + a)  # type: ignore[operator]
 
 
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with normal numbers."""
     _spread(std)
-    z = _made(_normal(self.aval.shape, self.aval.dtype, generator))
+    z = _made(_normal(self.aval.shape, self.aval.dtype.weak, generator, self.aval.device))
     return copy_(self, z * std + mean)  # type: ignore[operator]
 
 
@@ -280,7 +314,7 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     if isinstance(p, (int, float)) and not 0 <= p <= 1:
         raise explain(RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}"))
     d = default_float()
-    u = _made(uniform_node(self.aval.shape, d, generator))
+    u = _made(uniform_node(self.aval.shape, d, generator, self.aval.device))
     return copy_(self, (u < p).to(self.aval.dtype))
 
 
@@ -288,7 +322,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     """Overwrite with exponential numbers of this rate."""
     if not lambd > 0:
         raise explain(RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}"))
-    u = _made(uniform_node(self.aval.shape, self.aval.dtype, generator))
+    u = _made(uniform_node(self.aval.shape, self.aval.dtype.weak, generator, self.aval.device))
     return copy_(self, (-u).log1p() / -lambd)  # type: ignore[operator]
 
 
@@ -296,8 +330,10 @@ def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: G
     """Overwrite with integers in [low, high)."""
     if high is None and low:
         low, high = 0, low
-    top = (1 << 24 if self.aval.dtype.category == FLOAT else np.iinfo(self.aval.dtype.np).max) if high is None else high
-    return _filled(self, _draw(self.aval.shape, self.aval.dtype, lambda s, k, n: philox.integers(s, k, n, low, top), generator))
+    d = self.aval.dtype
+    top = (DIGITS.get(d, 1 << 24) if d.category == FLOAT else np.iinfo(d.np).max) if high is None else high
+    return _filled(self, _draw(self.aval.shape, self.aval.dtype, lambda s, k, n: philox.integers(s, k, n, low, top), generator,
+                              self.aval.device, "integers", low, top))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -306,7 +342,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise explain(ValueError(f"dropout probability has to be between 0 and 1, but got {p}"))
     if not training or p == 0.0:
         return input
-    u = _made(uniform_node(input.aval.shape, input.aval.dtype))
+    u = _made(uniform_node(input.aval.shape, input.aval.dtype.weak, None, input.aval.device))
     keep = (u >= p).to(input.aval.dtype)  # type: ignore[operator]
     keep = keep * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
     return input.mul_(keep) if inplace else input * keep  # type: ignore[operator, no-any-return]

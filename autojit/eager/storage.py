@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import as_dtype
+from ..backends.devices import backend, from_host
+from ..dtypes import of_memory
 from ..errors import TraceError, explain
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, buffer
@@ -38,7 +39,7 @@ class Cell:
 class Storage(Cell):
     """A value shared by views, `detach()` and `.data`; and the version cell of the tensor it was made for.
 
-    value: the Node of what it holds (None: ask `mem`).  mem: an array that others may see.  taped: an intermediate of the
+    value: the Node of what it holds (None: ask `mem`).  mem: an array that others may see, or a `Lent`.  taped: an intermediate of the
     tape, which need not be kept.  trace: the trace it was made in.  strides: where torch's order of memory is not
     row-major (in elements)."""
 
@@ -66,7 +67,9 @@ class Storage(Cell):
             if trace is not None:
                 trace.touch(self, tensor)
         if self.mem is not None:
-            if not shared(self.mem):
+            if type(self.mem) is Lent:
+                self.value = buffer(self.mem.array, self.mem.aval)               # others may have written: a new value
+            elif not shared(self.mem):
                 self.value, self.mem = memory(owner_of(self.mem)), None           # nobody else is left: no copy
             elif self.value is None or self.value.data.tobytes() != self.mem.tobytes():
                 self.value = memory(self.mem.copy(order="C"))                    # kept while the bytes are the same
@@ -77,6 +80,10 @@ class Storage(Cell):
     def write(self, n: Node) -> None:
         """A new value.  Where others see the memory, it is computed and written at once."""
         disturb(self)
+        if type(self.mem) is Lent and state.trace is None:
+            backend(self.mem.aval.device).assign(self.mem.array, realise(n))
+            self.value = None
+            return
         if self.mem is not None and state.trace is None and shared(self.mem):
             np.copyto(self.mem, realise(n))
             self.value = None
@@ -87,7 +94,7 @@ class Storage(Cell):
 
     def array(self, tensor: Any) -> Any:
         """What it holds, as an array; never write to it."""
-        if self.mem is not None and state.trace is None and shared(self.mem):
+        if self.mem is not None and state.trace is None and type(self.mem) is not Lent and shared(self.mem):
             return self.mem
         n = self.read(tensor)
         if n.prim is not BUFFER:
@@ -109,12 +116,39 @@ class Storage(Cell):
         return self.mem[...]
 
 
-def memory(array: Any) -> Node:
-    """A leaf over an array that nobody will write to any more."""
+def memory(array: Any, device: str = "cpu") -> Node:
+    """A leaf over an array of the host's that nobody will write to any more, or over a copy of it on a device."""
     native = array.dtype.newbyteorder("=")
     array = np.ascontiguousarray(array, native) if array.ndim else np.asarray(array, native)
+    a = aval_of(array)
     load(array.nbytes)
-    return buffer(array, aval_of(array))
+    return buffer(from_host(array, a.dtype, device), aval(a.shape, a.dtype, device))
+
+
+class Lent:
+    """Memory of a device that others may see and write: `__cuda_array_interface__` and DLPack lend it for good, since nobody
+    says when it is given back.  Each read is of what is there when the program runs."""
+
+    __slots__ = ("array", "aval")
+
+    def __init__(self, array: Any, a: Aval) -> None:
+        self.array, self.aval = array, a
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+
+def lend(storage: Storage, tensor: Any) -> Any:
+    """The array of a device's memory, for others to see and write; a copy, if nodes still read what it holds now."""
+    if type(storage.mem) is not Lent:
+        disturb(storage)
+        array = storage.array(tensor)
+        n = storage.value
+        if sys.getrefcount(n) > _NODE_ALONE:
+            array = backend(n.aval.device).copy(array)
+        storage.mem, storage.value = Lent(array, n.aval), None
+    return storage.mem.array
 
 
 def owner_of(mem: Any) -> Any:
@@ -164,4 +198,5 @@ _OWNER_ALONE, _BASE_ALONE, _NODE_ALONE = _calibrate()
 
 
 def aval_of(array: Any) -> Aval:
-    return aval(array.shape, as_dtype(array.dtype))
+    """The aval of memory of the host's, or of what is lent."""
+    return array.aval if type(array) is Lent else aval(array.shape, of_memory(array.dtype))

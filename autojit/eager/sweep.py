@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import explain
 from ..ir.aval import Aval
 from ..ir.graph import Node
-from ..ops.declare import P, cast, full
+from ..ops.declare import P, cast
+from ..ops.placement import placed, zeros
 from .cotangents import Mode, Symbolic
 from .evaluate import Note, run
 from .state import state
@@ -191,7 +192,7 @@ def sums(flow: Flow, ends: Sequence[End]) -> list[Node | None]:
         if g is None and custom:
             out.append(None)
         else:
-            g = full(0, a.shape, a.dtype) if g is None else g
+            g = zeros(a) if g is None else placed(g, a.device)
             out.append(g if old is None else P.add(old, cast(g, a.dtype)))
     return out
 

@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..autodiff.vjp import Cotangent, masked, reverse_masked
-from ..dtypes import DEPENDENT, FLOAT, DType, bool_
+from ..dtypes import DEPENDENT, FLOAT, DType, bool_, default_float, float32
 from ..errors import explain
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, linearise, node, placeholder, substitute
-from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PLACEHOLDER, Primitive
+from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PLACEHOLDER, TRANSFER, Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import cast, spread
+from ..ops.placement import placed
+from ..rewrite.half import widened
+from .placing import check_kernels, together
 
 Chain = tuple[tuple[Primitive, tuple[Any, ...]], ...]     # the movement steps from a storage to what a tensor shows of it
 
@@ -26,14 +29,15 @@ Chain = tuple[tuple[Primitive, tuple[Any, ...]], ...]     # the movement steps f
 class Rule:
     """What stands in for a public op where there is none: a primitive under `create_graph`, a rebuilt view."""
 
-    __slots__ = ("name", "fn", "grad_name", "reads_nothing")
+    __slots__ = ("name", "fn", "grad_name", "reads_nothing", "across")
 
     vjp = None
     view = False
     returns = None
 
-    def __init__(self, name: str, fn: Any, grad_name: str) -> None:
-        self.name, self.fn, self.grad_name = name, fn, grad_name
+    def __init__(self, name: str, fn: Any, grad_name: str, across: bool = False) -> None:
+        """`across`: it takes arguments that lie on several devices."""
+        self.name, self.fn, self.grad_name, self.across = name, fn, grad_name, across
 
     def call(self, nodes: Sequence[Node], static: Sequence[Any]) -> Any:
         return self.fn(*nodes, *static)
@@ -72,7 +76,7 @@ def primitive_rule(prim: Primitive) -> Rule:
                 k += 1
             return node(prim, tuple(more[:k]), tuple(more[k:]))
         name = _TORCH_NAMES.get(prim.name) or "".join([w.capitalize() for w in prim.name.split("_")]) + "Backward0"
-        rule = _PRIMITIVES[prim] = Rule(prim.name, fn, name)
+        rule = _PRIMITIVES[prim] = Rule(prim.name, fn, name, prim.kind == TRANSFER)
     return rule
 
 
@@ -95,21 +99,30 @@ class Template:
     """op: with `call`, `label`, `vjp` (see ops.declare).  into: the result takes the shape and dtype of the first argument.
     outs: avals of the results.  reads: what the rule looks at: an argument's position, or ~k for the k-th result.
     chains: for a view op the chain of each result, else None.  records: a call has a place in the tape (a float comes out).
-    pointwise: torch gives the result the memory order of the operands."""
+    given: the placeholders as the op sees them.  half: there are halves, and what the op makes of them is computed in float32
+    and rounded once.  pointwise: torch gives the result the memory order of the operands.  device: where it is computed."""
 
     __slots__ = ("op", "static", "needs", "into", "forward", "outs", "single", "label", "reads", "chains", "placeholders",
-                 "results", "_pulls", "taken", "records",
-                 "pointwise")
+                 "results", "_pulls", "taken", "records", "pointwise", "device", "given",
+                 "half")
 
     def __init__(self, op: Any, avals: Sequence[Aval | None], static: tuple[Any, ...], needs: tuple[bool, ...],
                  into: bool, number: bool) -> None:
         self.op, self.static, self.needs, self.into = op, static, needs, into
         self.placeholders = [None if a is None else placeholder(a) for a in avals]
-        result = op.call(self.placeholders, static)
+        self.device, arguments = together(op, self.placeholders, number, into)
+        self.half, self.given = _halves(avals, static), self.placeholders
+        if self.half and number:
+            arguments, self.given = _weak(arguments), _weak(self.placeholders)
+        result = op.call(arguments, static)
         self.single = type(result) is Node
         outs = [result] if self.single else list(result)
+        if self.device != "cpu" and not op.across:
+            outs = [placed(o, self.device) for o in outs]
         if into:
             outs = [_fitted(outs[0], avals[0])]  # type: ignore[arg-type]
+        if self.half:
+            outs = widened(outs)
         self.results = outs
         self.forward = Recipe([p for p in self.placeholders if p is not None], outs)
         self.outs = tuple([o.aval for o in outs])
@@ -121,6 +134,8 @@ class Template:
         kinds = [prim.kind for prim, _, _, _ in self.forward.steps if prim.name not in ("expand", "reshape")]
         self.pointwise = self.single and all([k == ELEMENTWISE for k in kinds]) and (bool(kinds) or op is CLONE)
         self.records = any([a.dtype.category >= FLOAT for a in self.outs])
+        if self.device != "cpu":
+            check_kernels(self.device, self.forward.steps, f"{op.name}()")
         if any(needs):
             self._differentiate()
 
@@ -144,11 +159,15 @@ class Template:
         if self.op.vjp is not None and not self.into:
             bare = [None if c is None else c[0] for c in cts]
             if self.single:
-                found = self.op.pull(bare[0], known[0], self.placeholders, self.static)
+                found = self.op.pull(bare[0], known[0], self.given, self.static)
             else:
-                found = self.op.pull(tuple(bare), tuple(known), self.placeholders, self.static)
-            return [None if g is None or not need else masked(g) for g, need in zip(found, self.needs)]
+                found = self.op.pull(tuple(bare), tuple(known), self.given, self.static)
+            pulled = [None if g is None or not need else masked(g) for g, need in zip(found, self.needs)]
+            return _widened(pulled) if self.half else pulled
         known_as = {o: k for o, k in zip(outs, known) if o.prim.kind != LEAF}
+        if self.half:                                     # a rule that reads the result reads the rounded one
+            known_as |= {o.inputs[0]: cast(k, o.inputs[0].dtype) for o, k in known_as.items()
+                         if o.op == "cast" and o.inputs[0].prim.kind != LEAF}
         grads = self._by_results(reverse_masked(outs, cts, wanted, known_as), known_as)
         return [next(grads) if need else None for need in self.needs]
 
@@ -188,7 +207,34 @@ class Template:
                 flat.append(g[1])
             places.append((len(flat) - 1, None) if g[1] is None else (len(flat) - 2, len(flat) - 1))
         arguments = [c for c in cts if c is not None] + [m for m in masks if m is not None] + list(self.taken)
-        return Pull(Recipe(arguments, flat), places)
+        recipe = Recipe(arguments, flat)
+        if self.device != "cpu":
+            check_kernels(self.device, recipe.steps, f"the gradient of {self.op.name}()")
+        return Pull(recipe, places)
+
+
+def _halves(avals: Sequence[Aval | None], static: tuple[Any, ...]) -> bool:
+    """Do halves come into this call?"""
+    for a in avals:
+        if a is not None and a.dtype.half:
+            return True
+    return default_float().half or any([type(v) is DType and v.half for v in static])
+
+
+def _weak(given: Sequence[Node | None]) -> list[Node | None]:
+    """A Python number beside half tensors comes as float32 and counts as half; its digits are kept (`rewrite.half`)."""
+    floats = [p for p in given if p is not None and p.dtype.category == FLOAT]
+    kinds = {p.dtype for p in floats if p.dtype.half}
+    if len(kinds) != 1 or any([p.shape or p.dtype is not float32 for p in floats if not p.dtype.half]):
+        return list(given)
+    (d,) = kinds
+    return [cast(p, d) if p is not None and p.dtype is float32 else p for p in given]
+
+
+def _widened(grads: Sequence[Cotangent | None]) -> list[Cotangent | None]:
+    """Cotangents of halves, rounded once."""
+    values = iter(widened([g[0] for g in grads if g is not None]))
+    return [None if g is None else (next(values), g[1]) for g in grads]
 
 
 def _fitted(n: Node, to: Aval) -> Node:
@@ -207,7 +253,7 @@ def _fitted(n: Node, to: Aval) -> Node:
 
 
 _SCALAR_TYPES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
-                 "float32": "Float", "float64": "Double"}
+                 "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double"}
 
 
 def scalar_type(d: DType) -> str:

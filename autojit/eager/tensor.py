@@ -15,6 +15,7 @@ from ..errors import explain, user_frame
 from ..ir.aval import Aval
 from ..ir.graph import NEVER, Node, node
 from ..ir.primitive import BUFFER
+from .placing import Device
 from .state import disturb, state
 from .storage import Cell, Storage, memory
 from .tape import NOWHERE, Output, Record, origin
@@ -336,7 +337,8 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        return Device(self.aval.device)
+        name = self.aval.device
+        return Device(name) if name == "cpu" else Device(name, 0)
 
     @property
     def ndim(self) -> int:
@@ -371,47 +373,13 @@ class Handle:
         self.remove()
 
 
-class Device:
-    """Where a tensor lives; prints as torch's does and compares with names."""
-
-    __slots__ = ("type", "index")
-
-    type: str
-    index: int | None
-
-    def __init__(self, name: Any = "cpu", index: int | None = None) -> None:
-        if isinstance(name, Device):
-            name, index = name.type, name.index
-        text = str(name)
-        if ":" in text:
-            text, number = text.split(":", 1)
-            index = int(number)
-        if text not in ("cpu", "cuda"):
-            raise explain(RuntimeError(
-                "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, "
-                "vulkan, mps, "
-                f"meta, hpu, mtia, privateuseone device type at start of device string: {text}"))
-        self.type, self.index = text, index
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, str):
-            other = Device(other)
-        return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
-
-    def __hash__(self) -> int:
-        return hash((self.type, self.index))
-
-    def __str__(self) -> str:
-        return self.type if self.index is None else f"{self.type}:{self.index}"
-
-    def __repr__(self) -> str:
-        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
-
-
 _FLOAT_HINT = "make it floating: tensor([1., 2.]), x.float(), or dtype=torch.float32"
 
 
 def _refuse_grad(own: Aval, given: Aval) -> None:
+    if given.host is own.host:
+        raise explain(RuntimeError(f"attempting to assign a gradient with device type '{given.device}' to a tensor with device "
+                                   f"type '{own.device}'. Please ensure that the gradient and the tensor are on the same device"))
     if given.dtype is not own.dtype:
         raise explain(RuntimeError(
             f"attempting to assign a gradient with dtype '{_word(given.dtype)}' to a tensor with grad_dtype "
@@ -425,7 +393,8 @@ def _refuse_grad(own: Aval, given: Aval) -> None:
 
 
 def _word(d: DType) -> str:
-    return {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "bool": "bool"}.get(d.name, d.name)
+    return {"float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double", "int64": "long int",
+            "int32": "int", "bool": "bool"}.get(d.name, d.name)
 
 
 # ---------------------------------------------------------------- making tensors
@@ -464,9 +433,9 @@ def wrap(n: Node, fn: Any = None) -> Tensor:
     return new(Storage(n), n.aval, fn)
 
 
-def of_array(array: Any) -> Tensor:
-    """A tensor that adopts an array nobody else will write to."""
-    n = memory(array)
+def of_array(array: Any, device: str = "cpu") -> Tensor:
+    """A tensor that adopts an array of the host's nobody else will write to, or holds a copy of it on a device."""
+    n = memory(array, device)
     return new(Storage(n), n.aval)
 
 

@@ -137,10 +137,10 @@ def layout_of(t: Any) -> tuple[tuple[int, ...], int]:
         if known is not None:
             return known  # type: ignore[no-any-return]
     s = t.storage
-    if s.mem is not None:
+    if s.mem is not None and t.aval.device == "cpu":
         strides = tuple([k // s.mem.itemsize for k in s.mem.strides])
         return layout(s.mem.shape, strides, t.chain)
-    return layout(s.value.aval.shape, s.strides, t.chain)
+    return layout(s.mem.shape if s.value is None else s.value.aval.shape, s.strides, t.chain)
 
 
 def pointwise_strides(shape: Shape, operands: list[tuple[Shape, Shape]]) -> Shape | None:

@@ -6,16 +6,19 @@ In: a Graph.  Out: `Prepared` (all that can be done without a compiler), then a 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backends.cpu import blas
 from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.runtime import runtime
+from ..backends.devices import backend
 from ..collector import paused
 from ..config import config
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
+from ..rewrite.half import lowered
 from ..rewrite.inline import inline
 from ..rewrite.merge import merge
 from ..rewrite.simplify import simplify
@@ -64,7 +67,51 @@ class Prepared:
         parts = [f"{kinds.count(KernelStep)} kernels ({len(self.texts)} distinct)"]
         others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"))
         parts += [f"{n} {word}" for n, word in others if n]
-        return ", ".join(parts) + "; " + ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in self.seconds.items())
+        return ", ".join(parts) + "; " + _lasted(self.seconds)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Why what was not fused was not."""
+        return self.schedule.notes
+
+    def source(self) -> str:
+        return source(self)
+
+
+def _lasted(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in seconds.items())
+
+
+class OnDevice:
+    """A graph scheduled for a device that has a backend of its own, and the text of its kernels."""
+
+    __slots__ = ("device", "graph", "schedule", "emitted", "seconds")
+
+    def __init__(self, device: str, graph: Graph, plan: Schedule, emitted: Any, seconds: dict[str, float]) -> None:
+        self.device, self.graph, self.schedule, self.emitted, self.seconds = device, graph, plan, emitted, seconds
+
+    def link(self) -> Callable[[Sequence[Any]], list[Any]]:
+        """The program; waits for its kernels.  CompileError if one cannot be compiled."""
+        start = time.perf_counter()
+        program = backend(self.device).link(self.schedule, self.emitted, [o.aval for o in self.graph.outputs])
+        self.seconds["link"] = time.perf_counter() - start
+        return program  # type: ignore[no-any-return]
+
+    @property
+    def summary(self) -> str:
+        """One line: how many steps the program has and what each stage cost."""
+        kinds = [type(s) for s in self.schedule.steps]
+        products = kinds.count(GemmStep)
+        return f"{len(kinds) - products} kernels, {products} matrix products; {_lasted(self.seconds)}"
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Why what was not fused was not."""
+        return self.schedule.notes
+
+    def source(self) -> str:
+        """The kernels and the steps as readable text."""
+        return str(backend(self.device).source(self.schedule, self.emitted))
 
 
 def known(graph: Graph) -> NativeProgram | None:
@@ -85,10 +132,33 @@ def prepare(graph: Graph) -> Prepared:
         return tune.tuned(graph, _stages) if config.tune else _stages(graph)
 
 
+def prepare_for(graph: Graph, device: str) -> OnDevice:
+    """The same for a device that has a backend of its own; the graph's avals say nothing of it."""
+    with paused():
+        at = backend(device)
+        plan, simple, clock = _planned(graph, at.target)
+        emitted = at.emit(plan)
+        clock.lap("emit")
+        made = OnDevice(device, simple, plan, emitted, clock.seconds)
+    if config.debug >= 4:
+        events.log(4, "kernels", made.source())
+    return made
+
+
 def _stages(graph: Graph, target: Target | None = None) -> Prepared:
+    plan, simple, clock = _planned(graph, target)
+    emitted = {k: emit_kernel(s.kernel) for k, s in enumerate(plan.steps) if isinstance(s, KernelStep)}
+    clock.lap("emit")
+    for text in dict.fromkeys(e.text for e in emitted.values()):
+        events.log(4, "kernel", text)
+    return Prepared(simple, plan, emitted, clock.seconds)
+
+
+def _planned(graph: Graph, target: Target | None) -> tuple[Schedule, Graph, _Clock]:
+    """The stages that are the same for all."""
     clock = _Clock()
     verify_graph(graph, "trace")
-    flat = inline(graph)
+    flat = lowered(inline(graph), target is not None and target.simt)
     clock.lap("inline")
     simple = vectors(merge(simplify(flat)))
     verify_graph(simple, "simplify")
@@ -97,11 +167,7 @@ def _stages(graph: Graph, target: Target | None = None) -> Prepared:
     plan = schedule(simple, target)
     verify_schedule(plan)
     clock.lap("schedule")
-    emitted = {k: emit_kernel(s.kernel) for k, s in enumerate(plan.steps) if isinstance(s, KernelStep)}
-    clock.lap("emit")
-    for text in dict.fromkeys(e.text for e in emitted.values()):
-        events.log(4, "kernel", text)
-    return Prepared(simple, plan, emitted, clock.seconds)
+    return plan, simple, clock
 
 
 class _Clock:

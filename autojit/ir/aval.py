@@ -8,14 +8,15 @@ Shape = tuple[int, ...]
 
 
 class Aval:
-    """Abstract value.  Make it with `aval()`: one object for each (shape, dtype, device)."""
+    """Abstract value.  Make it with `aval()`: one object for each (shape, dtype, device).  host: the same on the CPU."""
 
-    __slots__ = ("shape", "dtype", "device", "size")
+    __slots__ = ("shape", "dtype", "device", "size", "host")
 
     shape: Shape
     dtype: DType
     device: str
     size: int
+    host: Aval
 
     @property
     def ndim(self) -> int:
@@ -40,5 +41,6 @@ def aval(shape: Shape, dtype: DType, device: str = "cpu") -> Aval:
         for n in shape:
             size *= n
         a.size = size
+        a.host = a if device == "cpu" else aval(shape, dtype)
         a = _INTERNED.setdefault(key, a)
     return a

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dtypes import DType
 from .aval import Aval, Shape, aval
-from .primitive import BUFFER, CONST, LEAF, PLACEHOLDER, SCALAR, Primitive
+from .primitive import BUFFER, CONST, LEAF, PLACEHOLDER, SCALAR, SENDS, Primitive
 
 # Numbers that stay in keys and in code; all others are run-time slots of the kernels.
 SPECIAL = (0.0, 1.0, -1.0, 2.0, 0.5)
@@ -22,7 +22,7 @@ _SPECIAL = frozenset(SPECIAL)
 
 class Node:
     """One value of the graph.  `real` is the buffer leaf that holds it once something has computed it; `data` is a leaf's
-    content (const and scalar: a NumPy scalar; placeholder: its number or name; buffer: the memory)."""
+    content (const and scalar: a NumPy scalar, float32 if it is half; placeholder: its number or name; buffer: the memory)."""
 
     __slots__ = ("prim", "op", "inputs", "params", "aval", "real", "data", "born", "__weakref__")
 
@@ -89,13 +89,29 @@ def _new(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...], a: 
     return n
 
 
+def infer(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...]) -> Aval:
+    """The aval of a node: shape and dtype are the primitive's affair; it is where its operands are.  What is made of numbers
+    alone is nowhere in particular and goes along; two devices never meet (the face refuses that, or sends one operand)."""
+    device = "cpu"
+    avals = []
+    for i in inputs:
+        a = i.aval if i.real is None else i.real.aval
+        if a.device != "cpu":
+            device = a.device
+        avals.append(a)
+    if device == "cpu" or prim.name in SENDS:
+        return prim.infer(*avals, *params)  # type: ignore[no-any-return]
+    found: Aval = prim.infer(*[a.host for a in avals], *params)
+    return aval(found.shape, found.dtype, device)
+
+
 def node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...] = ()) -> Node:
     """The node of `prim` over `inputs`; shapes and dtypes are inferred, and errors raised, here."""
     inputs = tuple([i.real or i for i in inputs])
     key = (prim, inputs, params)
     n = _TABLE.get(key)
     if n is None:
-        a = prim.infer(*[i.aval for i in inputs], *params)
+        a = infer(prim, inputs, params)
         born = clock.run
         for i in inputs:
             if i.born < born:
@@ -107,25 +123,26 @@ def node(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...] = ()
 _WRITTEN: dict[tuple[DType, Any], tuple[Any, bytes]] = {}  # (dtype, Python number) -> NumPy scalar, its bytes
 
 
-def _number(prim: Primitive, value: Any, dtype: DType) -> Node:
+def _number(prim: Primitive, value: Any, dtype: DType, device: str = "cpu") -> Node:
     plain = type(value) is float or type(value) is int
     known = _WRITTEN.get((dtype, value)) if plain else None
     if known is None:
-        data = np.asarray(value).astype(dtype.np)[()] if not isinstance(value, (bool, int, float)) else dtype.np.type(value)
+        data = np.asarray(value).astype(dtype.number)[()] if not isinstance(value, (bool, int, float)) else dtype.number(value)
         known = data, data.tobytes()
         if plain and value and value == value and len(_WRITTEN) < 10_000:    # not zero: it has a sign
             _WRITTEN[dtype, value] = known
     data, bits = known
-    key = (prim, dtype, bits)                            # bits: -0.0 is not 0.0, and NaN is found again
+    params = (bits,) if device == "cpu" else (bits, device)
+    key = (prim, dtype, *params)                         # bits: -0.0 is not 0.0, and NaN is found again
     n = _TABLE.get(key)
     if n is None:
-        n = _TABLE[key] = _new(prim, (), (bits,), aval((), dtype), data, NEVER)
+        n = _TABLE[key] = _new(prim, (), params, aval((), dtype, device), data, NEVER)
     return n
 
 
-def const(value: Any, dtype: DType) -> Node:
-    """A 0-d number that belongs to the program."""
-    return _number(CONST, value, dtype)
+def const(value: Any, dtype: DType, device: str = "cpu") -> Node:
+    """A 0-d number that belongs to the program.  One on the CPU goes along with whatever it meets."""
+    return _number(CONST, value, dtype, device)
 
 
 def scalar(value: Any, dtype: DType) -> Node:
@@ -198,7 +215,7 @@ def private() -> Callable[[Primitive, tuple[Node, ...], tuple[Any, ...]], Node]:
         key = (prim, inputs, params)
         n = table.get(key)
         if n is None:
-            n = table[key] = _new(prim, inputs, params, prim.infer(*[i.aval for i in inputs], *params), None, NEVER)
+            n = table[key] = _new(prim, inputs, params, infer(prim, inputs, params), None, NEVER)
         return n
     return build
 

@@ -16,7 +16,8 @@ INDEX = "index"                  # reads at an index that is data
 SCATTER = "scatter"              # adds at an index that is data
 CONTRACT = "contract"            # matrix product
 CREATE = "create"                # no input: iota
-HOST = "host"                    # runs by its NumPy reference, on every backend without a kernel for it
+HOST = "host"                    # runs by its NumPy reference, on every backend without a kernel or word for it
+TRANSFER = "transfer"            # from one device to another: programs are cut here
 LEAF = "leaf"                    # const, scalar, placeholder, buffer
 
 
@@ -39,6 +40,7 @@ class Primitive:
 
 
 REGISTRY: dict[str, Primitive] = {}
+SENDS = frozenset(("transfer", "call"))                   # primitives that say themselves on which device their result is
 
 
 def register(p: Primitive) -> Primitive:

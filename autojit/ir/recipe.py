@@ -48,7 +48,7 @@ class Recipe:
                 if n.prim is not CONST:
                     raise ValueError(f"{n!r} is neither an argument nor a constant")
                 number[n] = len(number)
-                self.consts.append(((CONST, n.dtype, n.params[0]), n))
+                self.consts.append(((CONST, n.dtype, *n.params), n))
         self.steps: list[Step] = []
         for n in order:
             if n.prim.kind != LEAF:

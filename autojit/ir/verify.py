@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import VerifyError
-from .graph import Graph
+from .graph import Graph, infer
 from .primitive import LEAF
 from .text import graph_text
 
@@ -19,7 +19,7 @@ def verify_graph(graph: Graph, stage: str) -> None:
             for i in n.inputs:
                 if (i.real or i) not in seen:
                     raise VerifyError(f"after {stage}: {n!r} stands before its input {i!r}")
-            a = n.prim.infer(*[(i.real or i).aval for i in n.inputs], *n.params)
+            a = infer(n.prim, n.inputs, n.params)
             if a is not n.aval:
                 raise VerifyError(f"after {stage}: {n!r} says {n.aval}, its primitive infers {a}")
         seen.add(n)

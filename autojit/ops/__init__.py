@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     moments,
     normalising,
     parts,
+    placement,
     reductions,
     shapes,
     softmaxes,

@@ -102,9 +102,9 @@ def movement(name: str, *, infer: Callable[..., Aval], ref: Callable[..., Any], 
 
 
 # ---------------------------------------------------------------- helpers for rules and composites
-def full(value: Any, shape: Shape, dtype: DType) -> Node:
-    """A constant of any shape: an expanded 0-d number, never memory."""
-    return spread(const(value, dtype), shape)
+def full(value: Any, shape: Shape, dtype: DType, device: str = "cpu") -> Node:
+    """A constant of any shape: an expanded 0-d number, never memory.  Rules need not say a device: numbers go along."""
+    return spread(const(value, dtype, device), shape)
 
 
 def zeros_like(n: Node) -> Node:
@@ -277,6 +277,7 @@ class Op:
     bounds: Any
     loose: bool
     whole: frozenset[str]          # static parameters that are an int, or ints
+    across = False                 # arguments may lie on several devices
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
         """`fn` with `nodes` at the tensor positions and `static` at the others."""

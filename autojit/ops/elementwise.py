@@ -75,7 +75,7 @@ def _int_pow(a: Any, b: Any) -> Any:
     return np.where(b < 0, down, np.power(a, np.where(b < 0, 0, b))).astype(a.dtype)
 
 
-primitive("int_pow", HOST, same_aval, quiet(_int_pow), None, doc="Power of integers.")
+primitive("int_pow", HOST, same_aval, quiet(_int_pow), None, emit="int_pow_{t}({0}, {1})", cost=20, doc="Power of integers.")
 
 
 def _ties(ct: Node, a: Node, b: Node, loses: Node) -> Node:
@@ -159,8 +159,8 @@ def _shift(a: Any, b: Any, left: bool) -> Any:
     return np.where(far, np.where(a < 0, -1, 0), np.right_shift(a, by)).astype(a.dtype)
 
 
-primitive("shift", HOST, lambda a, b, left: _bits(same_aval(a, b)), quiet(_shift), None,
-          doc="Bits of a moved by b places, to the left or to the right.")
+primitive("shift", HOST, lambda a, b, left: _bits(same_aval(a, b)), quiet(_shift), None, emit="shift_{o}({0}, {1}, {p0})",
+          cost=4, doc="Bits of a moved by b places, to the left or to the right.")
 
 
 def _cast_ref(a: Any, dtype: DType) -> Any:
@@ -307,7 +307,7 @@ def _polygamma(a: Any, n: int) -> Any:
 
 
 primitive("polygamma", HOST, lambda a, n: a, _polygamma, lambda ct, out, a, n: (P.mul(ct, P.polygamma(a, n + 1)),),
-          domain=(0.5, 4), doc="n-th derivative of digamma.")
+          emit="polygamma_{t}({0}, {p0})", cost=80, domain=(0.5, 4), doc="n-th derivative of digamma.")
 
 
 # ---------------------------------------------------------------- operators of Node

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..dtypes import as_dtype, default_float
+from ..dtypes import as_dtype, bfloat16, default_float, memory
 from ..eager.state import state
 from ..eager.storage import aval_of, shared
 from ..eager.tensor import Tensor, of_buffer
@@ -133,7 +133,8 @@ class Writer:
             self.given.append(x)
         elif run_time(v):
             self.unless(f"type({x}) is not {self.name(kind, 't')}", *self.default)
-            self.given.append(f"asarray({x}, {self.name(self.beside.np, 'd')})")
+            self.given.append(f"asarray({x}, {self.name(self.beside.np, 'd')})" if self.beside is not bfloat16 else
+                              f"{self.name(memory, 'm')}({x}, {self.name(bfloat16, 'd')})")
         else:
             c = self.name(v, "c")
             self.unless(f"{x} is not {c} and (type({x}) is not {self.name(kind, 't')} or {x} != {c})")

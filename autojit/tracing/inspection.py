@@ -8,22 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import config
-from ..engine import compile as pipeline
 from ..engine import families
+from ..engine.cuts import plain
 from ..ir.outline import outline
 from ..rewrite.inline import inline
 
 
-def _prepared(traced: Any) -> pipeline.Prepared:
-    program = traced._last().program
-    if program.prepared is None:
-        program.prepared = pipeline.prepare(program.graph)
-    return program.prepared  # type: ignore[no-any-return]
+def _prepared(traced: Any) -> Any:
+    return traced._last().program.prepare()
 
 
 def source_of(traced: Any) -> str:
     """The kernels of the program that ran last."""
-    return pipeline.source(_prepared(traced))
+    return _prepared(traced).source()  # type: ignore[no-any-return]
 
 
 def explain_traced(traced: Any) -> str:
@@ -35,7 +32,7 @@ def explain_traced(traced: Any) -> str:
     lines.append(f"last program: {prepared.summary}")
     lines.append(f"  answered last by the {program.tier} tier, {program.runs} runs" + (
         f"; not compiled: {program.failed}" if program.failed else ""))
-    if config.forms:
+    if config.forms and plain(program.graph):
         lines.append(f"  {families.told(outline(inline(program.graph)))}")
-    lines += [f"  {note}" for note in prepared.schedule.notes]
+    lines += [f"  {note}" for note in prepared.notes]
     return "\n".join(lines)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..dtypes import FLOAT, as_dtype, default_float
+from ..backends.devices import to_host
+from ..dtypes import FLOAT, as_dtype, default_float, memory
 from ..eager.evaluate import realise
 from ..eager.tensor import Tensor, of_array, value
 from ..engine import programs
@@ -75,7 +76,7 @@ class Plan:
             check.array(inputs[k])
         arrays = self.program(inputs)
         for least, greatest, check in self.after:
-            check.range(int(arrays[least]), int(arrays[greatest]))
+            check.range(*[int(to_host(arrays[k], self.results[k].aval.device)) for k in (least, greatest)])
         return arrays
 
 
@@ -88,15 +89,15 @@ def look_of(t: Any) -> tuple[Any, ...]:
 class Fixed:
     """An array that the function made while it was recorded: the same at each call."""
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "aval")
 
     def __init__(self, n: Node) -> None:
-        self.array = n.data
+        self.array, self.aval = n.data, n.aval
 
 
 def contiguous(array: Any) -> Any:
-    """In row-major order; NumPy's own function would give a 0-d array a dimension."""
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    """In row-major order, as a device's arrays always are; NumPy's own function would give a 0-d array a dimension."""
+    return array if not isinstance(array, np.ndarray) or array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def array_of(t: Any) -> Any:
@@ -125,7 +126,7 @@ def as_tensor(x: Any, like: Any) -> Tensor:
         return x
     if isinstance(x, np.ndarray):
         return of_array(np.array(x, order="C"))
-    return of_array(np.asarray(x, like.np))
+    return of_array(memory(x, like))
 
 
 def float_beside(leaves: Sequence[Any]) -> Any:
@@ -135,6 +136,11 @@ def float_beside(leaves: Sequence[Any]) -> Any:
         if d is not None and d.category == FLOAT and (found is None or d.rank > found.rank):
             found = d
     return found or default_float()
+
+
+def drawn_avals(plan: Plan) -> list[Any]:
+    """What is known of the random numbers of a call."""
+    return [n.aval for n in plan.inputs[len(plan.inputs) - len(plan.draws):]]
 
 
 def draw(plan: Plan) -> list[Any]:

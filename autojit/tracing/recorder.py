@@ -22,6 +22,7 @@ from ..ir.graph import Graph, Node, base, const, forget, linearise, placeholder,
 from ..ir.primitive import BUFFER, PLACEHOLDER, SCALAR
 from ..ops.control import SubGraph
 from ..ops.declare import P, full
+from ..ops.placement import ones, placed, zeros
 from .light import signature
 from .plan import Fixed, Plan, look_of, run_time
 from .trace import SHOWN, Trace
@@ -124,9 +125,9 @@ class Recorder:
             raise explain(RuntimeError(f"grad needs a function that returns one floating number, and this one returned {what}"),
                           hint="sum() or mean() the result")
         wanted = [self.kept[k] for k in self.wrt]
-        ct = full(1, tensors[0].aval.shape, tensors[0].aval.dtype)
+        ct = ones(tensors[0].aval)
         found = backward_nodes([tensors[0]], [ct], wanted) if tensors[0].requires_grad else [None] * len(wanted)
-        return [full(0, t.aval.shape, t.aval.dtype) if g is None else g for t, g in zip(wanted, found)]
+        return [zeros(t.aval) if g is None else placed(g, t.aval.device) for t, g in zip(wanted, found)]
 
     def _graph(self, plan: Plan, inputs: list[Node], outputs: list[Node], pulls: list[Pull]) -> None:
         """The graph and the reverse of its results, with the numbers that the function wrote as constants and the arrays it

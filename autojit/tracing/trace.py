@@ -6,16 +6,20 @@ gradients, versions and random draws.  Everything outside is put back when the t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from ..eager.checks import ends_on_device
 from ..eager.evaluate import realise
 from ..eager.state import state
 from ..eager.storage import Storage, aval_of
 from ..eager.tensor import Tensor, new
 from ..errors import TraceError, explain, user_place
 from ..ir.aval import Aval
-from ..ir.graph import Node, base, linearise, placeholder
+from ..ir.graph import Node, base, buffer, linearise, placeholder
 from ..ir.primitive import BUFFER, LEAF
 from ..ops.declare import P, full
 
@@ -35,18 +39,22 @@ class Captured:
 class Check:
     """What can only be refused by looking at values, at each run of a recording."""
 
-    __slots__ = ("index", "lowest", "end", "error", "words", "ignore", "place")
+    __slots__ = ("index", "lowest", "end", "error", "words", "ignore", "place", "aval", "seen")
 
     def __init__(self, index: Node, lowest: int, end: int, error: Any, words: str, ignore: int | None, place: str) -> None:
         self.index, self.lowest, self.end, self.error, self.words = index, lowest, end, error, words
         self.ignore, self.place = ignore, place
+        self.aval = index.aval                            # of the input that is looked at
+        self.seen: Any = None                             # the array of a device's that was looked at last, weakly
 
     def sort_into(self, plan: Any, inputs: Sequence[Node], add: Callable[[Node], int]) -> None:
         """Places that are inputs are checked before the run; computed ones by their least and greatest, after it."""
         at = base(self.index, SHOWN)
         if at.prim is BUFFER:
+            self.aval = at.aval
             self.array(at.data)
         elif at in inputs:
+            self.aval = at.aval
             plan.before.append((inputs.index(at), self))
         elif self.index.aval.size:
             least, greatest = self.ends(self.index)
@@ -60,7 +68,14 @@ class Check:
         return (P.min(n, axes), P.max(n, axes)) if axes else (n, n)
 
     def array(self, found: Any) -> None:
-        """Raise what is due for an input's values."""
+        """Raise what is due for an input's values.  Of a device's array the least and the greatest are computed there, once."""
+        if not isinstance(found, np.ndarray):
+            if self.seen is None or self.seen() is not found:
+                ends = ends_on_device(buffer(found, self.aval), self.ignore)
+                if ends is not None:
+                    self.range(*ends)
+                self.seen = weakref.ref(found)
+            return
         if self.ignore is not None:
             found = found[found != self.ignore]
         if found.size:

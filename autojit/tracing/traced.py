@@ -17,17 +17,19 @@ from .. import tree
 from ..collector import paused
 from ..config import config
 from ..eager.apply import apply
+from ..eager.convert import send
 from ..eager.evaluate import settle
+from ..eager.placing import named
 from ..eager.state import state
-from ..eager.storage import aval_of
 from ..eager.template import Rule
-from ..eager.tensor import Tensor, new, of_array, of_buffer, value
+from ..eager.tensor import Tensor, new, of_buffer, value
 from ..eager.views import put
 from ..errors import explain
+from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
 from .hot import Short, Writer
-from .plan import Fixed, Plan, array_of, as_tensor, draw, float_beside, gather, run_time
+from .plan import Fixed, Plan, array_of, as_tensor, draw, drawn_avals, float_beside, gather, run_time
 from .recorder import Recorder
 
 if TYPE_CHECKING:
@@ -54,9 +56,10 @@ class Traced:
     torch.Size([2])
     """
 
-    def __init__(self, fn: Callable[..., Any], static_argnums: Sequence[int] = ()) -> None:
+    def __init__(self, fn: Callable[..., Any], static_argnums: Sequence[int] = (), device: Any = None) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
+        self.device = None if device is None else named(device)
         self.static_argnums = frozenset(static_argnums)
         self.plans: OrderedDict[Any, list[Plan]] = OrderedDict()
         self.history: deque[str] = deque(maxlen=20)
@@ -127,7 +130,14 @@ class Traced:
             if not isinstance(x, Tensor) and run_time(x):
                 beside = beside or float_beside(leaves)
                 leaves[k] = as_tensor(x, beside)
+            if self.device is not None:
+                leaves[k] = self._moved(leaves[k])
         return leaves, structure, [x for x in leaves if isinstance(x, Tensor)]
+
+    def _moved(self, x: Any) -> Any:
+        """A run-time argument on the device that was asked for; numbers go along as they are."""
+        assert self.device is not None
+        return send(x, self.device, x.aval.dtype) if isinstance(x, Tensor) and x.aval.shape else x
 
     def plan(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None) -> Plan:
         """The plan that fits; recorded if there is none."""
@@ -197,13 +207,19 @@ class Traced:
         return "; ".join(new)
 
     def _bare(self) -> Callable[..., Any]:
-        if not self.static_argnums:
+        """The function as it is recorded: static arguments as they came, results on the device that was asked for."""
+        if not self.static_argnums and self.device is None:
             return self.fn
 
         @functools.wraps(self.fn)
         def bare(*args: Any, **kwargs: Any) -> Any:
-            return self.fn(*[a.value if isinstance(a, _Static) else a for a in args], **kwargs)
+            out = self.fn(*[a.value if isinstance(a, _Static) else a for a in args], **kwargs)
+            return out if self.device is None else tree.tree_map(self._result, out)
         return bare
+
+    def _result(self, t: Any) -> Any:
+        assert self.device is not None
+        return send(t, self.device, t.aval.dtype) if isinstance(t, Tensor) else t
 
     def _warn_ints(self, leaves: list[Any]) -> None:
         for k, x in enumerate(leaves):
@@ -218,7 +234,9 @@ class Traced:
     # ------------------------------------------------------------ running it
     def _pending(self, plan: Plan, tensors: list[Tensor], drawn: list[Any]) -> list[Tensor]:
         """Results with a place in the tape, not yet computed: `backward()` is one program with them."""
-        args = [*tensors, *[_input(c) for c in plan.captured], *[of_array(a) for a in drawn]]
+        args = [*tensors, *[_input(c) for c in plan.captured]]
+        if drawn:
+            args += [of_buffer(a, known) for a, known in zip(drawn, drawn_avals(plan))]
         for k, check in plan.before:
             check.array(array_of(args[k]))
         out = apply(_rule(plan), args, ())
@@ -239,7 +257,7 @@ class Traced:
     def write_back(self, plan: Plan, tensors: Sequence[Tensor], arrays: Sequence[Any]) -> None:
         """What the function wrote, written again: memory, `.grad`, versions."""
         for target, at in plan.writes:
-            store(tensors[target] if isinstance(target, int) else target, arrays[at])
+            store(tensors[target] if isinstance(target, int) else target, arrays[at], plan.results[at].aval)
         for target, place in plan.grads:
             t = tensors[target] if isinstance(target, int) else target
             t._grad = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
@@ -336,13 +354,13 @@ def _kind(leaves: Sequence[Any]) -> str:
 def _input(c: Any) -> Any:
     """A captured tensor, or what stands for one, as an argument of the call."""
     if isinstance(c, Fixed):
-        return of_buffer(c.array, aval_of(c.array))
+        return of_buffer(c.array, c.aval)
     return c if isinstance(c, Tensor) else new(c.storage, c.storage.read(c).aval)
 
 
-def store(t: Any, array: Any) -> None:
+def store(t: Any, array: Any, a: Aval) -> None:
     """A traced write takes effect, through the view that an argument is."""
-    n, chain = buffer(array, aval_of(array)), getattr(t, "chain", ())
+    n, chain = buffer(array, a), getattr(t, "chain", ())
     t.storage.write(put(t.storage.read(t), chain, n) if chain else n)
 
 
@@ -356,15 +374,18 @@ def _rule(plan: Plan) -> Rule:
             return outs[0] if count == 1 else tuple(outs)
 
         name = body.name.title().replace("_", "")
-        plan.rule = Rule(body.name, fn, name + "Backward")
+        plan.rule = Rule(body.name, fn, name + "Backward", across=True)
     return plan.rule  # type: ignore[no-any-return]
 
 
-def trace(fn: Any = None, *, static_argnums: Sequence[int] = ()) -> Any:
+def trace(fn: Any = None, *, static_argnums: Sequence[int] = (), device: Any = None) -> Any:
     """Decorate a function so that it is recorded and compiled; or, given a tensor, the sum of its diagonal (as torch's).
 
     Tensors, arrays and floats among the arguments are data; ints, strings, bools and None are part of the program, as are
     arguments named by `static_argnums`.  Nests (tuples, lists, dictionaries) are looked into.
+
+    `device="cuda"`: arguments that are not there are moved there (arrays and tensors; gradients flow back), and results are
+    there.  Without it the function works where its tensors are.
 
     Python inside the function runs only while it is recorded.  Values that it reads by name (globals, closure variables,
     attributes of `self` and of other objects, what lists, dictionaries and small arrays hold, also in functions it calls) are
@@ -374,7 +395,7 @@ def trace(fn: Any = None, *, static_argnums: Sequence[int] = ()) -> Any:
     if isinstance(fn, Tensor):
         return fn.trace()
     if fn is None:
-        return lambda f: Traced(f, static_argnums)
+        return lambda f: Traced(f, static_argnums, device)
     if isinstance(fn, Traced):
         return fn
     if not callable(fn):
@@ -382,4 +403,4 @@ def trace(fn: Any = None, *, static_argnums: Sequence[int] = ()) -> Any:
     if getattr(getattr(fn, "__code__", None), "co_flags", 0) & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR):
         raise explain(TypeError(f"{fn.__name__} is a generator or coroutine, which cannot be recorded"),
                       hint="trace a function that returns tensors, and loop over its calls")
-    return Traced(fn, static_argnums)
+    return Traced(fn, static_argnums, device)
