@@ -12,7 +12,7 @@ from typing import Any
 
 from ..dtypes import FLOAT
 from .index import Range, Size
-from .loops import At, Buffer, GemmStep, Index, Kernel, KernelStep, Let, Loop, Run, Store, renamed
+from .loops import At, Buffer, GemmStep, HostStep, Index, Kernel, KernelStep, Let, Loop, Run, Store, renamed, touched
 
 LONGEST = 3_000                    # statements of a joined kernel
 
@@ -52,9 +52,11 @@ def _read(steps: Sequence[Any]) -> set[str]:
                     out.add(s.params[0].buffer.name)
                 elif isinstance(s, Store) and s.op is not None:
                     out.add(s.at.buffer.name)
-        else:
+        elif isinstance(step, HostStep):
             out.update(step.inputs)
             out.add(step.output)
+        else:
+            out |= set.union(*touched(step))
     return out
 
 

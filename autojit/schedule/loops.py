@@ -252,11 +252,13 @@ def renamed(s: Any, names: dict[str, str]) -> Any:
 # ------------------------------------------------------------------------------------------------ steps
 @dataclass(frozen=True, slots=True)
 class KernelStep:
-    """Run a kernel over n rows in `chunks` chunks (chunk c does n*c//chunks to n*(c+1)//chunks); 1 is serial."""
+    """Run a kernel over n rows in `chunks` chunks (chunk c does n*c//chunks to n*(c+1)//chunks); 1 is serial.  `width`: how
+    many threads of a GPU a row was thought to be for; 0 where that does not matter."""
 
     kernel: Kernel
     n: int
     chunks: int
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +300,85 @@ class HostStep:
     params: tuple[Any, ...]
 
 
+# Steps that only schedules for GPUs have: nothing there runs by NumPy.  Arrays are seen as (outer, n, inner), the axis between.
+@dataclass(frozen=True, slots=True)
+class ScanStep:
+    """output := the running `op` of the source along the axis.  op: cumsum, cumprod, logcumsumexp, or cummax and cummin, which
+    give the place (int64) of the last extreme so far."""
+
+    op: str
+    source: str
+    output: str
+    outer: int
+    n: int
+    inner: int
+
+
+@dataclass(frozen=True, slots=True)
+class SortStep:
+    """output := the source sorted along the axis, or with `places` where its elements stood (int64).  Stable, NaN largest."""
+
+    source: str
+    output: str
+    outer: int
+    n: int
+    inner: int
+    descending: bool
+    places: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScatterStep:
+    """output[o, key(t), q] += values[o, t, q] for all o < outer, t < m, q < inner, where output is (outer, n, inner); equal
+    keys in an order that never changes.
+
+    key(t) is index[t]; with `dims` = ((extent, stride), ...), the extents of t's dimensions, it is the sum of coordinate *
+    stride plus index[t] * `stride`.  What index[t] < 0 or >= `extent` names is left out."""
+
+    index: str
+    values: str
+    output: str
+    outer: int
+    m: int
+    n: int
+    inner: int
+    extent: int
+    dims: tuple[tuple[int, int], ...] = ()
+    stride: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SetStep:
+    """output[o, key(t), q] := values[o, t, q], fields as in `ScatterStep`; of equal keys the last t wins."""
+
+    index: str
+    values: str
+    output: str
+    outer: int
+    m: int
+    n: int
+    inner: int
+    extent: int
+    dims: tuple[tuple[int, int], ...] = ()
+    stride: int = 1
+
+
+DeviceStep = ScanStep | SortStep | ScatterStep | SetStep
+
+
+def touched(step: DeviceStep) -> tuple[set[str], set[str]]:
+    """The buffers that a step reads, and those that it writes."""
+    if isinstance(step, (ScanStep, SortStep)):
+        return {step.source}, {step.output}
+    return {step.index, step.values, step.output}, {step.output}
+
+
 @dataclass(slots=True)
 class Schedule:
     """Steps in order over buffers; `inputs` and `outputs` name buffers in the graph's order.  `notes`: why things did not
     fuse, one line each."""
 
-    steps: list[KernelStep | GemmStep | HostStep]
+    steps: list[KernelStep | GemmStep | HostStep | DeviceStep]
     buffers: dict[str, Buffer]
     inputs: list[str]
     outputs: list[str]

@@ -9,6 +9,7 @@ own; tasks are ordered in passes by what they wait for, and those of one pass th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..dtypes import int64
@@ -27,13 +28,15 @@ LONG = 400                         # statements that are not written twice
 
 
 class Nest:
-    """Builds the statements of one kernel."""
+    """Builds the statements of one kernel; `simt`: for a GPU, with plain loops only."""
 
-    def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer]) -> None:
+    def __init__(self, low: Lowering, order: dict[int, int], new: Callable[[str, Any, int], Buffer],
+                 simt: bool = False) -> None:
         self.low, self.space = low, low.space
         self.room = Room(low.space, order, new)
         self.spans: dict[Range, str] = {}
-        self.decider = Decider(self.room, low.scalars)
+        self.simt = simt
+        self.decider = Decider(self.room, low.scalars, simt)
 
     # ------------------------------------------------------------------ one level
     def level(self, tasks: list[Task], bound: int, env: Env, out: list[Any]) -> None:
@@ -56,7 +59,7 @@ class Nest:
         inner = [t.inside() for t in p.tasks]
         self.level(inner, bound | r.bit, dict(env), body)
         innermost = len(body) < LONG and not any([type(s) is Loop for s in body])
-        split = innermost and r.usual >= PARTED and bool(conditions(body, r))
+        split = innermost and not self.simt and r.usual >= PARTED and bool(conditions(body, r))
         out.append(Loop(r, tuple(body), self.spans.get(r, "all"), split))
         for t in p.tasks:
             if t.red is not None and t.opens:
@@ -123,6 +126,8 @@ class Nest:
         if e.op == "load":
             buffer, index, shape, guard = e.params
             at = self.at(Memory(buffer, index, shape), env, out)
+            if self.simt and buffer.kind == "part":         # all chunks' areas: the chunk is one of the dimensions
+                at = replace(at, whole=True)
             out.append(Let(name, "load", e.dtype, (), (at, self.conditions(guard, env, out))))
         elif e.op == "index":
             out.append(Let(name, "index", e.dtype, (), (self.index(e.params[0], env, out),)))

@@ -46,10 +46,10 @@ class Plan:
 
 
 class Decider:
-    """Decides for one kernel; `layout` has wishes of its own."""
+    """Decides for one kernel; `layout` has wishes of its own.  `simt`: threads compute again what is no reduction."""
 
-    def __init__(self, room: Room, scalars: Scalars) -> None:
-        self.room, self.scalars, self.space = room, scalars, room.space
+    def __init__(self, room: Room, scalars: Scalars, simt: bool = False) -> None:
+        self.room, self.scalars, self.space, self.simt = room, scalars, room.space, simt
         self.layout: Layout | None = None
 
     def passes(self, tasks: list[Task], bound: int, env: dict[E, Any]) -> list[Pass]:
@@ -125,7 +125,7 @@ class Decider:
         if not inside & r.bit:
             return self.table(e, inside, plan) if self.tabled(e, r, inside) else None
         lanes = self.layout is not None and self.layout.kind == "lanes"
-        if e.op == "red" and not lanes and self._inverted(e, t, inside):
+        if e.op == "red" and not lanes and not self.simt and self._inverted(e, t, inside):
             return self.accumulated(e, inside, plan, dtype=float64 if self._many(e, MANY) else e.dtype)
         return None
 
@@ -137,6 +137,8 @@ class Decider:
 
     def tabled(self, e: E, r: Range, inside: int) -> bool:
         """Does `e`, which the loop over r does not vary, deserve a table made before that loop?"""
+        if self.simt:
+            return e.op == "red"
         if e.op == "load":
             if r.usual <= PACKED or any([type(t) is not Range for ix in e.params[1] for t, _ in ix.terms]):
                 return False
@@ -248,7 +250,7 @@ class Decider:
     def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: Plan) -> None:
         """Dear values that vary inside several passes are stored by the first and loaded by the others."""
         loops = [p for p in passes if p.range is not None]
-        if len(loops) < 2:
+        if len(loops) < 2 or self.simt:
             return
         first: dict[E, int] = {}
         kept: set[E] = set()

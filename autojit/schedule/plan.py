@@ -11,19 +11,21 @@ from collections.abc import Container, Sequence
 
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
-from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE
+from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE, SCATTER
 from .axes import PIECES, Axes, Axis, Frame, find_uniform, operands, pinned
 from .cost import Target
+from .device import INTO, device_step, in_memory, with_words
 from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
-from .loops import Buffer, GemmStep, HostStep, KernelStep, Schedule
+from .loops import Buffer, DeviceStep, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
 from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
 from .scalar import E, TooMuch
-from .scatter import is_cut_scatter, scatter_goals
+from .scatter import first_goals, is_cut_scatter, scatter_goals
 from .shifts import find_shifts
+from .simt import SimtStager
 from .spreads import Spread, find_spreads, spread_goals
 from .stages import Goal, Stager
 from .tasks import Memory
@@ -57,14 +59,14 @@ def schedule(graph: Graph, target: Target | None = None) -> Schedule:
 
 class _Planner:
     def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph, self.target = graph, target
-        self.order = graph.order
+        self.graph, self.target = with_words(graph) if target.simt else graph, target
+        self.order = self.graph.order
         self.inputs = set(graph.inputs)
         self.uniform = find_uniform(self.order, graph.inputs)
         self.axes = Axes(self.order, graph.inputs, self.uniform)
         self.buffers: dict[str, Buffer] = {}
         self.memory: dict[Node, Buffer] = {}
-        self.steps: list[KernelStep | GemmStep | HostStep] = []
+        self.steps: list[KernelStep | GemmStep | HostStep | DeviceStep] = []
         self.notes: list[str] = []
         self.place_of: dict[Node, int] = {}
         self.gemms: dict[Node, Gemm] = {}
@@ -72,7 +74,7 @@ class _Planner:
 
     def buffer(self, kind: str, dtype: DType, size: int) -> Buffer:
         per_chunk = kind in ("scratch", "part")
-        if per_chunk:                                       # whole lines, and room so that no two chunks share one
+        if per_chunk and not self.target.simt:              # whole lines, and room so that no two chunks share one
             line = 64 // dtype.itemsize
             size = -(-usual(size) // line) * line + ROOM // dtype.itemsize
         b = Buffer(f"{kind}{len(self.buffers)}", kind, dtype, int(size), per_chunk)
@@ -253,7 +255,7 @@ class _Planner:
         if n.aval.size == 0:
             return False
         if n.prim.kind == HOST:
-            self.notes.append(f"{n!r} runs on the host: it has no kernel")
+            self.notes.append(f"{n!r} runs {'in kernels of its own' if self.target.simt else 'on the host: it has no kernel'}")
             return True
         if n in self.gemms:
             return True
@@ -314,6 +316,8 @@ class _Planner:
         return n
 
     def _operands_in_memory(self, n: Node) -> list[Node]:
+        if self._by_device(n):
+            return in_memory(n)
         if n.prim.kind == HOST:
             return list(operands(n))
         if n in self.turns:
@@ -340,8 +344,14 @@ class _Planner:
         return b
 
     # ------------------------------------------------------------------ steps
+    def _by_device(self, n: Node) -> bool:
+        """Is the node a step of its own on a GPU?"""
+        return self.target.simt and (n.prim.kind == HOST or n.prim.kind == SCATTER and is_cut_scatter(n))
+
     def _cut(self, n: Node) -> None:
-        if n.prim.kind == HOST:
+        if self._by_device(n):
+            self._device(n)
+        elif n.prim.kind == HOST:
             ins = operands(n)
             names = tuple([self.memory[i].name for i in ins])
             self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
@@ -359,6 +369,10 @@ class _Planner:
             self._pad_sum(n)
         else:
             self._scatter(n)
+
+    def _stage(self, low: Lowering, order: dict[int, int], goals: list[Goal]) -> None:
+        stager = SimtStager if self.target.simt else Stager
+        self.steps += stager(low, order, self.buffer, self.target, self.notes).run(goals)
 
     def _lowering(self, targets: Sequence[Node], bounded: bool = False,
                   held: Container[Axis] = ()) -> tuple[Lowering, dict[int, int]]:
@@ -421,7 +435,7 @@ class _Planner:
             for point in low.points(layout, range(len(layout.axes)), 0):
                 ranges = tuple([t for ix in point for t, _ in ix.terms])
                 goals.append(Goal(ranges, low.value(n, point), Memory(b, point, layout.extents)))
-        self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
+        self._stage(low, order, goals)
         self.memory.update(places)
 
     def _halfway(self, targets: list[Node]) -> list[Node]:
@@ -435,11 +449,19 @@ class _Planner:
             wanted.update(dict.fromkeys([self._bare(i) for i in operands(n) if i in first]))
         return [n for n in wanted if n in first and n.aval.size]
 
+    def _device(self, n: Node) -> None:
+        if n.op in INTO:
+            low, order = self._lowering([n])
+            self._stage(low, order, first_goals(low, n, self._place(n)))
+            if operands(n)[2].aval.size == 0:
+                return
+        self.steps.append(device_step(n, self.memory, self.memory.get(n) or self._place(n)))
+
     def _scatter(self, n: Node) -> None:
         low, order = self._lowering([n])
         for goals in scatter_goals(low, n, self._place(n), self.buffer):
             if goals:
-                self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
+                self._stage(low, order, goals)
 
     def _concat(self, n: Node) -> None:
         out, at = self._place(n), 0
@@ -448,22 +470,22 @@ class _Planner:
         large = n.aval.size >= ALONE * len(n.inputs)        # many at once would meet in the same lines of the cache
         for pieces in grouped(operands(n), 1 if large else GROUP):
             low, order = self._lowering([n, *pieces], held=held)
-            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(concat_goals(low, n, out, at, pieces))
+            self._stage(low, order, concat_goals(low, n, out, at, pieces))
             at += sum([x.shape[axis] for x in pieces])
 
     def _pad_sum(self, n: Node) -> None:
         tree = self.sums[n]
         out = self._place(n)
         low, order = self._lowering([n, *tree.others])
-        self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(base_goals(low, n, tree, out))
+        self._stage(low, order, base_goals(low, n, tree, out))
         size = 1 if n.aval.size >= self.target.serial else GROUP
         if n in self.spreads:
             low, order = self._lowering([n])
             goals = spread_goals(low, n, out, self.spreads[n], self.by_turn)
-            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
+            self._stage(low, order, goals)
         for pads in grouped(tree.pads, size):
             low, order = self._lowering([n, *[operands(p)[0] for p in pads]], held=pinned(self.axes, pads))
-            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(pad_goals(low, n, out, pads))
+            self._stage(low, order, pad_goals(low, n, out, pads))
 
     def _flat(self, low: Lowering, b: Buffer, value: E | None, source: Buffer | None = None) -> Goal:
         """A whole buffer of one value, or copied from another."""
@@ -484,4 +506,4 @@ class _Planner:
         goals = [self._flat(low, b, None, self.memory[o]) for o, b in zip(self.graph.outputs, outputs)
                  if o.aval.size and self.memory[o] is not b]
         if goals:
-            self.steps += Stager(low, order, self.buffer, self.target, self.notes).run(goals)
+            self._stage(low, order, goals)

@@ -49,15 +49,19 @@ def scatter_goals(low: Lowering, n: Node, out: Buffer, new: Callable[[str, Any, 
     return [base, added, last]
 
 
+def first_goals(low: Lowering, n: Node, out: Buffer) -> list[Goal]:
+    """Goals that store the first operand."""
+    a, layout = operands(n)[0], low.frame.layouts[n]
+    return [Goal(tuple([t for ix in point for t, _ in ix.terms]), low.value(a, low.same(n, a, point)),
+                 Memory(out, point, layout.extents)) for point in low.points(layout, range(len(layout.axes)), 0)]
+
+
 def _added(low: Lowering, n: Node, out: Buffer) -> tuple[list[Goal], list[Goal]]:
-    a, i, v = operands(n)
+    _, i, v = operands(n)
     (axis,) = n.params
     layout = low.frame.layouts[n]
-    base: list[Goal] = []
+    base = first_goals(low, n, out)
     added: list[Goal] = []
-    for point in low.points(layout, range(len(layout.axes)), 0):
-        ranges = tuple([t for ix in point for t, _ in ix.terms])
-        base.append(Goal(ranges, low.value(a, low.same(n, a, point)), Memory(out, point, layout.extents)))
     if v.aval.size == 0:
         return base, added
     k = len(i.shape)

@@ -8,7 +8,7 @@ programs.  Results never depend on how many threads there really are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,9 @@ class Goal:
 
 @dataclass(slots=True)
 class Choice:
-    """A candidate for the parallel range: what its kernel does, what it leaves, what that costs."""
+    """A candidate for the parallel range: what its kernel does, what it leaves, what that costs.  For a GPU: how many threads
+    a row has (`width`), how many sums over the rows stand side by side if a thread takes whole columns (`columns`), and the
+    `chunks`."""
 
     parallel: Range
     now: list[Goal]
@@ -55,6 +57,9 @@ class Choice:
     work: float
     cost: float
     layout: Layout | None
+    width: int = 0
+    columns: int = 0
+    chunks: int = 0
 
 
 @dataclass(slots=True)
@@ -134,20 +139,24 @@ class Stager:
         near = [c for c in choices if c.cost <= LEVEL * choices[0].cost][:MOST]
         return near[self.target.ballot.vote(len(near))]
 
-    def _choices(self, goals: list[Goal], p: Range) -> list[Choice]:
-        """The kernel parallel over p: a choice for each layout, the best first."""
+    def _parted(self, goals: list[Goal], p: Range) -> tuple[list[Goal], list[Goal], list[E]]:
+        """What a kernel parallel over p completes, what it leaves, and the reductions over p that it has parts of."""
         level: dict[E, int] = {}
         shared: dict[E, None] = {}
         for g in goals:
             self._levels(g.expr, p, level, shared)
         now = [g for g in goals if level[g.expr] == 0 and self._apart(g, p)]
-        later = [g for g in goals if not (level[g.expr] == 0 and self._apart(g, p))]
+        return now, [g for g in goals if not (level[g.expr] == 0 and self._apart(g, p))], list(shared)
+
+    def _choices(self, goals: list[Goal], p: Range) -> list[Choice]:
+        """The kernel parallel over p: a choice for each layout, the best first."""
+        now, later, shared = self._parted(goals, p)
         if not now and not shared:
             return []
         t = self.target
         rows = p.usual
         chunks = min(rows, 2 * t.threads)
-        estimate = self._estimate(now, list(shared), p, chunks)
+        estimate = Estimate(self._sinks(now, shared, p), p, self.order, self.space, chunks)
         own = estimate.cost
         for e in shared:
             places = self.space.usual(e.free)
@@ -158,7 +167,7 @@ class Stager:
         speed = rows / -(-rows // t.threads) * rows / (rows + t.threads)     # few rows are hard to share evenly
         fixed = own / speed + rest + KERNEL * (1 + bool(later))
         ways = estimate.ways(t)
-        return [Choice(p, now, later, list(shared), own, fixed + (cost - ways[0][0]) / speed, layout) for cost, layout in ways]
+        return [Choice(p, now, later, shared, own, fixed + (cost - ways[0][0]) / speed, layout) for cost, layout in ways]
 
     def _apart(self, g: Goal, p: Range) -> bool:
         """Does the goal loop over p, and do different p go to different places?"""
@@ -186,19 +195,19 @@ class Stager:
                 d += 1
             level[e] = d
 
-    def _estimate(self, now: list[Goal], shared: list[E], p: Range, chunks: int) -> Estimate:
-        """What the kernel parallel over p costs: what does not vary with p is done by every chunk."""
+    def _sinks(self, now: list[Goal], shared: list[E], p: Range) -> list[Sink]:
+        """What the kernel parallel over p stores and adds up."""
         sinks = [Sink(g.mask, g.expr, g.memory.index, g.memory.shape, g.op is not None) for g in now]
         for e in shared:
             rest = tuple([r for r in e.params[1] if r is not p])
             inner = self.low.scalars.red_node(e.params[0], rest, e.args[0]) if rest and e.free else e.args[0]
             sinks.append(Sink(e.free | p.bit, inner, summed=True) if e.free else Sink(p.bit, inner))
-        return Estimate(sinks, p, self.order, self.space, chunks)
+        return sinks
 
     # ------------------------------------------------------------------ a parallel kernel
     def _parallel(self, c: Choice) -> list[Goal]:
         """Append the kernel of a choice and its combines; returns what is left, over the combined values."""
-        nest = Nest(self.low, self.order, self.new)
+        nest = self._nest()
         p = nest.room.first = c.parallel
         nest.spans[p] = "chunk"
         scalars = self.low.scalars
@@ -231,8 +240,14 @@ class Stager:
                 if not e.free:
                     body.append(Store(nest.at(memory, env, body), self._as(part.buffer.dtype, e, env, body)))
         chunks = self._chunks(c, body, parts)
-        self.steps.append(KernelStep(Kernel(tuple(widened(body)), p), p.hi + 1, chunks))
+        self.steps.append(KernelStep(Kernel(tuple(self._finished(body)), p), p.hi + 1, chunks))
         return self._combined(c, parts, chunks)
+
+    def _nest(self) -> Nest:
+        return Nest(self.low, self.order, self.new)
+
+    def _finished(self, body: list[Any]) -> Sequence[Any]:
+        return widened(body)
 
     def _runs(self, layout: Layout, tasks: list[Task], nest: Nest, env: dict[E, Any], body: list[Any]) -> None:
         """The tasks of a chunk in runs of rows: what does not vary with the rows first, then every run's passes."""
@@ -312,9 +327,13 @@ class Stager:
                 left.setdefault((op, dtype), []).extend(es)
         return parts + [self._packed(es, None, []) for es in left.values()]
 
+    def _wide(self, e: E) -> Any:
+        """The dtype of an area."""
+        return float64 if e.dtype is float32 and e.params[0] == "sum" else e.dtype
+
     def _packed(self, es: list[E], to: Buffer | None, goals: list[Goal]) -> Part:
         space, n = self.space, len(es)
-        buffer = self.new("part", _area_dtype(es[0]), n)
+        buffer = self.new("part", self._wide(es[0]), n)
         values = [(e, Memory(buffer, (space.const(k),), (n,))) for k, e in enumerate(es)]
         return Part(buffer, n, es[0].params[0], (), values, to, goals)
 
@@ -330,7 +349,7 @@ class Stager:
         for n in shape:
             size = size * n
         index = tuple([self.space.var(r) for r in order])
-        memory = Memory(self.new("part", _area_dtype(e), size), index, shape)
+        memory = Memory(self.new("part", self._wide(e), size), index, shape)
         near = Memory(self.new("scratch", e.dtype, size), index, shape) if memory.buffer.dtype is not e.dtype else None
         return Part(memory.buffer, self.space.points(e.free), e.params[0], order, [(e, memory)],
                     goal.memory.buffer if goal is not None else None, [goal] if goal is not None else [], near)
@@ -405,7 +424,7 @@ class Stager:
         sums = self.new("temp", part.dtype, size) if wide else out
         to = At(sums, (i,), (rows.extent,))
         of = At(part, (k, i), (parts.extent, Size(part.size, ("combine", "stride"))), whole=True)
-        start = Store(to, Const(part.dtype.np.type(identity(op, part.dtype)), part.dtype))
+        start = Store(to, Const(part.dtype.number(identity(op, part.dtype)), part.dtype))
         add = (Let("t1", "load", part.dtype, (), (of, ())), Store(to, "t1", op))
         body: tuple[Any, ...] = (Loop(rows, (start,), "chunk"), Loop(parts, (Loop(rows, add, "chunk"),)))
         if wide:
@@ -413,10 +432,6 @@ class Stager:
                     Store(At(out, (i,), (rows.extent,)), "t3"))
             body = (*body, Loop(rows, last, "chunk"))
         return KernelStep(Kernel(body, rows), size, 1)
-
-
-def _area_dtype(e: E) -> Any:
-    return float64 if e.dtype is float32 and e.params[0] == "sum" else e.dtype
 
 
 def _position(m: Memory) -> int:

@@ -31,8 +31,11 @@ from .loops import (
     Next,
     Operand,
     Run,
+    ScanStep,
     Schedule,
+    SortStep,
     Store,
+    touched,
 )
 
 Interval = tuple[float, float]
@@ -57,9 +60,12 @@ def verify_schedule(schedule: Schedule) -> None:
             if step.c in (step.a, step.b):
                 raise VerifyError(f"step {k}: a product onto its own operand {step.c}")
             reads, writes = {step.a, step.b} | ({step.c} if step.beta else set()), {step.c}
-        else:
-            assert isinstance(step, HostStep)
+        elif isinstance(step, HostStep):
             reads, writes = set(step.inputs), {step.output}
+        else:
+            reads, writes = touched(step)
+            if writes & (reads - {step.output}) or isinstance(step, (ScanStep, SortStep)) and step.source == step.output:
+                raise VerifyError(f"step {k}: {step.output} is written while it is read")
         for name in reads - full:
             if schedule.buffers[name].size:
                 raise VerifyError(f"step {k} reads {name}, which nothing has written")

@@ -1,0 +1,188 @@
+"""What kernels cost on a GPU, and how their parallel range becomes groups of threads.
+
+In: scalars, ranges.  Out: `Lanes`, what a kernel parallel over a range costs and how many threads a row of it should have;
+how many chunks to cut it into; what is to be in memory before it.  All figures are of a nominal card, whatever the real one
+is, so that results never depend on it.  Never builds anything.
+
+A unit of time is what a thread needs for an operation while a multiprocessor has THREADS busy: some 2 ns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .cost import distance
+from .index import Ix, Range, Space
+from .layout import Sink
+from .scalar import E
+
+MULTIPROCESSORS = 132
+THREADS = 512                      # busy threads a multiprocessor that keep it at work
+ALL = MULTIPROCESSORS * THREADS
+GROUP = 256                        # threads of the one group that small work gets
+LAUNCH = 800.0                     # entering one more kernel
+TOUCH = 8                          # a load or store of neighbours
+APART = 8                          # and how much more a jumping one costs, at most
+MEET = {1: 0, 8: 10, 32: 16, 256: 60}      # threads of a row → what a reduction costs that they share
+RESIDENT = {1: MULTIPROCESSORS * 8, 8: MULTIPROCESSORS * 128, 32: MULTIPROCESSORS * 32, 256: MULTIPROCESSORS * 4}
+WORSE = 3                          # what kernels cost that are still to be made, the best imaginable costing 1
+EARLY = 256                        # terms of a sum that all rows share from which it is made before them
+COLUMNS = 32                       # columns from which a thread takes one of them
+LEAST = 8                          # rows of a column that a thread adds up, at least
+SHARE = 0.05                       # of a kernel's work that areas of chunks may cost
+
+
+class Lanes:
+    """A kernel parallel over p: the best number of threads a row (`width`), how many chunks (`chunks`), its `cost` in units of
+    time.  `places`: sums over p that a chunk has of its own; `columns`: how many of them stand side by side if each thread
+    takes whole columns, else 0."""
+
+    def __init__(self, sinks: Sequence[Sink], p: Range, order: dict[int, int], space: Space, places: int,
+                 columns: int) -> None:
+        self.space, self.p, self.order = space, p, order
+        self.items: list[tuple[int, float, float]] = []     # (points in a row, cost of each for a lone thread, for threads)
+        self.meets = 0                                      # reductions that the threads of a row share
+        apart = False                                       # are sums of different rows added to one place?
+        seen: set[E] = set()
+        for sink in sinks:
+            mask = sink.mask & ~p.bit
+            apart = apart or sink.summed and bool(mask) and not columns
+            if not (sink.summed and columns):
+                self._access(mask, sink.index, sink.shape, 3 * TOUCH if sink.summed else TOUCH)
+            self._walk(sink.expr, seen)
+        work = p.usual * sum([inner * each for inner, _, each in self.items])
+        most = 1 << 60
+        if places:
+            most = max(2 * MULTIPROCESSORS, int(SHARE * work / (3 * TOUCH * places)))
+        ways = [self._way(w, most, places, columns) for w in MEET if not (w == 1 and apart)]
+        self.cost, self.width, self.chunks = min(ways)
+
+    def _way(self, width: int, most: int, places: int, columns: int) -> tuple[float, int, int]:
+        """What the kernel costs with so many threads a row, and how many chunks it has then."""
+        rows = self.p.usual
+        if not places:
+            groups = rows                                   # any grid will do
+            chunks = min(-(-rows // GROUP) if width == 1 else rows, RESIDENT[width])
+        elif columns >= COLUMNS:
+            chunks = min(-(-rows // LEAST), max(1, 4 * ALL // columns), most)
+            groups = chunks * max(1, columns // width)      # each thread walks down its column
+        elif width == 1 or columns:
+            chunks = min(-(-rows // GROUP), RESIDENT[1], most)
+            groups = chunks * GROUP // width
+        else:
+            groups = chunks = min(rows, RESIDENT[width], most)
+        busy = max(1.0, groups * width / ALL) / groups
+        if columns >= COLUMNS:
+            cost = sum([each * inner * rows for inner, _, each in self.items]) / width * busy
+        else:
+            cost = rows * busy * sum([-(-inner // width) * (lone if width == 1 else each)
+                                      for inner, lone, each in self.items])
+            cost += self.meets * MEET[width] * busy * (chunks if columns else rows)
+        return cost, width, max(1, chunks)
+
+    def _access(self, mask: int, index: Sequence[Ix], shape: Sequence[int], each: float) -> None:
+        """A load or store at the points of a row in `mask`; neighbours are those of the threads."""
+        lone = self._near(self.p, index, shape)
+        near = self._near(self._inner(mask), index, shape) if mask else lone
+        self.items.append((self.space.usual(mask), each * lone, each * near))
+
+    def _near(self, r: Range, index: Sequence[Ix], shape: Sequence[int]) -> float:
+        step = distance(tuple(index), tuple(shape), r)
+        return 0.25 if step == 0 else float(min(step, APART))
+
+    def _inner(self, mask: int) -> Range:
+        """The innermost loop over these ranges."""
+        return max(self.space.members(mask), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid))
+
+    def _walk(self, root: E, seen: set[E]) -> None:
+        stack = [root]
+        while stack:
+            e = stack.pop()
+            if e in seen or e.op == "const":
+                continue
+            seen.add(e)
+            free = e.free & ~self.p.bit
+            mask = free
+            if e.op == "red":
+                for r in e.params[1]:
+                    mask |= r.bit & ~self.p.bit
+                self.meets += not free and bool(mask)
+            if e.op == "load":
+                self._access(free, e.params[1], e.params[2], TOUCH)
+            else:
+                own = 1.0 if e.op == "red" else float(e.own)
+                self.items.append((self.space.usual(mask), own, own))
+            stack.extend(e.args)
+
+
+def one_group(goals: Iterable[tuple[int, E]], space: Space) -> float:
+    """What values cost that one group of threads computes for all points of some ranges, and stores."""
+    total, roots = 0.0, []
+    for mask, e in goals:
+        total += TOUCH * -(-space.usual(mask) // GROUP)
+        roots.append(e)
+    for e in below(roots):
+        mask = e.free
+        if e.op == "red":
+            for r in e.params[1]:
+                mask |= r.bit
+            total += 0 if e.free else MEET[256]
+        if e.op != "const":
+            total += (TOUCH if e.op == "load" else 1 if e.op == "red" else e.own) * -(-space.usual(mask) // GROUP)
+    return total
+
+
+def still(goals: Iterable[tuple[int, E]], done: Iterable[E], space: Space) -> float:
+    """What values cost that later kernels are to make, the scalars in `done` being there: a kernel for each reduction that
+    waits for another."""
+    total, roots = 0.0, []
+    for mask, e in goals:
+        total += TOUCH * space.usual(mask)
+        roots.append(e)
+    for e in below(roots, done):
+        mask = e.free
+        if e.op == "red":
+            for r in e.params[1]:
+                mask |= r.bit
+        if e.op != "const":
+            total += (TOUCH / 2 if e.op == "load" else 1 if e.op == "red" else e.own) * space.usual(mask)
+    return LAUNCH + min(total / GROUP, WORSE * total / ALL + LAUNCH)
+
+
+def in_rows(roots: Iterable[E], p: Range) -> bool:
+    """Does anything that varies with p need a reduction of its own row?"""
+    return any([e.op == "red" and bool(e.free & p.bit) for e in below(roots)])
+
+
+def shared_sums(roots: Iterable[E], p: Range, space: Space) -> list[E]:
+    """Long reductions that all rows have in common: each chunk would compute them again."""
+    out: list[E] = []
+    seen: set[E] = set()
+    stack = list(roots)
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if e.op == "red" and not e.free & p.bit and p not in e.params[1]:
+            mask = e.free
+            for r in e.params[1]:
+                mask |= r.bit
+            if space.usual(mask) >= EARLY:
+                out.append(e)
+                continue
+        stack.extend(e.args)
+    return out
+
+
+def below(roots: Iterable[E], stop: Iterable[E] = ()) -> list[E]:
+    """The scalars that these are computed from, themselves included, down to those in `stop`."""
+    seen: dict[E, None] = {}
+    known = set(stop)
+    stack = list(roots)
+    while stack:
+        e = stack.pop()
+        if e not in seen and e not in known:
+            seen[e] = None
+            stack.extend(e.args)
+    return list(seen)

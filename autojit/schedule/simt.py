@@ -1,0 +1,186 @@
+"""Goals to kernels for a GPU: `stages.py` with what differs there.
+
+In: `Goal`s.  Out: KernelSteps of plain loops.  The parallel range gives groups of threads, the loops inside it are for the
+threads of a group.  Small work is one kernel of one group; chunks are as many as a nominal card keeps busy.  Areas of sums
+are of the sum's own dtype, and a reduction over the chunks combines them.  Never asks the real card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .index import Range, Size
+from .lanes import ALL, LAUNCH, TOUCH, Lanes, in_rows, one_group, shared_sums, still
+from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
+from .nest import Nest
+from .roll import roll
+from .scalar import E
+from .stages import Choice, Goal, Part, Stager
+from .tasks import Memory, Task, mask_of
+
+
+class SimtStager(Stager):
+    """Schedules the goals of one group for a GPU."""
+
+    def run(self, goals: list[Goal]) -> list[KernelStep]:
+        rounds = _rounds(goals)
+        if len(rounds) > 1 and self._alone(goals) > LAUNCH:
+            for some in rounds:
+                self._run(some)
+        else:
+            self._run(goals)
+        return self.steps
+
+    def _run(self, goals: list[Goal]) -> None:
+        while goals:
+            several = len(_rounds(goals)) > 1
+            best = None if several else self._choose(goals)
+            if best is None or best.cost >= self._alone(goals) + LAUNCH:
+                self._serial(goals)
+                break
+            early = shared_sums([*[g.expr for g in best.now], *[e.args[0] for e in best.shared]], best.parallel, self.space)
+            if early:
+                goals = self._early(early, goals)
+                continue
+            self._refused(best)
+            goals = self._parallel(best)
+
+    def _alone(self, goals: list[Goal]) -> float:
+        return one_group([(g.mask, g.expr) for g in goals], self.space)
+
+    def _serial(self, goals: list[Goal]) -> None:
+        """One kernel of one group: loops one after the other, what is added to one buffer in the order of the goals."""
+        nest = Nest(self.low, self.order, self.new, simt=True)
+        body: list[Any] = []
+        for some in _rounds(goals):
+            nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in some], 0, {}, body)
+        self.steps.append(KernelStep(Kernel(roll(body, self.new)), 1, 1))
+
+    def _early(self, sums: list[E], goals: list[Goal]) -> list[Goal]:
+        """Put reductions that all rows share in memory; the goals over these."""
+        memo: dict[E, E] = {}
+        first: list[Goal] = []
+        for e in sums:
+            ranges = tuple(sorted(self.space.members(e.free), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid)))
+            shape: tuple[int, ...] = tuple([r.extent for r in ranges]) or (1,)
+            index = tuple([self.space.var(r) for r in ranges]) or (self.space.zero,)
+            size = 1
+            for n in shape:
+                size = size * n
+            memory = Memory(self.new("temp", e.dtype, size), index, shape)
+            first.append(Goal(ranges, e, memory))
+            memo[e] = self.low.scalars.load(memory.buffer, index, shape, ())
+        self._run(first)
+        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in goals]
+
+    # ------------------------------------------------------------------ choice
+    def _choices(self, goals: list[Goal], p: Range) -> list[Choice]:
+        now, later, shared = self._parted(goals, p)
+        if not now and not shared:
+            return []
+        columns = self._columns(now, shared, p)
+        places = sum([self.space.usual(e.free) for e in shared])
+        lanes = Lanes(self._sinks(now, shared, p), p, self.order, self.space, places, columns)
+        cost = lanes.cost + LAUNCH * (1 + bool(shared)) + 2 * TOUCH * lanes.chunks * places / ALL
+        rest = [g for g in later if g.expr not in shared]
+        if rest:
+            cost += still([(g.mask, g.expr) for g in rest], shared, self.space)
+        choice = Choice(p, now, later, shared, lanes.cost * ALL, cost, None)
+        choice.width, choice.columns, choice.chunks = lanes.width, columns, lanes.chunks
+        return [choice]
+
+    def _columns(self, now: list[Goal], shared: list[E], p: Range) -> int:
+        """How many sums over p stand side by side, if threads can take a column each: nothing needs a whole row first."""
+        free = {e.free for e in shared if e.free}
+        if len(free) != 1 or in_rows([*[g.expr for g in now], *[e.args[0] for e in shared]], p):
+            return 0
+        return self.space.usual(free.pop())
+
+    def _chunks(self, c: Choice, body: list[Any], parts: list[Part]) -> int:
+        return min(c.parallel.hi + 1, c.chunks)
+
+    def _wide(self, e: E) -> Any:
+        return e.dtype
+
+    # ------------------------------------------------------------------ a parallel kernel
+    def _parallel(self, c: Choice) -> list[Goal]:
+        if not c.columns:
+            at = len(self.steps)
+            left = super()._parallel(c)
+            self.steps[at] = replace(self.steps[at], width=c.width)
+            return left
+        nest = self._nest()
+        p = c.parallel
+        nest.spans[p] = "chunk"
+        if c.now:                                           # the rows innermost, for whatever is stored on the way too
+            nest.room.last = p
+        else:
+            nest.room.first = p
+        parts = self._registers(c, nest) + [self._area(e, c.later, nest) for e in c.shared if e.free]
+        tasks = [Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in c.now]
+        single: list[tuple[E, Memory]] = []
+        for part in parts:
+            for e, memory in part.values:
+                if e.free:
+                    tasks.append(Task(part.order, e, memory))
+                else:
+                    tasks.append(Task(nest.room.sort(mask_of(e.params[1])), e.args[0], name=nest.room.name("acc"), red=e))
+                    single.append((e, memory))
+        body: list[Any] = []
+        env: dict[E, Any] = {}
+        nest.level(tasks, 0, env, body)
+        for e, memory in single:
+            body.append(Store(nest.at(memory, env, body), env[e]))
+        count = self._chunks(c, body, parts)
+        self.steps.append(KernelStep(Kernel(tuple(body), p), p.hi + 1, count, c.width))
+        return self._combined(c, parts, count)
+
+    def _nest(self) -> Nest:
+        return Nest(self.low, self.order, self.new, simt=True)
+
+    def _finished(self, body: list[Any]) -> Sequence[Any]:
+        return body
+
+    def _combined(self, c: Choice, parts: list[Part], count: int) -> list[Goal]:
+        """What is a buffer of its own is combined into it.  In all else the sum over the chunks takes the place of the sum over
+        their rows: a later kernel makes it."""
+        memo: dict[E, E] = {}
+        done: set[Goal] = set()
+        for part in parts:
+            done.update(part.goals)
+            if part.to is not None:
+                self.steps.append(self._combine(part.buffer, part.to, part.op, part.size, count))
+            for e, memory in part.values:
+                if part.to is not None:
+                    memo[e] = self.low.scalars.load(part.to, memory.index, memory.shape, ())
+                    continue
+                r = self.space.range(-len(self.space.ranges) - 10, 1, Size(count, ("chunks", part.buffer.name)))
+                of = self.low.scalars.load(part.buffer, (self.space.var(r), *memory.index), (r.extent, *memory.shape), ())
+                memo[e] = self.low.scalars.red_node(part.op, (r,), of)
+        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in c.later if g not in done]
+
+    def _combine(self, part: Buffer, out: Buffer, op: str, size: int, count: int) -> KernelStep:
+        """out := the parts of all chunks together, each element in a register.  One text for all programs."""
+        rows = Range(-1, 0, Size(size, ("combine", "rows")), 0, 0)
+        parts = Range(-2, 0, Size(count, ("combine", "chunks")), 0, 0)
+        i, k = Index(0, ((rows, 1),)), Index(0, ((parts, 1),))
+        of = At(part, (k, i), (parts.extent, Size(part.size, ("combine", "stride"))), whole=True)
+        inner = Loop(parts, (Let("t1", "load", part.dtype, (), (of, ())), Accumulate("acc1", op, part.dtype, "t1")))
+        body = (Init("acc1", op, part.dtype), inner, Store(At(out, (i,), (rows.extent,)), "acc1"))
+        return KernelStep(Kernel((Loop(rows, body, "chunk"),), rows), size, size)
+
+
+def _rounds(goals: list[Goal]) -> list[list[Goal]]:
+    """The goals in rounds in none of which two add to one buffer."""
+    out: list[list[Goal]] = [[]]
+    added: set[str] = set()
+    for g in goals:
+        if g.op is not None:
+            if g.memory.buffer.name in added:
+                out.append([])
+                added = set()
+            added.add(g.memory.buffer.name)
+        out[-1].append(g)
+    return out
