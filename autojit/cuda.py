@@ -102,7 +102,7 @@ def mem_get_info(device: Any = None) -> tuple[int, int]:
 
 
 def memory_stats(device: Any = None) -> dict[str, int]:
-    """What is held now and at most, in torch's words ("allocated_bytes.all.current" and so on); {} before the device is used."""
+    """What is held now and at most, in torch's words ("allocated_bytes.all.current" ...); {} before the device is used."""
     found = _opened()
     return OrderedDict(sorted(found.memory.stats().items())) if found is not None else OrderedDict()
 

@@ -179,7 +179,8 @@ def test_a_borrowed_array_holds_its_owner_until_our_work_is_done(memory):
 
 
 def test_what_cannot_be_borrowed_says_why(memory):
-    for wrong, error, text in ((np.ones((4, 4))[:, :2], ValueError, "is not contiguous"), ([1.0], TypeError, "neither __dlpack__"),
+    for wrong, error, text in ((np.ones((4, 4))[:, :2], ValueError, "is not contiguous"),
+                               ([1.0], TypeError, "neither __dlpack__"),
                                (torch.ones(3, dtype=torch.complex64), ValueError, "no dtype of DLPack's kind 5 with 64 bits")):
         with pytest.raises(error, match=text):
             borrow(wrong, memory)
@@ -208,8 +209,8 @@ def test_the_cuda_array_interface(memory):
     with pytest.raises(AttributeError, match="the host's"):
         interface(taken)
     memory.driver.place = (2, 0)
-    assert interface(taken) == {"shape": (4,), "typestr": "<f8", "data": (array.ctypes.data, False), "version": 3, "strides": None,
-                                "stream": memory.driver.stream}
+    assert interface(taken) == {"shape": (4,), "typestr": "<f8", "data": (array.ctypes.data, False), "version": 3,
+                                "strides": None, "stream": memory.driver.stream}
 
 
 # ---------------------------------------------------------------------- is there one?

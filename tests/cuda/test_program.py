@@ -1,4 +1,4 @@
-"""Programs of the device on the stand-in driver: launches in order, one capture, replays, numbers, misaligned arrays, errors."""
+"""Programs of the device on the stand-in driver: launches in order, one capture, replays, numbers, misaligned arrays."""
 
 from __future__ import annotations
 
@@ -307,7 +307,8 @@ def products():
     for trans_a in (False, True):
         for trans_b in (False, True):
             for more in ({}, {"batch": 3, "stride_a": 20, "stride_b": 0, "stride_c": 15}, {"alpha": 2.0, "beta": 1.0},
-                         {"batch": 2, "stride_a": 0, "stride_b": 24, "stride_c": 30, "outer": (2, 40, 0, 15), "offsets": (3, 1, 2)}):
+                         {"batch": 2, "stride_a": 0, "stride_b": 24, "stride_c": 30, "outer": (2, 40, 0, 15),
+                          "offsets": (3, 1, 2)}):
                 yield GemmStep(float32, trans_a, trans_b, 3, 4, 5, "a", 4 if trans_a else 6, "b", 6, "c", 5, **more)
 
 
@@ -347,17 +348,21 @@ def test_cublas_is_asked_for_the_same_product(s):
     assert np.allclose(got, reference(s, a, b, c), rtol=1e-5)
 
 
-@pytest.mark.parametrize("s", list(products())[3:13:3], ids=lambda s: f"{s.trans_a:d}{s.trans_b:d}{s.batch}{s.outer[0]}{s.beta:g}")
+def named(s):
+    return f"{s.trans_a:d}{s.trans_b:d}{s.batch}{s.outer[0]}{s.beta:g}"
+
+
+@pytest.mark.parametrize("s", [s for s in products() if not s.beta][1::3], ids=named)
 def test_products_are_part_of_the_graph(memory, s):
-    program = linked(memory, [buffer("a", "input", 200), buffer("b", "input", 200), buffer("c", "output", 200)], [s], ["a", "b"],
-                     ["c"], {})
+    buffers = [buffer("a", "input", 200), buffer("b", "input", 200), buffer("c", "output", 200)]
+    program = linked(memory, buffers, [s], ["a", "b"], ["c"], {})
     a, there_a = given(memory, 1, 200)
     b, there_b = given(memory, 2, 200)
-    written = reference(s, a, b, np.zeros(200, "f4")) != 0
+    want = reference(s, a, b, np.zeros(200, "f4"))
+    written = want != 0
     for _ in range(3):
         (c,) = program([there_a, there_b])
-        if not s.beta:
-            assert np.allclose(memory.to_host(c)[written], reference(s, a, b, np.zeros(200, "f4"))[written], rtol=1e-4, atol=1e-5)
+        assert np.allclose(memory.to_host(c)[written], want[written], rtol=1e-4, atol=1e-5)
         del c
     assert names(memory).count("replay") == 2 and names(memory).count("begin_capture") == 1
 

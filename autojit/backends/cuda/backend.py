@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...config import config
 from ...dtypes import DType
 from ...ir.aval import Aval
 from ...schedule.loops import GemmStep, KernelStep, Schedule
@@ -31,6 +32,7 @@ class CudaBackend(Backend):
 
     def __init__(self, device: int = 0) -> None:
         self.driver = open_driver(device)
+        self.interpreted = config.cuda == "standin"
         self.memory = Memory(self.driver)
         self._random: Random | None = None
 
@@ -44,17 +46,24 @@ class CudaBackend(Backend):
         from . import emit, steps
         made: dict[int, Launches] = {}
         for k, step in enumerate(plan.steps):
-            if not isinstance(step, GemmStep):
-                make = emit.launches if isinstance(step, KernelStep) else steps.launches
-                made[k] = make(step, plan, k)
+            if isinstance(step, KernelStep):
+                made[k] = emit.launches(step, plan, k)
+            elif not isinstance(step, GemmStep):
+                made[k] = steps.launches(step, plan, k)
         return made
 
     def compile(self, emitted: Sequence[Emitted]) -> list[Any]:
-        """What the driver can load, for each; what is not in the cache is compiled, several at once."""
+        """What the driver can load, for each; what is not in the cache is compiled, several at once.  (The stand-in reads
+        texts.)"""
+        if self.interpreted:
+            from .compiled import Compiled, Resources
+            return [Compiled("kernel", None, e.text, e.signature, e.threads, e.wide, Resources()) for e in emitted]
         from .compiler import store
-        return list(store().require(list(emitted)))
+        major, minor = self.driver.capability
+        return list(store().require(list(emitted), (major, minor, "a") if major >= 9 else (major, minor)))
 
-    def link(self, plan: Schedule, emitted: Mapping[int, Launches], avals: Sequence[Aval]) -> Callable[[Sequence[Any]], list[Any]]:
+    def link(self, plan: Schedule, emitted: Mapping[int, Launches],
+             avals: Sequence[Aval]) -> Callable[[Sequence[Any]], list[Any]]:
         from .program import CudaProgram
         compiled = iter(self.compile([one for made in emitted.values() for one in made.launches]))
         handles = {k: [self.driver.load(next(compiled)) for _ in made.launches] for k, made in emitted.items()}

@@ -6,9 +6,9 @@ stream; written down where work is captured.  Never chooses what is a product: t
 A row-major matrix is its transpose to cuBLAS, which counts columns first: C = op(A) op(B) is asked for as C' = op(B)' op(A)',
 with the operands exchanged and the flags as they are.
 
-cuBLASLt's epilogues (a bias, GELU, a sum of rows in the product's own kernel) are not used: the schedule hands over products
-whose epilogue is already part of the next fused kernel, where it costs no pass of its own unless it is all that kernel does, and
-each epilogue wants a descriptor and a heuristic of its own kept for every shape.
+cuBLASLt's epilogues (a bias, GELU, a sum of rows in the product's own kernel) are not used: what follows a product is part of
+the next fused kernel already, where it costs no pass of its own unless it is all that the kernel does, and each epilogue wants
+a descriptor and a choice of algorithm kept for every shape.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .driver import Driver
 
 TYPE = {"f32": 0, "f64": 1, "f16": 2, "bf16": 14}         # cudaDataType
-EXACT, TF32, DOUBLE = 68, 77, 70                          # cublasComputeType: sums in float32, in float32 of TF32 factors, in double
+EXACT, TF32, DOUBLE = 68, 77, 70                          # cublasComputeType: float32, float32 with TF32 factors, double
 NORMAL, TRANSPOSED = 0, 1
 DEFAULT = -1                                              # of the algorithms: cuBLAS chooses
 STATUS = {1: "NOT_INITIALIZED", 3: "ALLOC_FAILED", 7: "INVALID_VALUE", 8: "ARCH_MISMATCH", 11: "MAPPING_ERROR",
@@ -77,8 +77,8 @@ class Blas:
         alpha, beta = scalar(s.alpha), scalar(s.beta)     # read at once, also by a capture
         count, step_a, step_b, step_c = s.outer
         for turn in range(count):
-            at = (turn * step_a * size, turn * step_b * size, turn * step_c * size)
-            op1, op2, m, n, k, p1, ld1, stride1, p2, ld2, stride2, p3, ld3, stride3 = swapped(s, a + at[0], b + at[1], c + at[2])
+            op1, op2, m, n, k, p1, ld1, stride1, p2, ld2, stride2, p3, ld3, stride3 = swapped(
+                s, a + turn * step_a * size, b + turn * step_b * size, c + turn * step_c * size)
             self._check("cublasGemmStridedBatchedEx", self._gemm(
                 self._handle, op1, op2, m, n, k, ctypes.addressof(alpha), p1, kind, ld1, stride1, p2, kind, ld2, stride2,
                 ctypes.addressof(beta), p3, kind, ld3, stride3, s.batch, compute, DEFAULT))

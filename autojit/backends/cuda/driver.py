@@ -18,7 +18,6 @@ import numpy as np
 
 from ...config import config
 
-
 PUT = 1 << 16                                             # bytes that `Driver.put` takes: CUDA carries them along
 
 
@@ -42,9 +41,9 @@ class Driver:
     """A device.  Pointers are ints; handles, graphs and events are opaque.
 
     `stream`: the handle of the stream.  `lock`: held by whoever does several things that belong together (a capture, the
-    launches of a program); each method may be called with it or without.  All work is ordered on one stream.  While a capture is open, work is written down instead of being done, and
-    whatever cannot be written down (alloc, free, copies with the host, synchronize, memory_info aside) raises
-    DriverError, as CUDA would.
+    launches of a program); each method may be called with it or without.  All work is ordered on one stream.  While a capture
+    is open, work is written down instead of being done, and whatever cannot be written down (alloc, free, copies with the host,
+    synchronize; memory_info aside) raises DriverError, as CUDA would.
     """
 
     name: str
@@ -110,9 +109,8 @@ class Driver:
         raise NotImplementedError
 
     def launch(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[Any, ...]]) -> None:
-        """Run a kernel.  `args`: (code, value) in the order of its signature; "*f32" an address (and the buffer's
-        bytes as a third), "ix" "i64" ints
-        (ix: of the width the kernel was compiled for), "f32" "f64" floats."""
+        """Run a kernel.  `args`: (code, value) in the order of its signature; "*f32" an address (and the buffer's bytes as a
+        third), "ix" "i64" ints (ix: of the width the kernel was compiled for), "f32" "f64" floats."""
         raise NotImplementedError
 
     def gemm(self, record: Any, a: int, b: int, c: int) -> None:

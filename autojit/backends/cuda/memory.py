@@ -237,8 +237,8 @@ class Memory:
 
     # ------------------------------------------------------------------ what there is
     def stats(self) -> dict[str, int]:
-        """torch.cuda.memory_stats' words: bytes of live arrays and temporaries (`allocated_bytes`), of what the device holds for
-        us (`reserved_bytes`), how often there was no room."""
+        """torch.cuda.memory_stats' words: bytes of live arrays and temporaries (`allocated_bytes`), of what the device holds
+        for us (`reserved_bytes`), how often there was no room."""
         self.sweep()
         c, reserved = self._counts, self.driver.pool_bytes()
         now = c["current"] - sum([pool.idle() for pool in list(self.spares)])
@@ -269,7 +269,7 @@ def largest(arrays: Sequence[tuple[int, Any, Any]], count: int = 5) -> list[str]
     kinds = Counter([(dtype.name, shape) for _, shape, dtype in arrays])
     size = {(dtype.name, shape): nbytes for nbytes, shape, dtype in arrays}
     order = sorted(kinds, key=lambda k: -size[k] * kinds[k])[:count]
-    return [(f"{kinds[k]} x " if kinds[k] > 1 else "") + f"{k[0]}[{', '.join(map(str, k[1]))}] of {words(size[k])}" for k in order]
+    return [f"{kinds[k]} x " * (kinds[k] > 1) + f"{k[0]}[{', '.join(map(str, k[1]))}] of {words(size[k])}" for k in order]
 
 
 def words(nbytes: int) -> str:

@@ -174,8 +174,7 @@ class Nvidia(Driver):
         with self.lock:
             self._ready("pinned")
             address = checked(cu.cuMemHostAlloc(nbytes, 0))
-        raw = (ctypes.c_uint8 * nbytes).from_address(int(address))
-        return np.frombuffer(raw, np.uint8)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(address)))
 
     def memory_info(self) -> tuple[int, int]:
         self._ready()

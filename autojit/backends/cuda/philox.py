@@ -1,8 +1,8 @@
 """Random numbers made on the device: the kernels of `eager/philox.py`, bit for bit.
 
-In: a seed, the number of the draw, a shape.  Out: arrays of the device.  Words, integers and uniform numbers are the host's to the
-last bit; normal ones come from the same formula in float64, with the device's log1p, sin and cos (a few ulp of float64, so
-float32's are nearly always equal).  Never keeps state.
+In: a seed, the number of the draw, a shape.  Out: arrays of the device.  Words, integers and uniform numbers are the host's to
+the last bit; normal ones come from the same formula in float64, with the device's log1p, sin and cos (a few ulp of float64,
+so float32's are nearly always equal).  Never keeps state.
 
 A thread makes four words at a time, those of one counter.  Products of 32-bit words are taken in int64: compilers see from the
 masks that they are wide multiplications.
@@ -76,7 +76,7 @@ def _normal(double: bool) -> list[str]:
 
 
 def text(kind: str, code: str, far: bool = False) -> str:
-    """The kernel of a kind ("uniform", "normal", "integers") for a dtype's code.  `far`: integers from 2 ** 63 values or more."""
+    """The kernel of a kind ("uniform", "normal", "integers") for a dtype's code.  `far`: integers of 2 ** 63 values or more."""
     double = code == "f64" or kind == "integers"
     count = 2 if double else 4
     if kind == "integers":
@@ -137,6 +137,6 @@ class Random:
         quads, mask = -(-out.size // per), (1 << 32) - 1
         more = {"integers": (_signed(span), low), "normal": (2.0 * pi,)}.get(kind, ())
         values = [out.size, quads, seed & mask, seed >> 32 & mask, draw & mask, draw >> 32 & mask, *more]
-        args = list(zip(signature[1:], values, strict=True))
-        self.backend.driver.launch(handle, min(-(-quads // THREADS), BLOCKS), THREADS, [(signature[0], out.ptr, out.nbytes), *args])
+        args = [(signature[0], out.ptr, out.nbytes), *zip(signature[1:], values, strict=True)]
+        self.backend.driver.launch(handle, min(-(-quads // THREADS), BLOCKS), THREADS, args)
         return out

@@ -3,10 +3,11 @@
 In: a Schedule, its launches, loaded kernels.  Out: `CudaProgram`: DeviceArrays (and 0-d NumPy arrays, for numbers) in, fresh
 DeviceArrays out.  Never compiles, never waits for the device.
 
-Arrays' addresses stand in a CUDA graph.  So a program keeps a few graphs, one for each set of addresses: in a loop the same ones
-come back, since results take the places of earlier results that nobody holds any more.  A set seen for the first time is launched
-step by step (which also loads what the driver loads late); seen a second time it is captured, and replayed from then on: one
-launch a call.  Where a program has all the graphs it may have, the one not used for longest is changed into the new one.
+Arrays' addresses stand in a CUDA graph.  So a program keeps a few graphs, one for each set of addresses: in a loop the same
+ones come back, since results take the places of earlier results that nobody holds any more.  A set seen for the first time
+is launched step by step (which also loads what the driver loads late); seen a second time it is captured, and replayed from
+then on: one launch a call.  Where a program has all the graphs it may have, the one not used for longest is changed into the
+new one.
 Numbers of the host lie in a little memory of the program's own, written before the launch when they have changed.
 """
 
@@ -264,8 +265,8 @@ class CudaProgram:
         self.graphs.clear()
 
     def profile(self, arrays: Sequence[Any]) -> tuple[list[DeviceArray], list[tuple[str, float, int]]]:
-        """Run once, step by step: results, and (name, seconds, bytes of the buffers it touches) of each launch; where a step has
-        several, the first has the bytes."""
+        """Run once, step by step: results, and (name, seconds, bytes of the buffers it touches) of each launch; where a step
+        has several, the first has the bytes."""
         driver = self.driver
         with driver.lock:
             given = self.numbers(arrays) if self.numbers.places else arrays
@@ -300,7 +301,7 @@ class Numbers:
         """The arrays with those of the host replaced by their places, which hold what they hold."""
         out = list(arrays)
         changed = False
-        for place, (k, dtype) in enumerate(self.places):
+        for at, (k, dtype) in enumerate(self.places):
             a = out[k]
             if a.__class__ is DeviceArray:
                 continue
@@ -309,10 +310,10 @@ class Numbers:
                 self.arrays = [DeviceArray(block.ptr + NUMBER * i, (), d, block, self.memory)
                                for i, (_, d) in enumerate(self.places)]
             data = (a if a.dtype == dtype.np else as_memory(a, dtype)).tobytes()
-            if data != self.image[place]:
-                self.image[place] = data
+            if data != self.image[at]:
+                self.image[at] = data
                 changed = True
-            out[k] = self.arrays[place]
+            out[k] = self.arrays[at]
         if changed:
             self.memory.driver.put(self.arrays[0].ptr, b"".join([v.ljust(NUMBER, b"\0") for v in self.image]))
         return out

@@ -1,8 +1,8 @@
 """Arrays of other libraries as ours, and ours as theirs, without a copy: DLPack and `__cuda_array_interface__`.
 
-In: a DeviceArray, or an object of CuPy, PyTorch, Numba, JAX.  Out: the same memory in the other's words.  Streams are ordered by
-events: what we have asked for is done before the other reads, and what they have before we do.  When an array comes back, or
-a borrowed one goes, the later user's stream waits too.
+In: a DeviceArray, or an object of CuPy, PyTorch, Numba, JAX.  Out: the same memory in the other's words.  Streams are ordered
+by events: what we have asked for is done before the other reads, and what they have before we do.  When an array comes back,
+our stream waits for theirs; a borrowed one goes when our last work on it is done.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def lend(array: DeviceArray, stream: Any = None, max_version: Any = None, dl_dev
 
 
 def interface(array: DeviceArray) -> dict[str, Any]:
-    """`__cuda_array_interface__`, version 3.  AttributeError where the type has no letter in it, or the memory is the host's."""
+    """`__cuda_array_interface__`, version 3.  AttributeError where it has no letter for the dtype, or the host has the memory."""
     if array.memory.driver.place[0] == HOST:
         raise AttributeError("the stand-in's memory is the host's")
     if array.dtype.code == "bf16":
@@ -171,8 +171,8 @@ class _Capsule:
 
 
 def borrow(owner: Any, memory: Memory) -> DeviceArray:
-    """Another library's array on this device, by DLPack, else by `__cuda_array_interface__`.  TypeError for what speaks neither,
-    ValueError for what is elsewhere, not contiguous or of a dtype that autojit has not."""
+    """Another library's array on this device, by DLPack, else by `__cuda_array_interface__`.  TypeError for what speaks
+    neither, ValueError for what is elsewhere, not contiguous or of a dtype that autojit has not."""
     memory.sweep()
     if hasattr(owner, "__dlpack__"):
         return _from_dlpack(owner, memory)
