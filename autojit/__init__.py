@@ -11,9 +11,10 @@ from typing import Any
 
 from . import dtypes as _dtypes
 from . import eager as _eager
-from .config import config
+from .config import config, get_float32_matmul_precision, set_float32_matmul_precision
 from .dtypes import default_float as get_default_dtype
-from .dtypes import finfo, iinfo, int8, int16, int32, int64, set_default_dtype, uint8
+from .dtypes import bfloat16, finfo, float16, iinfo, int8, int16, int32, int64, set_default_dtype, uint8
+from .dtypes import float16 as half
 from .dtypes import float32 as float
 from .dtypes import float32 as float32
 from .dtypes import float64 as double
@@ -81,7 +82,7 @@ globals().update(_eager.creation.typed())
 globals().update({name: f for name, f in _eager.functions().items() if name not in globals()})
 
 _LATE = {"export": "exporter"}                           # functions whose modules need the compiler's stages
-_LAZY = {"autograd": "autograd", "nn": "nn", "optim": "optim", "testing": "testing"}
+_LAZY = {"autograd": "autograd", "cuda": "cuda", "nn": "nn", "optim": "optim", "testing": "testing"}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import autograd as autograd
+from . import cuda as cuda
 from . import nn as nn
 from . import optim as optim
 from . import testing as testing

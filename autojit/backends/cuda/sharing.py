@@ -112,7 +112,7 @@ def lend(array: DeviceArray, stream: Any = None, max_version: Any = None, dl_dev
 
 
 def interface(array: DeviceArray) -> dict[str, Any]:
-    """`__cuda_array_interface__`, version 3.  AttributeError where it has no letter for the dtype, or the host has the memory."""
+    """`__cuda_array_interface__`, version 3.  AttributeError where it has no letter for the dtype, or on the host."""
     if array.memory.driver.place[0] == HOST:
         raise AttributeError("the stand-in's memory is the host's")
     if array.dtype.code == "bf16":
