@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from threading import RLock
 from typing import Any
@@ -238,13 +239,11 @@ def count() -> int:
 def open_driver(device: int = 0) -> Driver:
     """A device of this machine, or the stand-in where ``AUTOJIT_CUDA=standin``.  Unavailable says what is missing."""
     if config.cuda == "standin":
-        from .standin import Standin
-        driver: Driver = Standin()
+        driver: Driver = import_module(".standin", __package__).Standin()
     else:
         found, missing = (0, "AUTOJIT_CUDA=off") if config.cuda == "off" else probe()
         if not found:
             raise Unavailable(f"CUDA cannot be used: {missing}")
-        from .nvidia import Nvidia
-        driver = Nvidia(device)
+        driver = import_module(".nvidia", __package__).Nvidia(device)
     _opened.add(driver)
     return driver
