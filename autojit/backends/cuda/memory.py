@@ -128,6 +128,10 @@ class Memory:
         block = self.block(size, shape, dtype)
         return DeviceArray(block.ptr, shape, dtype, block, self)
 
+    def over(self, ptr: int, shape: tuple[int, ...], dtype: DType, owner: Any) -> DeviceArray:
+        """An array over memory that `owner` keeps alive."""
+        return DeviceArray(ptr, shape, dtype, owner, self)
+
     def from_host(self, host: np.ndarray, dtype: DType) -> DeviceArray:
         """A copy of a NumPy array, as `dtype` lies in memory; the host's array may be changed as soon as this returns."""
         host = np.ascontiguousarray(host, dtype.np).reshape(host.shape)

@@ -11,10 +11,9 @@ import ctypes
 from typing import TYPE_CHECKING, Any
 
 from ...dtypes import ALL, DType, as_dtype
-from .memory import DeviceArray
 
 if TYPE_CHECKING:
-    from .memory import Memory
+    from .memory import DeviceArray, Memory
 
 NAME, USED = b"dltensor", b"used_dltensor"
 KINDS = {"i": 0, "u": 1, "f": 2, "bf": 4, "b": 6}         # DLPack's kinds by the letters of a dtype's code
@@ -222,4 +221,4 @@ def _array(ptr: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, dt
         step *= n
     if not size:
         return memory.empty(shape, dtype)
-    return DeviceArray(ptr, shape, dtype, Guest(owner, memory, ptr, size * dtype.itemsize), memory)
+    return memory.over(ptr, shape, dtype, Guest(owner, memory, ptr, size * dtype.itemsize))
