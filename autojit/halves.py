@@ -32,7 +32,7 @@ def values(memory: Any) -> Any:
     [1.0, -2.0]
     """
     m = np.asarray(memory, np.uint16)
-    return (m.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.asarray(m.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def rounded(value: Any) -> Any:

@@ -76,8 +76,9 @@ def number(v: Any, others: Sequence[Any], op: str = "") -> Node:
     d = own if dims is None and zerod is None else result_type(dims, zerod, None)
     if own.category > d.category:
         d = own
-    weak = d.weak if d.half and all([t.aval.dtype is d for t in others if isinstance(t, Tensor)
-                                     and t.aval.dtype.category == FLOAT]) else d
+    weak = d
+    if d.half and {t.aval.dtype for t in others if isinstance(t, Tensor) and t.aval.dtype.category == FLOAT} == {d}:
+        weak = d.weak
     if op in _EXACT:
         return scalar(converted(v, d), weak)
     if d.category == INT and not fits(v, d):

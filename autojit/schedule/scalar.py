@@ -176,7 +176,7 @@ class Scalars:
             if e in memo:
                 stack.pop()
                 continue
-            if not e.turned or e.dtype.category != FLOAT:
+            if not e.turned or e.dtype.category != FLOAT or e.dtype.half:
                 memo[e] = (False, e)
                 continue
             wanted = [e.args[k] for k in _SEEN_THROUGH.get(e.op, ()) if k < len(e.args)]

@@ -74,13 +74,13 @@ MATH = (*UNARY, *BINARY)
 
 
 
-class Bits:
-    """A bfloat16 as the interpreter carries it."""
+class Half:
+    """A float16 or bfloat16 as the interpreter carries it: what stands in memory, with which nothing can be computed."""
 
-    __slots__ = ("word",)
+    __slots__ = ("name", "word")
 
-    def __init__(self, word: Any) -> None:
-        self.word = np.uint16(word)
+    def __init__(self, name: str, word: Any) -> None:
+        self.name, self.word = name, word
 
 
 def kind(value: Any) -> str:
@@ -93,10 +93,8 @@ def kind(value: Any) -> str:
         return "f64"
     if isinstance(value, (int, np.int64)):
         return "i64"
-    if isinstance(value, np.float16):
-        return "f16"
-    if isinstance(value, Bits):
-        return "bf16"
+    if isinstance(value, Half):
+        return value.name
     raise TypeError(f"kernels know f32, f64, i64 and b1, not {type(value).__name__}")
 
 
@@ -135,14 +133,14 @@ class View:
 
     def __getitem__(self, i: Any) -> Any:
         value = self.data[self._index(i)]
-        if self.name == "bf16":
-            return Bits(value)
+        if self.name in HALVES:
+            return Half(self.name, value)
         return value if self.name in KEPT else np.int64(value)
 
     def __setitem__(self, i: Any, value: Any) -> None:
         wanted = self.name if self.name in KEPT else "i64"
         _expect(f"a store to {self.label}", (value, wanted))
-        if wanted == "bf16":
+        if wanted in HALVES:
             value = value.word
         if wanted == "i64":
             bits = 8 * self.data.itemsize
@@ -185,28 +183,24 @@ def _to_float(dtype: type) -> Callable[[Any], Any]:
         if kind(x) in HALVES:
             if dtype is not np.float32:
                 raise TypeError("only to_f32 reads a half")
-            return x.astype(dtype) if isinstance(x, np.float16) else _wide(x)
+            return x.word.astype(dtype) if x.name == "f16" else (np.uint32(x.word) << np.uint32(16)).view(np.float32)
         return dtype(x)
     return cast
 
 
-def _wide(x: Bits) -> Any:
-    return (np.uint32(x.word) << np.uint32(16)).view(np.float32)
-
-
-def to_f16(x: Any) -> Any:
+def to_f16(x: Any) -> Half:
     """A float32 rounded to float16."""
     _expect("to_f16", (x, "f32"))
-    return np.float16(x)
+    return Half("f16", np.float16(x))
 
 
-def to_bf16(x: Any) -> Bits:
+def to_bf16(x: Any) -> Half:
     """A float32 rounded to bfloat16; a NaN stays one, and keeps its sign."""
     _expect("to_bf16", (x, "f32"))
     word = int(np.float32(x).view(np.uint32))
     if np.isnan(x):
-        return Bits(word >> 16 | 0x40)
-    return Bits((word + 0x7FFF + (word >> 16 & 1)) >> 16)
+        return Half("bf16", np.uint16(word >> 16 | 0x40))
+    return Half("bf16", np.uint16((word + 0x7FFF + (word >> 16 & 1)) >> 16))
 
 
 def _to_bool(x: Any) -> bool:
