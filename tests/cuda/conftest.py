@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from autojit.backends import devices
+from autojit.config import config
 
 
 @pytest.fixture(scope="module")
 def standin():
     """The backend "cuda" on the stand-in driver; what was opened before comes back afterwards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTOJIT_CUDA", "standin")
+        patch.setenv("AUTOJIT_CUDA", "standin")           # for processes that a test starts
+        patch.setattr(config, "cuda", "standin")
         patch.setattr(devices, "_opened", {})
         yield devices.backend("cuda")
