@@ -103,13 +103,14 @@ def _place(at: At, deal: Deal) -> Hand:
     """The dimension that tells whose turn a place belongs to."""
     if deal.rows and not at.buffer.per_chunk:
         return ("row", deal.by, deal.lanes, deal.vector, deal.ranges)
-    if deal.by == "points":
-        return None
-    for d, ix in enumerate(at.index):
-        if len(ix.terms) == 1 and ix.terms[0][0] is deal.range:
-            how = (deal.by, deal.lanes, deal.vector, deal.rows)
-            return (d, int(ix.const), int(ix.terms[0][1]), tuple(map(int, at.shape)), how)
-    return None
+    spots = []
+    for r in deal.ranges or (deal.range,):
+        spot = [(d, int(ix.const), int(ix.terms[0][1])) for d, ix in enumerate(at.index)
+                if len(ix.terms) == 1 and ix.terms[0][0] is r]
+        if not spot:
+            return None
+        spots.append(spot[0])
+    return (tuple(spots), tuple(map(int, at.shape)), deal.by, deal.lanes, deal.vector, deal.rows)
 
 
 def _clash(a: Touch, b: Touch) -> bool:

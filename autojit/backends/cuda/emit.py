@@ -254,29 +254,38 @@ class CudaWriter(Writer):
 
     def _points(self, s: Deal, indent: str) -> None:
         """One thread a point of several loops; the innermost index moves from thread to thread."""
-        self.used.add("rows")
-        inner = [self._size(r.extent) for r in s.ranges[1:]]
-        k = self.counts["pt"] = self.counts.get("pt", 0) + 1
-        point = "point" if k == 1 else f"point{k}"
-        first, count = ("", "rows") if self.mapping.grid else ("lo + ", "(hi - lo)")
-        total = " * ".join([count, *inner])
-        if self.mapping.grid:
-            span = f"block() * {s.lanes} + thread(), {total}, blocks() * {s.lanes}"
-        else:
-            self.used.add("part")
-            span = f"thread(), {total}, {s.lanes}"
-        self.lines.append(f"{indent}for {point} in range({span}):")
-        rest = point
+        counts = {r: self._size(r.extent) for r in s.ranges if r is not s.range or not s.rows}
+        first, start, step = "", self._lane(s.lanes), str(s.lanes)
+        if s.rows:
+            self.used.add("rows" if self.mapping.grid else "part")
+            counts[s.range] = "rows" if self.mapping.grid else "(hi - lo)"
+            first = "" if self.mapping.grid else "lo + "
+            if self.mapping.grid:
+                start, step = f"block() * {s.lanes} + thread()", f"blocks() * {s.lanes}"
+        rest = self._point()
+        before = {r: self._loop(r) for r in s.ranges}
+        names = {r: f"{name}_{rest[5:]}" for r, name in before.items()}    # loops elsewhere keep theirs for themselves
+        total = " * ".join([counts[r] for r in s.ranges])
+        self.lines.append(f"{indent}for {rest} in range({start}, {total}, {step}):")
         below = indent + STEP
-        for n in range(len(inner) - 1, -1, -1):
-            self.lines.append(f"{below}{self._loop(s.ranges[n + 1])} = index_mod({rest}, {inner[n]})")
-            rest = f"index_div({rest}, {inner[n]})"
-            if n:
-                k = self.counts["pt"] = self.counts["pt"] + 1
-                self.lines.append(f"{below}point{k} = {rest}")
-                rest = f"point{k}"
-        self.lines.append(f"{below}{self._loop(s.range)} = {first}{rest}")
+        for k in range(len(s.ranges) - 1, 0, -1):
+            r = s.ranges[k]
+            lo = first if r is s.range else ""
+            self.lines.append(f"{below}{names[r]} = {lo}index_mod({rest}, {counts[r]})")
+            left = f"index_div({rest}, {counts[r]})"
+            if k > 1:
+                rest = self._point()
+                self.lines.append(f"{below}{rest} = {left}")
+            else:
+                r = s.ranges[0]
+                self.lines.append(f"{below}{names[r]} = {first if r is s.range else ''}{left}")
+        self.loops.update(names)
         self._block(s.body, below)
+        self.loops.update(before)
+
+    def _point(self) -> str:
+        k = self.counts["point"] = self.counts.get("point", 0) + 1
+        return f"point{k}"
 
     # ------------------------------------------------------------------ vectors
     def _vector(self, s: Deal, indent: str) -> None:
@@ -323,7 +332,7 @@ class CudaWriter(Writer):
                 if q.op is not None:
                     old, d = loaded[id(q)][len(values.get(id(q), ()))], q.at.buffer.dtype
                     value = applied(BINARY[q.op], d, d, [old, value], (), self.integer)
-                if not value.isidentifier():
+                if not (value.isidentifier() or type(q.value) is Const and q.op is None):
                     k = self.counts["y"] = self.counts.get("y", 0) + 1
                     self.lines.append(f"{indent}y{k} = {bare(value)}")
                     value = f"y{k}"
@@ -423,5 +432,5 @@ class CudaWriter(Writer):
         text = super()._expression(s, block)
         if s.op in INDICES:
             self.indices.add(s.name)
-        return f"to_i64({text})" if s.op == "index" else text
+        return f"to_i64({bare(text)})" if s.op == "index" else text
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...ir.primitive import REGISTRY
 from ...schedule.index import Range
-from ...schedule.loops import At, Kernel, KernelStep, Let, Loop, Store
+from ...schedule.loops import At, Init, Kernel, KernelStep, Let, Loop, Store
 from .access import Facts, conflicts, counted, lone, small, stride
 from .deals import Way
 
@@ -26,6 +26,8 @@ TOUCH = 4                          # a load or store
 SECTOR = 8                         # neighbours that come from memory together
 TURN = 2                           # the turn of a loop
 DIVIDE = 12                        # a point's index taken apart, for each loop but the first
+MEETING = 80.0                     # a reduction over the threads of a block
+SHUFFLE = 6.0                      # a step of one over lanes
 PRIVATE = 12 << 10                 # bytes of shared memory for one array that each thread has of its own
 INDEXED = {"index": 1, "inside": 2, "index_div": DIVIDE, "index_mod": DIVIDE, "index_clamp": 1}
 
@@ -87,8 +89,9 @@ class Nest:
             while self.dealable(loops[-1], 1 << 20):
                 inner = [q for q in loops[-1].body if type(q) is Loop]
                 lets = [q for q in loops[-1].body if type(q) is Let]
-                if len(inner) != 1 or len(lets) + 1 != len(loops[-1].body) or loops[-1].body[-1] is not inner[0] \
-                        or not self.dealable(inner[0], 1 << 20) or sum(map(weight, lets)) > DIVIDE:
+                if len(inner) != 1 or len(lets) + 1 != len(loops[-1].body) or loops[-1].body[-1] is not inner[0]:
+                    break
+                if inner[0].span == "chunk" or not self.dealable(inner[0], 1 << 20) or sum(map(weight, lets)) > DIVIDE:
                     break
                 loops.append(inner[0])
                 values += lets
@@ -107,6 +110,7 @@ class Judge:
     def __init__(self, nest: Nest, way: Way) -> None:
         self.nest, self.way = nest, way
         self.deals: dict[int, str] = {}
+        self.innermost: dict[int, Range] = {}               # of the points of a loop: what moves from thread to thread
         self.chunks = nest.step.chunks if nest.fixed else 0
         self.cost = self._body(nest.kernel.body, "owner", None, None)
         if self.chunks:
@@ -130,9 +134,15 @@ class Judge:
                 total += self._touch(s.at, lane, inner) * (2 if s.op else 1)
             elif type(s) is Loop:
                 total += self._loop(s, level, lane)
+            elif type(s) is Init:
+                total += self._meeting(self._width(level))
             else:
                 total += 1
         return total
+
+    def _meeting(self, width: int) -> float:
+        """What it costs to combine the shares of so many threads in an accumulator."""
+        return MEETING if width > 32 else SHUFFLE * (width - 1).bit_length()
 
     def _touch(self, at: At, lane: Range | None, inner: Range | None) -> float:
         """A load or store: how many pieces of memory neighbouring threads need."""
@@ -140,11 +150,11 @@ class Judge:
             return TOUCH
         step = abs(stride(at, lane))
         pieces = float(max(1, min(step, SECTOR)))
-        if pieces > 2 and inner is not None and inner is not lane and abs(stride(at, inner)) == 1:
-            pieces = 3.0                                    # the rest of a piece is what the next turns read
+        if pieces > 4 and inner is not None and inner is not lane and abs(stride(at, inner)) == 1:
+            pieces = 4.0                                    # the rest of a piece is what the next turns read
         p = self.nest.kernel.parallel
-        if pieces > 2 and p is not None and p is not lane and self.way.team < self.way.owner and abs(stride(at, p)) == 1:
-            pieces = 2.0                                    # or what the other teams of the block read
+        if pieces > 4 and p is not None and p is not lane and self.way.team < self.way.owner and abs(stride(at, p)) == 1:
+            pieces = 4.0                                    # or what the other teams of the block read
         return TOUCH * pieces
 
     # ------------------------------------------------------------------ loops
@@ -161,35 +171,40 @@ class Judge:
         ways = []
         if width > 1 and self.nest.dealable(s, self.way.threads):
             each = self._body(s.body, "lane", s.range, s.range) + TURN
-            ways.append((-(-n // width) * each + self._meeting(s, width), "lanes"))
+            ways.append((-(-n // width) * each, "lanes"))
+            points, each = self._points(s)
+            if points > n:
+                ways.append((-(-points // width) * each, "points"))
         each = self._body(s.body, level, None, s.range) + TURN
         ways.append((n * each, "turns"))
         return ways
 
-    def _meeting(self, s: Loop, width: int) -> float:
-        """What it costs to combine what the lanes of a loop have added up."""
-        one = 6 * (width - 1).bit_length() if width <= 32 else 80
-        return float(one * len(self.nest.about(s).added))
+    def _points(self, s: Loop) -> tuple[int, float]:
+        """How many points a loop has with those inside it that go along, and what one of them costs."""
+        loops, values = self.nest.chain(s)
+        n = 1
+        for q in loops:
+            n *= q.range.usual
+        if len(loops) == 1:
+            return n, 0.0
+        costs = [(self._body(loops[-1].body, "lane", q.range, q.range), -k) for k, q in enumerate(loops)]
+        each, k = min(costs)
+        self.innermost[id(s)] = loops[-k].range
+        ragged = 1.0 + 2.0 / max(8, loops[-k].range.usual)  # neighbours in different rows touch a little more memory
+        return n, each * ragged + sum([weight(v) for v in values]) + DIVIDE * (len(loops) - 1) + TURN
 
     def _rows(self, s: Loop) -> list[tuple[float, str]]:
         """The parallel range: a row for each lane, for each team, or for the owner."""
         way, n = self.way, s.range.usual
         ways = []
-        if way.team == way.owner and self.nest.dealable(s, way.threads):
-            each = self._body(s.body, "lane", s.range, s.range) + TURN
-            meeting = self._meeting(s, way.owner)
+        if way.team == way.owner > 1 and self.nest.dealable(s, way.threads):
             turns, slow = self._share(n, way.owner)
-            if way.owner > 1:
-                ways.append((slow * (turns * each + meeting), "lanes"))
-            loops, values = self.nest.chain(s)
-            if len(loops) > 1 and way.owner == way.threads:
-                points = n
-                for q in loops[1:]:
-                    points *= q.range.usual
-                each = self._body(loops[-1].body, "lane", loops[-1].range, loops[-1].range) + TURN
-                each += sum([weight(v) for v in values]) + DIVIDE * (len(loops) - 1)
+            each = self._body(s.body, "lane", s.range, s.range) + TURN
+            ways.append((slow * turns * each, "lanes"))
+            points, each = self._points(s)
+            if points > n and way.owner == way.threads:
                 turns, slow = self._share(points, way.owner)
-                ways.append((slow * (turns * each * self._ragged(loops) + meeting), "points"))
+                ways.append((slow * turns * each, "points"))
         if way.team < way.owner and self.nest.dealable(s, 0):
             turns, slow = self._share(n, way.owner // way.team)
             ways.append((slow * turns * (self._body(s.body, "team", None, s.range) + TURN), "teams"))
@@ -197,10 +212,6 @@ class Judge:
             turns, slow = self._share(n, 1)
             ways.append((slow * turns * (self._body(s.body, "owner", None, s.range) + TURN), "turns"))
         return ways
-
-    def _ragged(self, loops: list[Loop]) -> float:
-        """Neighbouring threads in different short rows touch a little more memory."""
-        return 1.0 + 2.0 / max(8, loops[-1].range.usual)
 
     def _share(self, rows: int, each: int) -> tuple[float, float]:
         """How many rows a thread comes by if an owner takes `each` at once, and how much slower it runs among the others."""

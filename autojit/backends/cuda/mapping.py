@@ -19,7 +19,7 @@ from .judge import Judge, Level, Nest
 
 SHARED = 16 << 10                  # bytes of shared memory for the scratch of a block
 MANY = 1 << 17                     # points from which a loop over rows is worth vectors
-LONG = 64                          # values that a thread may compute in a turn of vectors
+LONG = 100                         # values that a thread may compute in a turn of vectors
 BOUND = 1 << 31                    # what 32-bit indices count to
 WHOLE = [Way(t, t, t) for t in (256, 128, 64, 512)]
 TEAMS = [Way(t, t, w) for t in (256, 128) for w in (32, 16, 8, 4)]
@@ -157,7 +157,9 @@ class _Builder:
         if deal == "points":
             loops, values = self.nest.chain(s)
             body = (*values, *self._block(loops[-1].body, "lane"))
-            made = Deal(s.range, body, deal, self.way.owner, rows, ranges=tuple([q.range for q in loops]))
+            last = self.judge.innermost[id(s)]
+            order = (*[q.range for q in loops if q.range is not last], last)
+            made = Deal(s.range, body, deal, self._width(level), rows, ranges=order)
         else:
             lanes = {"lanes": self._width(level), "teams": self.way.team}.get(deal, 1)
             made = Deal(s.range, self._block(s.body, self._inside(deal, level)), deal, lanes, rows)
@@ -198,9 +200,7 @@ class _Builder:
             return max(1, self.nest.step.chunks if self.nest.fixed else 1)
         most = 1
         for d in self.rows:
-            rows = self.nest.step.n
-            for r in d.ranges[1:]:
-                rows *= int(r.extent)
+            rows = self._count(d)
             each = {"lanes": d.lanes * d.vector, "points": d.lanes, "teams": self.way.owner // self.way.team}.get(d.by, 1)
             most = max(most, self.judge.grid(rows, each))
         return most
@@ -217,10 +217,14 @@ class _Builder:
             if max(b.size, elements(a.at)) * copies >= BOUND:
                 return True
         for d in self.rows:
-            points = self.nest.step.n
-            for r in d.ranges[1:]:
-                points *= int(r.extent)
-            if points + step >= BOUND:
+            if self._count(d) + step >= BOUND:
                 return True
         return False
+
+    def _count(self, d: Deal) -> int:
+        """Turns of a loop over rows."""
+        n = self.nest.step.n
+        for r in d.ranges:
+            n *= int(r.extent) if r is not d.range else 1
+        return n
 
