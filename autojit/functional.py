@@ -74,7 +74,7 @@ def _default() -> Any:
 
 
 def _like(x: Any, g: Tensor) -> Any:
-    """A gradient in the kind of its argument: arrays for arrays (that no device has), floats for floats, tensors for tensors."""
+    """A gradient in the kind of its argument: arrays for arrays (a device has none), floats for floats, tensors for tensors."""
     if isinstance(x, np.ndarray) and state.trace is None and g.aval.device == "cpu":
         return g.detach().numpy()
     if isinstance(x, (float, np.floating)) and state.trace is None:

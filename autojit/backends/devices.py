@@ -30,6 +30,7 @@ class Backend:
     arrays, or 0-d NumPy arrays (numbers); its outputs are arrays that nobody else holds."""
 
     missing: frozenset[str] = frozenset()                 # primitives that have no kernel
+    number = 0                                            # which of the devices of its kind
 
     @property
     def target(self) -> Target:
@@ -62,6 +63,14 @@ class Backend:
 
     def assign(self, target: Any, source: Any) -> None:
         """One array's values into another's memory."""
+        raise NotImplementedError
+
+    def part(self, array: Any, start: int, shape: Shape) -> Any:
+        """Consecutive elements of an array, from one on: the same memory."""
+        raise NotImplementedError
+
+    def from_others(self, owner: Any) -> Any:
+        """Another library's array, without a copy: by DLPack or `__cuda_array_interface__`."""
         raise NotImplementedError
 
     def pinned(self, shape: Shape, dtype: DType) -> np.ndarray:

@@ -234,8 +234,8 @@ def _accelerator(number: int) -> Device:
 def pin_memory(self: Tensor, device: Any = None) -> Tensor:
     """A copy in memory that a device reads without waiting; itself if it is there.  Tensors on the CPU only."""
     if self.aval.device != "cpu":
-        raise explain(RuntimeError(f"cannot pin 'torch.cuda.{scalar_type(self.aval.dtype)}Tensor' only dense CPU tensors can be "
-                                   "pinned"))
+        raise explain(RuntimeError(f"cannot pin 'torch.cuda.{scalar_type(self.aval.dtype)}Tensor' only dense CPU tensors can "
+                                   "be pinned"))
     if is_pinned(self):
         return self
     named("cuda")
@@ -338,6 +338,12 @@ def zero_(self: Tensor) -> Tensor:
     return apply_into(ZERO, (self, _source(self, 0)))
 
 
+def _number_of(self: Tensor) -> int:
+    """The number of its GPU; -1 on the CPU."""
+    index = self.device.index
+    return -1 if index is None else index
+
+
 def _address(self: Tensor) -> int:
     if self.aval.device == "cpu":
         return exposed(self).__array_interface__["data"][0]  # type: ignore[no-any-return]
@@ -424,9 +430,9 @@ METHODS: dict[str, Any] = {
     "is_floating_point": lambda self: self.aval.dtype.category >= FLOAT, "is_complex": lambda self: False,
     "is_signed": lambda self: self.aval.dtype.category != BOOL and self.aval.dtype is not uint8,
     "is_inference": lambda self: self.frozen,
-    "data_ptr": lambda self: _address(self.detach()), "get_device": lambda self: 0 if self.aval.device != "cpu" else -1,
+    "data_ptr": lambda self: _address(self.detach()), "get_device": _number_of,
     "cpu": lambda self, memory_format=None: send(self, "cpu", self.aval.dtype),
-    "cuda": lambda self, device=None, non_blocking=False, memory_format=None: to(self, device="cuda" if device is None else device),
+    "cuda": lambda self, device=None, **_: to(self, device="cuda" if device is None else device),
     "pin_memory": pin_memory, "is_pinned": is_pinned,
 }
 for _name, _dtype in (("float", float32), ("double", float64), ("half", float16), ("bfloat16", bfloat16),

@@ -6,6 +6,7 @@ serves both ways: any order of derivative needs nothing new.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from ..errors import explain
 from ..ir.graph import Node, node
 from ..ir.primitive import REGISTRY, Primitive
 from ..ops.declare import zeros_like
-from ..ops.placement import ones, zeros
+from ..ops.placement import ones, sent, zeros
+from ..ops.placement import placed as on_device
 from .apply import apply, caller
 from .state import state
 from .tape import Output, Record, Saved, origin
@@ -151,7 +153,26 @@ class Recorded(Mode):
 def _pull_tensors(record: Record, cts: list[Pair | None], saved: Sequence[Any]) -> Sequence[Pair | None]:
     p = record.template.pull(tuple([None if c is None else c[1] is not None for c in cts]))
     arguments = [c[0] for c in cts if c is not None] + [c[1] for c in cts if c is not None and c[1] is not None]
-    return p.spread(p.recipe.replay([*arguments, *saved], wrap, emit_tensor))  # type: ignore[no-any-return]
+    device = record.template.device
+    if device == "cpu":
+        return p.spread(p.recipe.replay([*arguments, *saved], wrap, emit_tensor))  # type: ignore[no-any-return]
+    saved = [there(t, device) if type(s) is Node else t for s, t in zip(record.saved, saved)]
+    constant, emit = functools.partial(_number, device=device), functools.partial(_emit_there, device=device)
+    return p.spread(p.recipe.replay([*arguments, *saved], constant, emit))  # type: ignore[no-any-return]
+
+
+def there(t: Tensor, device: str) -> Tensor:
+    """A number that went along, as a tensor of its own."""
+    return t if t.aval.device == device or t.fn is not None else wrap(sent(value(t), device))
+
+
+def _number(n: Node, device: str) -> Tensor:
+    return wrap(on_device(n, device))
+
+
+def _emit_there(prim: Primitive, inputs: list[Any], params: tuple[Any, ...], device: str) -> Tensor:
+    """`emit_tensor`, where what is made of numbers alone has to be on a device too."""
+    return emit_tensor(prim, inputs, params) if inputs else wrap(on_device(node(prim, (), params), device))
 
 
 # ---------------------------------------------------------------- saved values with their history

@@ -5,8 +5,6 @@ In: tensors on a device.  Out: index tensors, counts.  What has no kernel is ref
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..backends.devices import backend
 from ..dtypes import DType, int64
 from ..errors import explain

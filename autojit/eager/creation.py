@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.devices import backend
 from ..dtypes import (
     ALL,
     BOOL,
@@ -31,7 +32,7 @@ from ..dtypes import (
     wrapped,
 )
 from ..errors import explain
-from ..ir.aval import Shape
+from ..ir.aval import Shape, aval
 from ..ir.graph import Node, scalar
 from ..ops.declare import P, spread
 from ..ops.declare import full as constant
@@ -40,7 +41,7 @@ from .convert import array_of
 from .evaluate import pend
 from .placing import named
 from .state import state
-from .storage import Storage, aval_of
+from .storage import Lent, Storage, aval_of
 from .template import scalar_type
 from .tensor import Size, Tensor, alias, expect, new, of_array, wrap
 
@@ -79,6 +80,9 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         at = data.aval.device if device is None else named(device)
         if at != "cpu" or data.aval.device != "cpu":
             return finish(data.detach().to(at, None if dtype is None else as_dtype(dtype), copy=True), requires_grad)
+    elif hasattr(data, "__cuda_array_interface__"):
+        t = borrowed(data)
+        return finish(t.to(t.aval.device if device is None else device, dtype, copy=True), requires_grad)
     array = array_from(data, None if dtype is None else as_dtype(dtype))
     return finish(of_array(array, named(device)), requires_grad)
 
@@ -270,13 +274,22 @@ def _refuse(data: Any, shape: Shape, dim: int) -> None:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor over `data` without a copy where that is possible: a tensor of that dtype is returned as it is, NumPy memory
-    is shared."""
+    """A tensor over `data` without a copy where that is possible: a tensor of that dtype is returned as it is, the memory of
+    NumPy's arrays, and of a device's (CuPy's, Numba's), is shared."""
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)  # type: ignore[no-any-return]
+    if hasattr(data, "__cuda_array_interface__"):
+        return borrowed(data).to(dtype=dtype, device=device)  # type: ignore[no-any-return]
     if isinstance(data, np.ndarray) and (dtype is None or as_dtype(dtype).np == data.dtype):
         return from_numpy(data).to(device=named(device))  # type: ignore[no-any-return]
     return tensor(data, dtype=dtype, device=device)
+
+
+def borrowed(data: Any) -> Tensor:
+    """A tensor over memory of a device that another library's array shows."""
+    array = backend(named("cuda")).from_others(data)
+    a = aval(array.shape, array.dtype, "cuda")
+    return finish(new(Storage(None, Lent(array, a)), a), False)
 
 
 def from_numpy(array: Any) -> Tensor:

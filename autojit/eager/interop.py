@@ -13,13 +13,10 @@ import numpy as np
 from ..backends.devices import backend
 from ..dtypes import DType, as_dtype, promote
 from ..errors import explain
-from ..ir.aval import aval
 from .convert import array_of, numpy
-from .creation import array_from, finish, from_numpy
-from .placing import named
-from .storage import Lent, Storage, lend
-from .template import scalar_type
-from .tensor import Tensor, new, of_array
+from .creation import array_from, borrowed, from_numpy
+from .storage import lend
+from .tensor import Tensor, of_array
 from .views import is_contiguous, layout_of
 
 # NumPy's ufuncs, where their names are not ours
@@ -178,9 +175,7 @@ def _lent(self: Tensor) -> Any:
 def _cuda_interface(self: Tensor) -> Any:
     """The protocol of CuPy and Numba; AttributeError for tensors on the CPU, as torch has it."""
     if self.aval.device == "cpu":
-        raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor type: "
-                             f"torch.{scalar_type(self.aval.dtype)}Tensor If CUDA data is required use tensor.cuda() to copy "
-                             "tensor to device memory.")
+        raise AttributeError
     return _lent(self).__cuda_array_interface__
 
 
@@ -192,14 +187,8 @@ def from_dlpack(ext: Any) -> Tensor:
     """A tensor over the memory of another library's array, on the host or on a device."""
     kind = int(ext.__dlpack_device__()[0]) if hasattr(ext, "__dlpack_device__") else 1
     if kind == 2:
-        return over(backend(named("cuda")).from_dlpack(ext))
+        return borrowed(ext)
     return from_numpy(np.from_dlpack(ext))
-
-
-def over(array: Any) -> Tensor:
-    """A tensor over a device's memory that others see."""
-    a = aval(array.shape, array.dtype, "cuda")
-    return finish(new(Storage(None, Lent(array, a)), a), False)
 
 
 METHODS = {"__array_ufunc__": _array_ufunc, "__array_function__": _array_function, "__array_namespace__": _namespace,

@@ -19,7 +19,7 @@ from .evaluate import realise
 
 # arguments from these places on may lie on the CPU beside a tensor on a device: places to look at
 _PLACES = {"index": 1, "index_put": 2, "masked_select": 1}
-_NAMES = "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, mtia"
+_NAMES = "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, mtia, privateuseone"
 
 
 class Device:
@@ -41,7 +41,7 @@ class Device:
                 raise explain(RuntimeError(f"Invalid device string: '{name}'"))
             index = int(number)
         if text not in ("cpu", "cuda"):
-            raise explain(RuntimeError(f"Expected one of {_NAMES}, privateuseone device type at start of device string: {text}"))
+            raise explain(RuntimeError(f"Expected one of {_NAMES} device type at start of device string: {text}"))
         self.type, self.index = text, index
 
     def __eq__(self, other: object) -> bool:
@@ -61,7 +61,7 @@ class Device:
 
 def shown(device: str) -> str:
     """A device of an aval as torch writes it: "cuda:0"."""
-    return device if device == "cpu" else f"{device}:0"
+    return device if device == "cpu" else f"{device}:{backend(device).number}"
 
 
 def named(device: Any) -> str:
@@ -71,11 +71,12 @@ def named(device: Any) -> str:
     d = Device(device)
     if d.type != "cpu":
         try:
-            backend(d.type)
+            number = backend(d.type).number
         except RuntimeError as e:
             raise explain(e, hint='use device="cpu"') from None
-        if d.index:
-            raise explain(RuntimeError("CUDA error: invalid device ordinal"), hint="autojit computes on the first device: cuda:0")
+        if d.index is not None and d.index != number:
+            raise explain(RuntimeError("CUDA error: invalid device ordinal"),
+                          hint=f"a process computes on one device, this one on {shown(d.type)}")
     return d.type
 
 

@@ -25,7 +25,6 @@ from .placing import named
 from .state import state
 from .tensor import Tensor, expect, of_array, wrap
 
-
 DIGITS = {float16: 1 << 11, bfloat16: 1 << 8}             # whole numbers up to which halves know each
 
 

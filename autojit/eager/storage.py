@@ -39,9 +39,9 @@ class Cell:
 class Storage(Cell):
     """A value shared by views, `detach()` and `.data`; and the version cell of the tensor it was made for.
 
-    value: the Node of what it holds (None: ask `mem`).  mem: an array that others may see, or a `Lent`.  taped: an intermediate of the
-    tape, which need not be kept.  trace: the trace it was made in.  strides: where torch's order of memory is not
-    row-major (in elements)."""
+    value: the Node of what it holds (None: ask `mem`).  mem: an array that others may see, or a `Lent`.  taped: an
+    intermediate of the tape, which need not be kept.  trace: the trace it was made in.  strides: where torch's order of memory
+    is not row-major (in elements)."""
 
     __slots__ = ("value", "mem", "taped", "trace", "strides", "__weakref__")
 

@@ -15,7 +15,7 @@ from ..errors import explain, user_frame
 from ..ir.aval import Aval
 from ..ir.graph import NEVER, Node, node
 from ..ir.primitive import BUFFER
-from .placing import Device
+from .placing import Device, shown
 from .state import disturb, state
 from .storage import Cell, Storage, memory
 from .tape import NOWHERE, Output, Record, origin
@@ -337,8 +337,7 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        name = self.aval.device
-        return Device(name) if name == "cpu" else Device(name, 0)
+        return Device(shown(self.aval.device))
 
     @property
     def ndim(self) -> int:
@@ -378,8 +377,9 @@ _FLOAT_HINT = "make it floating: tensor([1., 2.]), x.float(), or dtype=torch.flo
 
 def _refuse_grad(own: Aval, given: Aval) -> None:
     if given.host is own.host:
-        raise explain(RuntimeError(f"attempting to assign a gradient with device type '{given.device}' to a tensor with device "
-                                   f"type '{own.device}'. Please ensure that the gradient and the tensor are on the same device"))
+        raise explain(RuntimeError(
+            f"attempting to assign a gradient with device type '{given.device}' to a tensor with device type '{own.device}'. "
+            "Please ensure that the gradient and the tensor are on the same device"))
     if given.dtype is not own.dtype:
         raise explain(RuntimeError(
             f"attempting to assign a gradient with dtype '{_word(given.dtype)}' to a tensor with grad_dtype "

@@ -204,6 +204,7 @@ def _steps(prepared: Prepared, names: dict[str, str]) -> str:
             what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
                 f" batch {s.batch * s.outer[0]}" if s.batch * s.outer[0] > 1 else "")
         else:
+            assert isinstance(s, HostStep)                # the other kinds are steps of devices
             what = f"{s.output} = {s.prim.name}({', '.join(s.inputs)})"
         out.append(f"#   {what}")
     return "\n".join(out)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from ..backends.numpy.run import NumpyProgram
 from ..config import config
 from ..ir.graph import Graph
-from ..rewrite.half import lowered
 from ..rewrite.inline import inline
 from . import events
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from autojit.backends import devices
 from autojit.backends.numpy.run import NumpyProgram
-from autojit.dtypes import DType
+from autojit.dtypes import DType, as_dtype
 from autojit.eager import philox
 from autojit.eager.template import TEMPLATES
 from autojit.engine import compile as pipeline
@@ -103,6 +103,10 @@ class FakeBackend(devices.Backend):
     def part(self, array: FakeArray, start: int, shape: tuple[int, ...]) -> FakeArray:
         size = int(np.prod(shape))
         return FakeArray(array._inside.reshape(-1)[start:start + size].reshape(shape), array.dtype)
+
+    def from_others(self, owner: Any) -> FakeArray:
+        shown = np.asarray(owner.shown)
+        return FakeArray(shown, as_dtype(shown.dtype))
 
     def pinned(self, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
         self._pinned = np.zeros(shape, dtype.np)

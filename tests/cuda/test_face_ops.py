@@ -1,0 +1,91 @@
+"""Every public op, and every program made to hurt, on the front's fake device: what they give, and where.
+
+In: the samples of `tests/oplist.py` and the programs of `tests/eagerly`.  Whatever is on the device must be what the CPU gives
+(bit for bit: both run the oracle), on the device, without a copy in between.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autojit as aj
+from autojit.config import config
+from autojit.dtypes import FLOAT
+from autojit.eager.apply import apply
+from autojit.ir.graph import scalar
+
+from ..checking import Number
+from ..eagerly.frame import outcome, same
+from ..oplist import SAMPLES
+from ..test_eager_programs import EXPECTED, PROGRAMS
+from .fake import FakeBackend, installed
+
+
+@pytest.fixture(scope="module")
+def device():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "tier", "numpy")
+        backend = FakeBackend()
+        backend.missing = frozenset()
+        with installed(backend):
+            yield backend
+
+
+def called(sample: Any, arrays: list[Any], where: str) -> tuple[list[Any], list[Any]]:
+    """Results and gradients of one op."""
+    args: list[Any] = []
+    for a in arrays:
+        if isinstance(a, Number):
+            d = next(x.dtype for x in arrays if isinstance(x, np.ndarray))
+            args.append(scalar(a.value, aj.tensor(np.zeros(1, d)).dtype))
+        else:
+            args.append(None if a is None else aj.tensor(a, device=where))
+    leaves = [t for t in args if isinstance(t, aj.Tensor) and t.dtype.category >= FLOAT]
+    for t in leaves:
+        t.requires_grad_()
+    out = apply(sample.op, args, tuple(sample.static), any([isinstance(a, Number) for a in arrays]))
+    outs = list(out) if isinstance(out, tuple) else [out]
+    wanted = [o for o in outs if o.requires_grad]
+    if wanted:
+        aj.autograd.backward([(o * o).sum() for o in wanted])
+    return outs, [t.grad for t in leaves]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_an_op_on_the_device(device, name):
+    for sample in SAMPLES[name]:
+        arrays = sample.arrays("float32")
+        here = called(sample, arrays, "cpu")
+        device.copied.clear()
+        there = called(sample, arrays, "cuda")
+        assert device.bytes("out") == 0
+        for a, b in zip([*here[0], *here[1]], [*there[0], *there[1]], strict=True):
+            assert (a is None) is (b is None)
+            if a is not None:
+                assert b.is_cuda and b.dtype is a.dtype and b.shape == a.shape
+                np.testing.assert_array_equal(b.cpu().detach().numpy(), a.detach().numpy())
+
+
+# programs that look at NumPy's view of a tensor's memory, which a device does not have
+OF_HOST_MEMORY = {"exported_memory_changed", "export_of_what_is_still_read", "export_of_a_view", "export_of_a_parameter",
+                  "export_of_a_gradient", "as_tensor_shares_and_tensor_copies", "numpy_refuses_what_wants_grad",
+                  "path_memory_seen_by_numpy"}
+MAKERS = {"tensor", "zeros", "ones", "full", "empty", "eye", "arange", "linspace", "rand", "randn", "randint", "as_tensor"}
+
+
+class OnDevice:
+    """The namespace `autojit`, where all that is made is made on the device."""
+
+    def __getattr__(self, name: str) -> Any:
+        f = getattr(aj, name)
+        return f if name not in MAKERS else lambda *a, **w: f(*a, **{"device": "cuda", **w})
+
+
+@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - OF_HOST_MEMORY))
+def test_a_program_on_the_device(device, name):
+    got = json.loads(json.dumps(outcome(PROGRAMS[name], OnDevice())))
+    assert same(got, EXPECTED[name]), f"\n   here {got}\n  torch {EXPECTED[name]}"
