@@ -14,6 +14,8 @@ import gc
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import prod
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -51,14 +53,14 @@ class DeviceArray:
     `__cuda_array_interface__` and `__dlpack__` show it to others, without a copy.
     """
 
-    __slots__ = ("ptr", "shape", "dtype", "size", "owner", "memory", "__weakref__")
+    __slots__ = ("ptr", "shape", "dtype", "owner", "memory", "__weakref__")
 
     def __init__(self, ptr: int, shape: tuple[int, ...], dtype: DType, owner: Any, memory: Memory) -> None:
         self.ptr, self.shape, self.dtype, self.owner, self.memory = ptr, shape, dtype, owner, memory
-        size = 1
-        for n in shape:
-            size *= n
-        self.size = size
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
 
     @property
     def ndim(self) -> int:
@@ -99,6 +101,7 @@ class DeviceArray:
         return f"DeviceArray({self.dtype.code}[{','.join(map(str, self.shape))}] at {self.ptr:#x})"
 
 
+@lru_cache(4096)
 def rounded(nbytes: int) -> int:
     """The size of the block that holds so many bytes: at most an eighth more, and of few kinds."""
     step = max(ALIGN, min(STEP, (1 << max(nbytes - 1, 0).bit_length()) // 16))
@@ -117,15 +120,13 @@ class Memory:
         self._live: dict[int, tuple[int, tuple[int, ...] | None, DType | None]] = {}
         self._arena: Any = lambda: None                   # a weak reference to the largest block of temporaries
         self._staging = Staging(driver)
-        self._counts: Counter[str] = Counter()
+        self._allocated = self._released = self._peak = 0  # bytes, of all blocks so far
+        self._reserved_peak = self._retries = self._ooms = 0
 
     # ------------------------------------------------------------------ arrays
     def empty(self, shape: tuple[int, ...], dtype: DType) -> DeviceArray:
         """An array of undefined contents.  OutOfMemoryError."""
-        size = dtype.itemsize
-        for n in shape:
-            size *= n
-        block = self.block(size, shape, dtype)
+        block = self.block(prod(shape) * dtype.itemsize, shape, dtype)
         return DeviceArray(block.ptr, shape, dtype, block, self)
 
     def over(self, ptr: int, shape: tuple[int, ...], dtype: DType, owner: Any) -> DeviceArray:
@@ -174,12 +175,9 @@ class Memory:
             at_hand = self._free.get(size)
             ptr = at_hand.pop() if at_hand else self._fresh(size)
             self._live[ptr] = (size, shape, dtype)
-            counts = self._counts
-            counts["current"] += size
-            counts["allocated"] += size
-            counts["blocks"] += 1
-            if counts["current"] > counts["peak"]:
-                counts["peak"] = counts["current"]
+            self._allocated += size
+            if self._allocated - self._released > self._peak:
+                self._peak = self._allocated - self._released
         return Block(ptr, size, self._back)
 
     def arena(self, nbytes: int) -> Block:
@@ -200,12 +198,12 @@ class Memory:
         try:
             return self.driver.alloc(size)
         except OutOfMemory:
-            self._counts["retries"] += 1
+            self._retries += 1
         self.release()
         try:
             return self.driver.alloc(size)
         except OutOfMemory as e:
-            self._counts["ooms"] += 1
+            self._ooms += 1
             raise explain(OutOfMemoryError(self._no_room(size, e)),
                           hint="let go of tensors (del, or leave the function that holds them), run smaller batches, or use "
                                "bfloat16; aj.cuda.memory_stats() counts what is held") from e
@@ -216,9 +214,7 @@ class Memory:
             while self._back:
                 ptr, size = self._back.popleft()
                 self._live.pop(ptr, None)
-                self._counts["current"] -= size
-                self._counts["freed"] += size
-                self._counts["blocks"] -= 1
+                self._released += size
                 if size <= KEPT:
                     self._free.setdefault(size, []).append(ptr)
                 else:
@@ -244,18 +240,19 @@ class Memory:
         """torch.cuda.memory_stats' words: bytes of live arrays and temporaries (`allocated_bytes`), of what the device holds
         for us (`reserved_bytes`), how often there was no room."""
         self.sweep()
-        c, reserved = self._counts, self.driver.pool_bytes()
-        now = c["current"] - sum([pool.idle() for pool in list(self.spares)])
-        c["reserved_peak"] = max(c["reserved_peak"], reserved)
-        return {"active.all.current": c["blocks"],
-                "allocated_bytes.all.current": now, "allocated_bytes.all.peak": c["peak"],
-                "allocated_bytes.all.allocated": c["allocated"], "allocated_bytes.all.freed": c["freed"],
-                "num_alloc_retries": c["retries"], "num_ooms": c["ooms"],
-                "reserved_bytes.all.current": reserved, "reserved_bytes.all.peak": c["reserved_peak"]}
+        reserved = self.driver.pool_bytes()
+        self._reserved_peak = max(self._reserved_peak, reserved)
+        idle = sum([pool.idle() for pool in list(self.spares)])
+        return {"active.all.current": len(self._live),
+                "allocated_bytes.all.current": self._allocated - self._released - idle,
+                "allocated_bytes.all.peak": self._peak,
+                "allocated_bytes.all.allocated": self._allocated, "allocated_bytes.all.freed": self._released,
+                "num_alloc_retries": self._retries, "num_ooms": self._ooms,
+                "reserved_bytes.all.current": reserved, "reserved_bytes.all.peak": self._reserved_peak}
 
     def reset_peak(self) -> None:
         self.sweep()
-        self._counts["peak"], self._counts["reserved_peak"] = self._counts["current"], 0
+        self._peak, self._reserved_peak = self._allocated - self._released, 0
 
     def _no_room(self, asked: int, e: OutOfMemory) -> str:
         arrays = [v for v in self._live.values() if v[1] is not None]
