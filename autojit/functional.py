@@ -131,7 +131,7 @@ class ValueAndGrad:
             leaves, structure = tree.flatten(args[k])
             parts = []
             for x in leaves:
-                plain = f"r{at}" if isinstance(x, np.ndarray) else f"r{at}.item()"
+                plain = f"r{at}" if isinstance(x, np.ndarray) else f"{w.number(at)}.item()"
                 parts.append(w.shown(at) if isinstance(x, Tensor) else plain)
                 at += 1
             per.append(w.nest(structure, parts))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Elsewhere(Program):
     """`cut`: its parts.  `native`: what runs it, once it is there.  `on_cpu`: how a part on the CPU becomes a program."""
 
+    elsewhere = True
     __slots__ = ("cut", "on_cpu")
 
     def __init__(self, graph: Graph, eager: bool, on_cpu: Callable[[Graph], Program]) -> None:

@@ -27,6 +27,8 @@ Arrays = Sequence[Any]
 class Program:
     """One graph made executable.  `tier` is the tier that answered last: "numpy" or "compiled"."""
 
+    elsewhere = False                                     # does it take arrays of other devices?
+
     __slots__ = ("_graph", "_make", "runs", "tier", "native", "prepared", "failed", "_numpy", "_lock", "eager", "checked")
 
     def __init__(self, graph: Graph | None, eager: bool = True, make: Callable[[], Graph] | None = None) -> None:

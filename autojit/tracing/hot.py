@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
+from ..backends.devices import to_host
 from ..dtypes import as_dtype, bfloat16, default_float, memory
 from ..eager.state import state
 from ..eager.storage import aval_of, shared
@@ -50,9 +51,16 @@ class Short:
 
 def applies(plan: Plan, native: Any, args: tuple[Any, ...]) -> bool:
     """Can a function be written for this plan and these arguments?"""
-    return (bool(getattr(native, "address", 0)) and not (plan.writes or plan.grads or plan.bumps)
+    runs = _in_place(plan, args) if plan.program.elsewhere else bool(getattr(native, "address", 0))
+    return (runs and not (plan.writes or plan.grads or plan.bumps)
             and all([isinstance(c, Fixed) or _plain(c) or _seen(c) for c in plan.captured])
             and all([_plain(x) or _seen(x) for x in tree.flatten(args)[0] if isinstance(x, Tensor)]))
+
+
+def _in_place(plan: Plan, args: tuple[Any, ...]) -> bool:
+    """Is each argument where the program takes it?"""
+    given = [x.aval.device if isinstance(x, Tensor) else "cpu" for x in tree.flatten(args)[0] if run_time(x)]
+    return all([d == n.aval.device for d, n in zip(given, plan.inputs)])
 
 
 def _plain(t: Any) -> bool:
@@ -63,7 +71,7 @@ def _plain(t: Any) -> bool:
 def _seen(t: Any) -> bool:
     """A tensor over memory that others see (`from_numpy`), outside of the tape: read where it lies."""
     m: Any = t.storage.mem if _leaf(t) else None
-    return m is not None and shared(m) and m.flags.c_contiguous and m.flags.aligned
+    return isinstance(m, np.ndarray) and shared(m) and m.flags.c_contiguous and m.flags.aligned
 
 
 def _leaf(t: Any) -> bool:
@@ -75,8 +83,9 @@ def shower() -> Callable[[Any, Any], Any]:
     """`of_buffer` as a builtin, where that can be."""
     from ..backends.cpu.making import maker  # imported when first needed, as all that is native
     from ..backends.cpu.runtime import runtime
+    from ..engine.kernels import disk
     pairs = [(a, aval_of(a)) for a in (np.zeros(2), np.zeros((2, 3), np.float32))]
-    return maker(runtime(), of_buffer, lambda t: (t.storage.value, t.storage, t), pairs)
+    return maker(runtime(disk()), of_buffer, lambda t: (t.storage.value, t.storage, t), pairs)
 
 
 class Writer:
@@ -86,8 +95,9 @@ class Writer:
         self.plan, self.native, self.args = plan, native, args
         self.names: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "changed": plan.watch.changed, "traced": traced,
                                       "plan": plan, "empty": np.empty, "ndarray": np.ndarray, "of_buffer": shower(),
-                                      "run": native.run, "address": native.address, "asarray": np.asarray,
-                                      "default": default_float, "shared": shared}
+                                      "asarray": np.asarray, "default": default_float, "shared": shared}
+        self.names |= {"run": native, "to_host": to_host} if plan.program.elsewhere else {
+            "run": native.run, "address": native.address}
         self.looks: list[str] = []                        # statements that take apart and look
         self.given: list[str] = []                        # expressions of the program's inputs
         self.before: list[str] = []                       # statements after looking: what may fail or costs more
@@ -198,6 +208,11 @@ class Writer:
         """Result `k` as a tensor."""
         return f"of_buffer(r{k}, {self.name(self.plan.results[k].aval, 'b')})"
 
+    def number(self, k: int) -> str:
+        """Result `k`, which has one element, as an array of the host's."""
+        device = self.plan.results[k].aval.device
+        return f"r{k}" if device == "cpu" else f"to_host(r{k}, {device!r})"
+
     def value(self) -> str:
         """What the function returns."""
         at = iter(range(len(self.plan.needs)))
@@ -213,19 +228,25 @@ class Writer:
         mode = "" if grad is None else f" or state.grad is not {grad}"
         lines.append(f"if state.trace is not None{mode}{watched}: return None")
         body = [f"    {line}" for line in lines]
-        made = []
-        for k, (r, pool) in enumerate(zip(self.plan.graph.outputs, self.native.pools)):
-            made.append(f"r{k} = " + (f"empty({r.aval.shape}, {self.name(r.aval.dtype.np, 'd')})" if pool.small
-                                      else f"{self.name(pool.take, 'take')}()"))
-        outs = [f"r{k}" for k in range(len(made))]
-        after = [f"{self.name(c, 'c')}.range(int(r{least}), int(r{greatest}))" for least, greatest, c in self.plan.after]
-        tail = [*self.before, *made, f"if run({', '.join(['address', *self.given, *outs])}): return None", *after,
-                "traced.last = plan", f"return {results}"]
+        after = [f"{self.name(c, 'c')}.range(int({self.number(least)}), int({self.number(greatest)}))"
+                 for least, greatest, c in self.plan.after]
+        tail = [*self.before, *self._run(), *after, "traced.last = plan", f"return {results}"]
         text = "\n".join(["def call(args):", "    try:", *[f"    {line}" for line in body],
                           "    except (AttributeError, KeyError, TypeError, ValueError): return None",
                           *[f"    {line}" for line in tail]])
         exec(compile(text, f"<the short way of {self.plan.body.name}>", "exec"), self.names)
         return self.names["call"]  # type: ignore[no-any-return]
+
+    def _run(self) -> list[str]:
+        """Statements that run the program: it fills arrays that are made here, or (on a device) gives its own."""
+        outs = [f"r{k}" for k in range(len(self.plan.graph.outputs))]
+        if self.plan.program.elsewhere:
+            return [f"{', '.join(outs)}, = run(({', '.join(self.given)},))" if self.given else f"{', '.join(outs)}, = run(())"]
+        made = []
+        for k, (r, pool) in enumerate(zip(self.plan.graph.outputs, self.native.pools)):
+            made.append(f"r{k} = " + (f"empty({r.aval.shape}, {self.name(r.aval.dtype.np, 'd')})" if pool.small
+                                      else f"{self.name(pool.take, 'take')}()"))
+        return [*made, f"if run({', '.join(['address', *self.given, *outs])}): return None"]
 
     def unpack(self) -> None:
         """The whole of the arguments, in the order of the program's inputs."""

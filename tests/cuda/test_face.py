@@ -513,3 +513,40 @@ def test_without_a_gpu_the_words_say_what_is_missing():
             aj.zeros(1, device="cuda")
         with pytest.raises(RuntimeError, match="Cannot access accelerator device when none is available"):
             aj.ones(1).to(0)
+
+
+def test_the_short_way_on_a_device(device):
+    f = aj.trace(lambda w, x, rate: ((w * x).sin() ** 2).sum() * rate)
+    w, x = aj.tensor([1.0, 2.0], device="cuda"), aj.tensor([0.5, 2.0], device="cuda")
+    joint = aj.value_and_grad(f, (0, 2))
+    want = joint(w, x, 0.5)
+    for _ in range(12):
+        value, (grad, rate) = joint(w, x, 0.5)
+        plain = f(w, x, 0.5)
+    assert joint._short.calls and f._short.calls
+    quiet(device)
+    found = joint._short.calls[0]((w, x, 0.25))
+    assert found is not None and found[0].is_cuda and found[0].item() == want[0].item() / 2
+    value, (grad, rate) = joint(w, x, 0.5)
+    assert grad.tolist() == want[1][0].tolist() and grad.is_cuda and rate == want[1][1] and type(rate) is float
+    assert plain.item() == want[0].item() and device.bytes("in") == 0
+    c = aj.ones(2)
+    with pytest.raises(RuntimeError, match="same device"):
+        joint(w, c, 0.5)
+    moved = aj.trace(lambda x: x * 2, device="cuda")
+    for _ in range(12):
+        assert moved(x).is_cuda and moved(np.ones(2)).is_cuda
+    assert len(moved._short.calls) == 1 and moved(np.ones(2)).tolist() == [2, 2]
+    index = aj.trace(lambda x, i: x[i])
+    i = aj.tensor([1, 0], device="cuda")
+    for _ in range(12):
+        assert index(x, i).tolist() == [2, 0.5]
+    assert index._short.calls
+    with pytest.raises(IndexError):
+        index(x, aj.tensor([1, 2], device="cuda"))
+    computed = aj.trace(lambda x, i: x[i * 2])
+    first = aj.tensor([0, 0], device="cuda")
+    for _ in range(12):
+        assert computed(x, first).tolist() == [0.5, 0.5]
+    with pytest.raises(IndexError):
+        computed._short.calls[0]((x, i))
