@@ -18,7 +18,7 @@ from ..ir.primitive import LEAF, REGISTRY, Primitive
 from ..ops.declare import P
 
 MOVED = frozenset(("reshape", "permute", "expand", "slice", "flip", "concat", "update", "take", "gather", "stop"))
-FEW = 512                                                 # multiplications up to which a product is written out
+FEW = 64                                                  # multiplications up to which a product is written out
 
 Inputs = tuple[Node, ...]
 Params = tuple[object, ...]
@@ -51,7 +51,7 @@ def _number(n: Node, dtype: DType) -> Node:
 # ------------------------------------------------------------------------------------------------ inside one op
 class _Widening:
     """`plain`: nodes of the same dtype as before, `wide`: half ones in float32.  Half nodes that are only moved have a plain
-    form and get a wide one when somebody computes with it; computed ones the other way round."""
+    form and get a wide one when somebody computes with it; computed ones the other way round; products have both."""
 
     def __init__(self) -> None:
         self.plain: dict[Node, Node] = {}
@@ -82,9 +82,9 @@ class _Widening:
                 self.wide[n] = _number(n, float32)
         elif not half and not any([i.dtype.half for i in inputs]):
             self.plain[n] = node(n.prim, tuple([self.plain[i] for i in inputs]), n.params)
-        elif n.op in MOVED and not any([i in self.wide and i.prim.kind != LEAF or i not in self.plain for i in inputs]):
+        elif n.op in MOVED and all([i in self.plain for i in inputs]):
             self.plain[n] = node(n.prim, tuple([self.plain[i] for i in inputs]), n.params)
-            if any([i in self.wide for i in inputs]):       # a constant spread out
+            if any([i in self.wide for i in inputs]):       # a constant, a product
                 self.wide[n] = node(n.prim, tuple([self.read(i) for i in inputs]), n.params)
         elif n.op == "cast":
             self._cast(n, inputs[0])

@@ -234,13 +234,15 @@ class Gemm:
             batch.sort(key=lambda item: item[0])            # the longest go in one call: few steps, whatever the batch
         inner = batch.pop() if batch else (1, 0, 0, 0)
         outer = batch.pop() if batch else (1, 0, 0, 0)
+        of = self.a.base.dtype
+        result = None if out.dtype is of else out.dtype
         steps = []
         for at in product(*[range(item[0]) for item in batch]):
             offsets = [self.a.offset, self.b.offset, 0]
             for i, item in zip(at, batch):
                 for x in range(3):
                     offsets[x] += i * item[x + 1]
-            steps.append(GemmStep(self.a.base.dtype, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
+            steps.append(GemmStep(of, ma.trans, mb.trans, m, n, k, memory[self.a.base].name, ma.ld,
                                   memory[self.b.base].name, mb.ld, out.name, ldc, inner[0], inner[1], inner[2], inner[3],
-                                  (offsets[0], offsets[1], offsets[2]), beta=beta, outer=outer))
+                                  (offsets[0], offsets[1], offsets[2]), beta=beta, outer=outer, result=result))
         return steps

@@ -265,7 +265,7 @@ class KernelStep:
 class GemmStep:
     """Row-major c[i] := alpha * op(a[i]) @ op(b[i]) + beta * c[i] for `batch` matrices, `stride_*` elements apart, from
     element `offsets` = (a, b, c) of their buffers; all that `outer[0]` times, the rest of `outer` = (count, a, b, c) elements
-    apart; lda, ldb, ldc: elements from row to row as stored."""
+    apart; lda, ldb, ldc: elements from row to row as stored.  `result`: the dtype of c, where it is not that of a and b."""
 
     dtype: DType
     trans_a: bool
@@ -287,6 +287,7 @@ class GemmStep:
     alpha: float = 1.0
     beta: float = 0.0
     outer: tuple[int, int, int, int] = (1, 0, 0, 0)
+    result: DType | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,16 +72,17 @@ class Blas:
         code = s.dtype.code
         if 0 in (s.m, s.n, s.batch, s.outer[0]):
             return
-        kind, compute, size = TYPE[code], compute_type(code), s.dtype.itemsize
+        kind, compute, size, out = TYPE[code], compute_type(code), s.dtype.itemsize, s.result or s.dtype
+        kind3, size3 = TYPE[out.code], out.itemsize
         scalar = ctypes.c_double if code == "f64" else ctypes.c_float
         alpha, beta = scalar(s.alpha), scalar(s.beta)     # read at once, also by a capture
         count, step_a, step_b, step_c = s.outer
         for turn in range(count):
             op1, op2, m, n, k, p1, ld1, stride1, p2, ld2, stride2, p3, ld3, stride3 = swapped(
-                s, a + turn * step_a * size, b + turn * step_b * size, c + turn * step_c * size)
+                s, a + turn * step_a * size, b + turn * step_b * size, c + turn * step_c * size3)
             self._check("cublasGemmStridedBatchedEx", self._gemm(
                 self._handle, op1, op2, m, n, k, ctypes.addressof(alpha), p1, kind, ld1, stride1, p2, kind, ld2, stride2,
-                ctypes.addressof(beta), p3, kind, ld3, stride3, s.batch, compute, DEFAULT))
+                ctypes.addressof(beta), p3, kind3, ld3, stride3, s.batch, compute, DEFAULT))
 
 
 def _library() -> ctypes.CDLL:

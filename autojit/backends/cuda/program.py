@@ -164,9 +164,9 @@ class Product:
 
     def __init__(self, step: GemmStep, where: Where) -> None:
         self.step, self.name = step, f"matrix product {step.m}x{step.n}x{step.k}"
-        size = step.dtype.itemsize
-        self.operands = [(where.slots.get(name, -1), offset * size + where.fixed.get(name, 0))
-                         for name, offset in zip((step.a, step.b, step.c), step.offsets)]
+        size, result = step.dtype.itemsize, (step.result or step.dtype).itemsize
+        self.operands = [(where.slots.get(name, -1), offset * each + where.fixed.get(name, 0))
+                         for name, offset, each in zip((step.a, step.b, step.c), step.offsets, (size, size, result))]
 
     def run(self, driver: Any, pointers: Sequence[int]) -> None:
         a, b, c = [offset if slot < 0 else pointers[slot] + offset for slot, offset in self.operands]

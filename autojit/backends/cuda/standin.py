@@ -294,20 +294,20 @@ class Standin(Driver):
             self._do(lambda: self._multiplied(record, a, b, c))
 
     def _multiplied(self, r: Any, a: int, b: int, c: int) -> None:
-        size = r.dtype.itemsize
+        size, result = r.dtype.itemsize, r.result or r.dtype
         count, step_a, step_b, step_c = r.outer
         for turn in range(count if r.m and r.n else 0):
             x = self._matrices(r.dtype.code, a + turn * step_a * size, r.stride_a, r.batch, *(
                 (r.k, r.m) if r.trans_a else (r.m, r.k)), r.lda, "A")
             y = self._matrices(r.dtype.code, b + turn * step_b * size, r.stride_b, r.batch, *(
                 (r.n, r.k) if r.trans_b else (r.k, r.n)), r.ldb, "B")
-            z = self._matrices(r.dtype.code, c + turn * step_c * size, r.stride_c, r.batch, r.m, r.n, r.ldc, "C")
+            z = self._matrices(result.code, c + turn * step_c * result.itemsize, r.stride_c, r.batch, r.m, r.n, r.ldc, "C")
             left, right = (_wide(m, r.dtype.code) for m in (x, y))
             out = (left.swapaxes(1, 2) if r.trans_a else left) @ (right.swapaxes(1, 2) if r.trans_b else right)
             out = out * out.dtype.type(r.alpha)
             if r.beta:
-                out = out + _wide(z, r.dtype.code) * out.dtype.type(r.beta)
-            z[...] = _narrow(out, r.dtype.code)
+                out = out + _wide(z, result.code) * out.dtype.type(r.beta)
+            z[...] = _narrow(out, result.code)
 
     def _matrices(self, code: str, ptr: int, stride: int, batch: int, rows: int, columns: int, ld: int,
                   what: str) -> np.ndarray:
