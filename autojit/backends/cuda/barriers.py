@@ -76,7 +76,7 @@ class Guard:
         """What a loop touches whose turns are dealt by `deal`, in the rows that `team` was dealt."""
         out: list[Touch] = []
         for q in s.body:
-            if type(q) is Deal and q.by in ("lanes", "points"):
+            if type(q) is Deal and q.by == "lanes":
                 out += self._dealt(q, q, team or (deal if deal.by == "teams" else None))
             elif type(q) is Deal:
                 out += self._dealt(q, deal, team)

@@ -19,10 +19,11 @@ from ...schedule.index import Range
 class Deal:
     """A loop and who takes its turns.  by:
 
-    turns    all threads all turns, together
+    turns    all threads all turns, together; of rows the owner takes every so manieth
     lanes    `lanes` threads one each, in `vector`s of neighbours
     teams    a row for each team of `lanes` threads
-    points   the turns of `ranges` together, a point for each of `lanes` threads"""
+
+    `ranges`: loops whose points are dealt in the place of turns, the last of them from thread to thread."""
 
     range: Range
     body: tuple[Any, ...]

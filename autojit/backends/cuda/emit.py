@@ -204,15 +204,18 @@ class CudaWriter(Writer):
 
     # ------------------------------------------------------------------ loops
     def _deal(self, s: Deal, indent: str) -> None:
-        if s.by == "points":
+        if s.ranges:
             self._points(s, indent)
             return
         if s.vector > 1:
             self._vector(s, indent)
         if s.vector == 1 or s.rows:
-            start, stop, step = self._bounds(s)
+            start, step = self._share(s)
             if s.vector > 1:                                # what is left of a loop over rows
                 start = f"rows // {s.vector} * {s.vector} + {start}"
+            base, stop = self._span(s)
+            if base:
+                start = base if start == "0" else f"{base} + {start}"
             self._head(s.range, start, stop, step, indent)
             self._block(s.body, indent + STEP)
 
@@ -220,48 +223,37 @@ class CudaWriter(Writer):
         span = stop if start == "0" and step == "1" else f"{start}, {stop}" if step == "1" else f"{start}, {stop}, {step}"
         self.lines.append(f"{indent}for {self._loop(r)} in range({span}):")
 
-    def _bounds(self, s: Deal) -> tuple[str, str, str]:
-        """Start, end and step of a thread's turns."""
+    def _span(self, s: Deal) -> tuple[str, str]:
+        """Where turns begin, if not at 0, and where they end."""
         if not s.rows:
-            stop = self._size(s.range.extent)
-            return (self._lane(s.lanes), stop, str(s.lanes)) if s.by == "lanes" else ("0", stop, "1")
-        self.used.add("rows")
-        if not self.mapping.grid:
-            self.used.add("part")
-            if s.by == "turns":
-                return "lo", "hi", "1"
-            who, step = self._share(s)
-            return f"lo + {who}", "hi", str(step)
-        way = self.way
-        if s.by == "turns":
-            if way.owner == way.threads:
-                return "block()", "rows", "blocks()"
-            self.used.add("chunk")
-            return "chunk", "rows", self._count()
-        if way.owner == way.threads:
-            who, step = self._share(s)
-            return f"block() * {step} + {who}", "rows", f"blocks() * {step}"
-        who, step = self._share(s)
-        self.used.add("chunk")
-        return f"chunk * {step} + {who}", "rows", f"{self._count()} * {step}"
+            return "", self._size(s.range.extent)
+        self.used.add("rows" if self.mapping.grid else "part")
+        return ("", "rows") if self.mapping.grid else ("lo", "hi")
 
-    def _share(self, s: Deal) -> tuple[str, int]:
-        """Which of the owner's shares this thread has, and how many there are."""
+    def _share(self, s: Deal) -> tuple[str, str]:
+        """The first of a thread's turns, and how far it is to the next."""
+        who, of = "0", 1
         if s.by == "teams":
             self.used.add("team")
-            return "team", self.way.owner // self.way.team
-        return self._lane(s.lanes), s.lanes
+            who, of = "team", self.way.owner // self.way.team
+        elif s.by == "lanes":
+            who, of = self._lane(s.lanes), s.lanes
+        if not (s.rows and self.mapping.grid):
+            return who, str(of)
+        owner, count = "block()", self._count()
+        if self.way.owner < self.way.threads:
+            self.used.add("chunk")
+            owner = "chunk"
+        return (owner, count) if of == 1 else (f"{owner} * {of} + {who}", f"{count} * {of}")
 
     def _points(self, s: Deal, indent: str) -> None:
-        """One thread a point of several loops; the innermost index moves from thread to thread."""
+        """The points of several loops; the last of these goes from thread to thread."""
+        start, step = self._share(s)
         counts = {r: self._size(r.extent) for r in s.ranges if r is not s.range or not s.rows}
-        first, start, step = "", self._lane(s.lanes), str(s.lanes)
+        first = ""
         if s.rows:
-            self.used.add("rows" if self.mapping.grid else "part")
-            counts[s.range] = "rows" if self.mapping.grid else "(hi - lo)"
-            first = "" if self.mapping.grid else "lo + "
-            if self.mapping.grid:
-                start, step = f"block() * {s.lanes} + thread()", f"blocks() * {s.lanes}"
+            lo, hi = self._span(s)
+            counts[s.range], first = (f"({hi} - {lo})", f"{lo} + ") if lo else (hi, "")
         rest = self._point()
         before = {r: self._loop(r) for r in s.ranges}
         names = {r: f"{name}_{rest[5:]}" for r, name in before.items()}    # loops elsewhere keep theirs for themselves
@@ -291,11 +283,12 @@ class CudaWriter(Writer):
     def _vector(self, s: Deal, indent: str) -> None:
         """A loop whose turns take neighbours: their loads first, then each of them, then their stores."""
         width, r = s.vector, s.range
-        start, stop, step = self._bounds(s)
+        start, step = self._share(s)
         if s.rows:
+            self.used.add("rows")
             self._head(r, f"({start}) * {width}", f"rows - {width - 1}", f"{step} * {width}", indent)
         else:
-            self._head(r, f"{start} * {width}", stop, str(s.lanes * width), indent)
+            self._head(r, f"{start} * {width}", self._size(r.extent), str(s.lanes * width), indent)
         below, name = indent + STEP, self._loop(r)
         loaded: dict[Any, list[str]] = {}                  # by the name of a value, or the store that adds to it
         for q in s.body:

@@ -47,6 +47,7 @@ class Nest:
         self.counts = counted(self.whole.accesses)
         self.stored = {a.at.buffer.name for a in self.whole.accesses if a.store}
         self.fixed = self._fixed(self.kernel.body)          # do its chunks store anything of their own?
+        self.linked = self._linked(self.kernel.body)        # does a loop over rows read what is stored in one before it?
     def _fixed(self, body: Sequence[Any]) -> bool:
         for s in body:
             if type(s) is Store and s.at.buffer.kind != "scratch":
@@ -54,6 +55,16 @@ class Nest:
             if type(s) is Loop and (s.span != "chunk" and self._fixed(s.body) or s.span == "chunk" and any(
                     [a.store and a.at.buffer.kind == "part" for a in self.about(s).accesses])):
                 return True
+        return False
+
+    def _linked(self, body: Sequence[Any]) -> bool:
+        for s in body:
+            if type(s) is Loop and s.span != "chunk" and self._linked(s.body):
+                return True
+            if type(s) is Loop and s.span == "chunk":
+                for a in self.about(s).accesses:
+                    if a.store and a.at.buffer.kind != "part" and not lone(a.at.buffer.name, self.about(s), self.counts):
+                        return True
         return False
 
     def about(self, s: Loop) -> Facts:
@@ -109,7 +120,7 @@ class Judge:
 
     def __init__(self, nest: Nest, way: Way) -> None:
         self.nest, self.way = nest, way
-        self.deals: dict[int, str] = {}
+        self.deals: dict[int, tuple[str, int]] = {}         # loop → by whom, and how many loops go together as points
         self.innermost: dict[int, Range] = {}               # of the points of a loop: what moves from thread to thread
         self.chunks = nest.step.chunks if nest.fixed else 0
         self.cost = self._body(nest.kernel.body, "owner", None, None)
@@ -122,7 +133,8 @@ class Judge:
     def _slow(self, owners: int) -> float:
         """How much slower each of many owners runs than one alone."""
         blocks = -(-owners // self.way.owners)
-        return max(1.0, owners * self.way.owner / (min(blocks, MULTIPROCESSORS) * BUSY))
+        each = owners * self.way.owner / min(blocks, MULTIPROCESSORS)
+        return max(1.0, each / BUSY) * (1.0 + each / (8 * BUSY))
 
     def _body(self, body: Sequence[Any], level: Level, lane: Range | None, inner: Range | None) -> float:
         """One execution of some statements.  `lane`: the range that was dealt to lanes; `inner`: the loop they stand in."""
@@ -163,55 +175,58 @@ class Judge:
             turns = self._share(s.range.usual, 1)[0] if s.span == "chunk" else float(s.range.usual)
             return turns * (self._body(s.body, level, lane, s.range) + TURN)
         ways = self._rows(s) if s.span == "chunk" else self._plain(s, level)
-        cost, self.deals[id(s)] = min(ways)
+        cost, depth, by = min(ways)
+        self.deals[id(s)] = by, depth
         return cost
 
-    def _plain(self, s: Loop, level: Level) -> list[tuple[float, str]]:
+    def _plain(self, s: Loop, level: Level) -> list[tuple[float, int, str]]:
         width, n = self._width(level), s.range.usual
         ways = []
         if width > 1 and self.nest.dealable(s, self.way.threads):
-            each = self._body(s.body, "lane", s.range, s.range) + TURN
-            ways.append((-(-n // width) * each, "lanes"))
-            points, each = self._points(s)
-            if points > n:
-                ways.append((-(-points // width) * each, "points"))
+            for depth in self._depths(s):
+                points, each = self._points(s, depth, "lane")
+                ways.append((-(-points // width) * each, depth, "lanes"))
         each = self._body(s.body, level, None, s.range) + TURN
-        ways.append((n * each, "turns"))
+        ways.append((n * each, 1, "turns"))
         return ways
 
-    def _points(self, s: Loop) -> tuple[int, float]:
-        """How many points a loop has with those inside it that go along, and what one of them costs."""
+    def _depths(self, s: Loop) -> list[int]:
+        """How many nested loops may go together."""
+        return sorted({1, len(self.nest.chain(s)[0])})
+
+    def _points(self, s: Loop, depth: int, level: Level) -> tuple[int, float]:
+        """How many points some nested loops have, and what one of them costs to those that share them."""
         loops, values = self.nest.chain(s)
-        n = 1
-        for q in loops:
+        leaf, n = loops[depth - 1], 1
+        for q in loops[:depth]:
             n *= q.range.usual
-        if len(loops) == 1:
-            return n, 0.0
-        costs = [(self._body(loops[-1].body, "lane", q.range, q.range), -k) for k, q in enumerate(loops)]
-        each, k = min(costs)
-        self.innermost[id(s)] = loops[-k].range
-        ragged = 1.0 + 2.0 / max(8, loops[-k].range.usual)  # neighbours in different rows touch a little more memory
-        return n, each * ragged + sum([weight(v) for v in values]) + DIVIDE * (len(loops) - 1) + TURN
+        each = TURN + DIVIDE * (depth - 1)
+        each += sum([weight(v) for v in values if any([v in q.body for q in loops[:depth - 1]])])
+        if level != "lane":
+            return n, each + self._body(leaf.body, level, None, leaf.range)
+        costs = [(self._body(leaf.body, level, q.range, q.range), -k) for k, q in enumerate(loops[:depth])]
+        cost, k = min(costs)
+        if depth > 1:
+            self.innermost[id(s)] = loops[-k].range
+            cost *= 1.0 + 2.0 / max(8, loops[-k].range.usual)   # neighbours in different rows touch a little more memory
+        return n, each + cost
 
-    def _rows(self, s: Loop) -> list[tuple[float, str]]:
-        """The parallel range: a row for each lane, for each team, or for the owner."""
-        way, n = self.way, s.range.usual
-        ways = []
+    def _rows(self, s: Loop) -> list[tuple[float, int, str]]:
+        """The parallel range: a row for each lane, for each team, or for the owner; or a point of it and loops inside."""
+        way, ways = self.way, []
+        depths = [1] if self.nest.linked else self._depths(s)
         if way.team == way.owner > 1 and self.nest.dealable(s, way.threads):
-            turns, slow = self._share(n, way.owner)
-            each = self._body(s.body, "lane", s.range, s.range) + TURN
-            ways.append((slow * turns * each, "lanes"))
-            points, each = self._points(s)
-            if points > n and way.owner == way.threads:
-                turns, slow = self._share(points, way.owner)
-                ways.append((slow * turns * each, "points"))
+            ways += [self._dealt(s, depth, "lane", way.owner, "lanes") for depth in depths]
         if way.team < way.owner and self.nest.dealable(s, 0):
-            turns, slow = self._share(n, way.owner // way.team)
-            ways.append((slow * turns * (self._body(s.body, "team", None, s.range) + TURN), "teams"))
+            ways += [self._dealt(s, depth, "team", way.owner // way.team, "teams") for depth in depths]
         if way.team == way.owner or not ways:
-            turns, slow = self._share(n, 1)
-            ways.append((slow * turns * (self._body(s.body, "owner", None, s.range) + TURN), "turns"))
+            ways += [self._dealt(s, depth, "owner", 1, "turns") for depth in (depths if self.nest.dealable(s, 0) else [1])]
         return ways
+
+    def _dealt(self, s: Loop, depth: int, level: Level, each: int, by: str) -> tuple[float, int, str]:
+        points, cost = self._points(s, depth, level)
+        turns, slow = self._share(points, each)
+        return slow * turns * cost, depth, by
 
     def _share(self, rows: int, each: int) -> tuple[float, float]:
         """How many rows a thread comes by if an owner takes `each` at once, and how much slower it runs among the others."""

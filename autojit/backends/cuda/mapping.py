@@ -22,7 +22,7 @@ MANY = 1 << 17                     # points from which a loop over rows is worth
 LONG = 100                         # values that a thread may compute in a turn of vectors
 BOUND = 1 << 31                    # what 32-bit indices count to
 WHOLE = [Way(t, t, t) for t in (256, 128, 64, 512)]
-TEAMS = [Way(t, t, w) for t in (256, 128) for w in (32, 16, 8, 4)]
+TEAMS = [*[Way(t, t, w) for t in (256, 128) for w in (32, 16, 8, 4)], Way(64, 64, 32)]
 OWNERS = [Way(128, w, w) for w in (32, 16, 8)]
 SERIAL = [Way(t, t, t) for t in (256, 32, 64, 128, 512)]
 RANK = {"owner": 0, "team": 1, "lane": 2}
@@ -91,16 +91,19 @@ class _Builder:
         """The arrays that teams or threads have copies of."""
         for s in body:
             if type(s) is Loop:
-                deal = self._deal(s, level)
+                deal, depth = self._deal(s, level)
                 if deal != "turns":
-                    for q in self.nest.chain(s)[0] if deal == "points" else [s]:
-                        for name in self.nest.owned(q, 0 if deal == "teams" else self.way.threads):
-                            per[name] = "team" if deal == "teams" else "thread"
-                self._private(s.body, self._inside(deal, level), per)
+                    for name in self.nest.owned(s, 0 if deal == "teams" else self.way.threads):
+                        per[name] = "team" if deal == "teams" else "thread"
+                self._private(self._leaf(s, depth).body, self._inside(deal, level), per)
 
     # ------------------------------------------------------------------ loops
-    def _deal(self, s: Loop, level: Level) -> str:
-        return "turns" if level == "lane" else self.deals[id(s)]
+    def _deal(self, s: Loop, level: Level) -> tuple[str, int]:
+        """By whom, and how many loops go together."""
+        return ("turns", 1) if level == "lane" else self.deals[id(s)]
+
+    def _leaf(self, s: Loop, depth: int) -> Loop:
+        return s if depth == 1 else self.nest.chain(s)[0][depth - 1]
 
     def _inside(self, deal: str, level: Level) -> Level:
         return {"turns": level, "teams": "team"}.get(deal, "lane")
@@ -119,7 +122,8 @@ class _Builder:
             elif type(s) is Accumulate:
                 self.added[s.name] = max(self.added.get(s.name, 0), self._rank(level))
             elif type(s) is Loop:
-                self._ranks(s.body, self._inside(self._deal(s, level), level))
+                deal, depth = self._deal(s, level)
+                self._ranks(self._leaf(s, depth).body, self._inside(deal, level))
 
     def _block(self, body: Sequence[Any], level: Level) -> tuple[Any, ...]:
         """The statements of a block as the threads of a level execute it."""
@@ -152,17 +156,15 @@ class _Builder:
         return out
 
     def _loop(self, s: Loop, level: Level) -> Any:
-        deal = self._deal(s, level)
+        deal, depth = self._deal(s, level)
         rows = s.span == "chunk"
-        if deal == "points":
+        lanes = {"lanes": self._width(level), "teams": self.way.team}.get(deal, 1)
+        made = Deal(s.range, self._block(self._leaf(s, depth).body, self._inside(deal, level)), deal, lanes, rows)
+        if depth > 1:
             loops, values = self.nest.chain(s)
-            body = (*values, *self._block(loops[-1].body, "lane"))
-            last = self.judge.innermost[id(s)]
-            order = (*[q.range for q in loops if q.range is not last], last)
-            made = Deal(s.range, body, deal, self._width(level), rows, ranges=order)
-        else:
-            lanes = {"lanes": self._width(level), "teams": self.way.team}.get(deal, 1)
-            made = Deal(s.range, self._block(s.body, self._inside(deal, level)), deal, lanes, rows)
+            made.body = (*[v for v in values if any([v in q.body for q in loops[:depth - 1]])], *made.body)
+            last = self.judge.innermost[id(s)] if deal == "lanes" else loops[depth - 1].range
+            made.ranges = (*[q.range for q in loops[:depth] if q.range is not last], last)
         if rows:
             self.rows.append(made)
         return made
@@ -173,7 +175,7 @@ class _Builder:
         for s in body:
             if type(s) is not Deal:
                 continue
-            if s.by in ("turns", "teams"):
+            if s.by in ("turns", "teams") or s.ranges:
                 self._vectors(s.body, grid, names, outer and not s.rows)
             elif s.by == "lanes" and (not s.rows or grid and len(self.rows) == 1):
                 s.vector = self._vector(s)
@@ -201,7 +203,7 @@ class _Builder:
         most = 1
         for d in self.rows:
             rows = self._count(d)
-            each = {"lanes": d.lanes * d.vector, "points": d.lanes, "teams": self.way.owner // self.way.team}.get(d.by, 1)
+            each = {"lanes": d.lanes * d.vector, "teams": self.way.owner // self.way.team}.get(d.by, 1)
             most = max(most, self.judge.grid(rows, each))
         return most
 
