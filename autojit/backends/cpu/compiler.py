@@ -100,9 +100,9 @@ class Compiler:
         self._closed = False
 
     # --------------------------------------------------------------------------------------- asking
-    def submit(self, texts: Iterable[str], urgent: bool = False) -> list[Ticket]:
+    def submit(self, texts: Iterable[Any], urgent: bool = False) -> list[Ticket]:
         """Start compiling; what is urgent goes first, then what is largest."""
-        tickets = [Ticket(text) for text in texts]
+        tickets = [self._ticket(text) for text in texts]
         with self._cond:
             for ticket in tickets:
                 ticket.error = refusal(ticket.text)
@@ -164,6 +164,20 @@ class Compiler:
         for driver in drivers:
             driver.join(2)
 
+    # ------------------------------------------------------- what compilers of other devices do otherwise
+    def _ticket(self, text: Any) -> Ticket:
+        return Ticket(text)
+
+    def _process(self) -> Any:
+        """A new compile process.  Raises NoProcess."""
+        return Worker()
+
+    def _by(self, worker: Any, ticket: Ticket) -> Any:
+        """A kernel, compiled by a process."""
+        result, math = worker.compile(ticket.text, self._math_for(ticket.text))
+        self._learn(math)
+        return result
+
     # --------------------------------------------------------------------------------------- inside
     def _fail_all(self) -> None:
         self._queue = []
@@ -202,7 +216,7 @@ class Compiler:
             self._drivers = [d for d in self._drivers if d is not threading.current_thread()]
             return None
 
-    def _finish(self, ticket: Ticket, result: Compiled | None = None, error: CompileError | None = None) -> None:
+    def _finish(self, ticket: Ticket, result: Any = None, error: CompileError | None = None) -> None:
         with self._cond:
             if not ticket.done:
                 ticket.result, ticket.error, ticket.done = result, error, True
@@ -263,7 +277,7 @@ class _Driver(threading.Thread):
     def __init__(self, compiler: Compiler) -> None:
         super().__init__(name="autojit-compile", daemon=True)
         self.compiler = compiler
-        self.worker: Worker | None = None
+        self.worker: Any = None
 
     def run(self) -> None:
         try:
@@ -278,7 +292,7 @@ class _Driver(threading.Thread):
         compiler = self.compiler
         while self.worker is None and not (compiler._inline or compiler._closed or config.workers < 1):
             try:
-                self.worker = Worker()
+                self.worker = compiler._process()
                 self.worker.wait_ready()
             except NoProcess:
                 self.worker = None
@@ -292,8 +306,7 @@ class _Driver(threading.Thread):
             if self.worker is None:
                 compiler._compile_here(ticket)
                 return
-            result, math = self.worker.compile(ticket.text, compiler._math_for(ticket.text))
-            compiler._learn(math)
+            result = compiler._by(self.worker, ticket)
             if config.debug >= 1:
                 print(f"autojit kernel: {ticket.text.count(chr(10))} lines in {result.seconds * 1e3:.0f} ms, after "
                       f"{(time.monotonic() - ticket.asked) * 1e3:.0f} ms", file=sys.stderr)

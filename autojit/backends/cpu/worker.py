@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 MOST_MEMORY = 4 << 30  # bytes of private data; kernels take 0.1 to 0.5 GB
@@ -109,7 +110,8 @@ def limit_memory() -> None:
             print(f"autojit: no bound on the memory of a compile process: {e}", file=sys.stderr)
 
 
-def main(served: int | None = None) -> None:
+def serve(served: int | None, answer: Callable[[dict[str, Any]], dict[str, Any]], warm_up: Callable[[], None]) -> None:
+    """Get ready, then answer requests until there are no more."""
     replies = os.dup(1)
     os.dup2(2, 1)  # prints must not mix with the protocol
     if served is not None:
@@ -118,15 +120,23 @@ def main(served: int | None = None) -> None:
     if hasattr(os, "nice"):
         os.nice(10)  # the user's own work goes first
     sys.modules["scipy"] = None  # type: ignore[assignment]  # where Numba is needed, it would look for SciPy's BLAS (0.2 s)
-    from . import codegen
-
-    codegen.warm_up()
+    warm_up()
     try:
         _send(replies, {"ready": os.getpid()})
         for line in sys.stdin.buffer:
             _send(replies, answer(json.loads(line)))
     except BrokenPipeError:  # the other side went away: so do we
         return
+
+
+def _warm_up() -> None:
+    from . import codegen
+
+    codegen.warm_up()
+
+
+def main(served: int | None = None) -> None:
+    serve(served, answer, _warm_up)
 
 
 if __name__ == "__main__":

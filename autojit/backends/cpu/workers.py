@@ -25,11 +25,10 @@ COMPILE_WITHIN = 180.0  # for one kernel; the longest that `compiler.refusal` le
 
 # `python -m autojit.backends.cpu.worker`, less the user's face of autojit: the package without its __init__
 _BOOT = """
-import sys, types
+import importlib, sys, types
 package = sys.modules["autojit"] = types.ModuleType("autojit")
 package.__path__ = [sys.argv[1]]
-from autojit.backends.cpu.worker import main
-main(int(sys.argv[2]))
+importlib.import_module(sys.argv[3]).main(int(sys.argv[2]))
 """
 
 
@@ -53,10 +52,10 @@ def interpreter() -> list[str]:
     return [sys.executable, os.path.dirname(os.path.abspath(sys.modules["autojit"].__file__ or ""))]
 
 
-def _command() -> list[str]:
+def _command(module: str) -> list[str]:
     python, package = interpreter()
     # -P: a file of the user's directory must not hide a module
-    return [python, "-P", "-c", _BOOT, package, str(os.getpid())]
+    return [python, "-P", "-c", _BOOT, package, str(os.getpid()), module]
 
 
 def environment() -> dict[str, str]:
@@ -75,12 +74,14 @@ def _readable(fd: int, seconds: float) -> bool:
 class Worker:
     """One process, spoken to by one thread, which must outlive it: on Linux the process dies with its thread."""
 
+    module = "autojit.backends.cpu.worker"                 # whose `main` it runs
+
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._buffer = b""
         try:
             self.process = subprocess.Popen(
-                _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment(),
+                _command(self.module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment(),
                 process_group=0 if os.name == "posix" else None)  # Ctrl-C is the user's, not the worker's
         except OSError as e:
             raise NoProcess(str(e)) from e

@@ -13,6 +13,7 @@ from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 
 from autojit.backends.cuda.words import (
+    BYTES,
     F32,
     F64,
     I32,
@@ -120,10 +121,24 @@ def warp_sync(b: Builder, width: int) -> Any:
 def atomic(b: Builder, what: str, place: Any, value: Any, view: str) -> Any:
     """The old value of an integer or float that is changed in one piece."""
     if view == "f32":
-        return b.atomic_rmw("fadd", place, value, "monotonic")
+        space = place.type.addrspace
+        return call(b, f"llvm.nvvm.atomic.load.add.f32.p{space}f32", F32, place, value)
     if view == "i32":
         return b.sext(b.atomic_rmw(what, place, b.trunc(value, I32), "monotonic"), I64)
     return b.atomic_rmw(what, place, value, "monotonic")
+
+
+def shifted(b: Builder, view: str, x: Any, n: Any, left: bool) -> Any:
+    """x << n or x >> n in an integer of that width; by less than 0 or the width and more, nothing (but the sign) stays."""
+    bits, signed = 8 * BYTES[view], view != "u8"
+    inside = b.icmp_unsigned("<", n, I64(bits))
+    by = b.and_(n, I64(bits - 1))
+    if left:
+        value, beyond = b.shl(x, by), I64(0)
+    else:
+        value, beyond = b.ashr(x, by), b.ashr(x, I64(63))
+    value = b.select(inside, value, beyond)
+    return value if bits == 64 else (b.sext if signed else b.zext)(b.trunc(value, ir.IntType(bits)), I64)
 
 
 REDUCTIONS = {f"{scope}_{what}_{suffix}": (scope, what, suffix)

@@ -35,12 +35,16 @@ COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "
 
 
 class Setting:
-    """What the kernel in the making is compiled for; set by `front`, under its lock."""
+    """What the kernel in the making is compiled for; set by `front`, under its lock.
 
-    __slots__ = ("wide", "threads")
+    `compares`: it looks for a value among values; what is computed in two places must then be the same bits in both, and
+    products are not fused with sums.
+    """
+
+    __slots__ = ("wide", "threads", "compares")
 
     def __init__(self) -> None:
-        self.wide, self.threads = False, 256
+        self.wide, self.threads, self.compares = False, 256, False
 
     @property
     def ix(self) -> Any:
@@ -366,6 +370,7 @@ def _declare_integers() -> None:
     word("remainder_i64", "i64", two, _remainder_int)
     word("fmod_i64", "i64", two, _fmod_int)
     word("pow_i64", "i64", two, _pow_int)
+    word("int_pow_i64", "i64", two, _pow_int)
     word("shl_i64", "i64", two, lambda b, x, n: _shift(b, b.shl, x, n, I64(0)))
     word("ushr_i64", "i64", two, lambda b, x, n: _shift(b, b.lshr, x, n, I64(0)))
     word("shr_i64", "i64", two, lambda b, x, n: _shift(b, b.ashr, x, n, b.ashr(x, I64(63))))
@@ -445,6 +450,12 @@ def _declare_casts() -> None:
 
 
 # -------------------------------------------------------------------------------------- operators
+def _compared(b: Builder, compare: Emit, sign: str, x: Any, y: Any) -> Any:
+    if sign == "==":
+        setting.compares = True
+    return compare(b, sign, x, y)
+
+
 def _declare_operators() -> None:
     for name in ("add", "sub", "mul"):  # indices never overflow: a promise that helps with addresses
         emit, real = getattr(Builder, name), getattr(Builder, f"f{name}")
@@ -458,7 +469,7 @@ def _declare_operators() -> None:
         OPERATORS[name] = {"ix": emit, "i64": emit, "b1": emit}
     for name, sign in COMPARISONS.items():
         compare = Builder.fcmp_unordered if name == "ne" else Builder.fcmp_ordered
-        real = lambda b, x, y, sign=sign, compare=compare: compare(b, sign, x, y)  # noqa: E731
+        real = lambda b, x, y, sign=sign, compare=compare: _compared(b, compare, sign, x, y)  # noqa: E731
         whole = lambda b, x, y, sign=sign: b.icmp_signed(sign, x, y)  # noqa: E731
         bits = {"b1": lambda b, x, y, sign=sign: b.icmp_unsigned(sign, x, y)} if name in ("eq", "ne") else {}
         OPERATORS[name] = {"ix": whole, "i64": whole, "f32": real, "f64": real, **bits}
