@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from autojit.backends.cuda import memory as memory_module
+from autojit.backends.cuda import staging
 from autojit.backends.cuda.driver import Forked, Unavailable, open_driver
 from autojit.backends.cuda.memory import Memory, OutOfMemoryError, rounded, words
 from autojit.backends.cuda.sharing import borrow, interface
@@ -33,22 +34,35 @@ def test_arrays_go_there_and_back(memory):
         assert back.dtype == value.dtype and (back == value).all() and back.shape == value.shape
 
 
-def test_what_the_host_does_to_its_array_afterwards_does_not_matter(memory, monkeypatch):
-    for staged in (1 << 20, 1):                            # by way of pinned memory, and by a copy that waits
-        monkeypatch.setattr(memory_module, "STAGE", staged)
-        host = np.ones(1 << 17, "f4")
+def test_what_the_host_does_to_its_array_afterwards_does_not_matter(memory):
+    for n in (100, 1 << 17):                               # carried along, and by way of pinned memory
+        host = np.ones(n, "f4")
         there = memory.from_host(host, float32)
         host[:] = 2.0
         assert (memory.to_host(there) == 1.0).all()
-    assert [c[3] for c in memory.driver.calls("copy_in")] == [False, True]
-    assert len(memory.driver.calls("pinned")) == 1
+    assert [c[3] for c in memory.driver.calls("copy_in")] == [False] and len(memory.driver.calls("put")) == 1
 
 
-def test_pinned_memory_is_used_again(memory):
-    host = np.ones(1 << 17, "f4")
-    for _ in range(6):
-        memory.from_host(host, float32)
-    assert len(memory.driver.calls("pinned")) == 2
+def test_large_copies_go_in_pieces_through_two_pinned_buffers(memory, monkeypatch):
+    monkeypatch.setattr(staging, "PIECE", 1 << 16)
+    monkeypatch.setattr(memory_module, "DIRECT", 1 << 16)
+    host = np.arange(50_001, dtype="f4")                   # three pieces and a bit
+    there = memory.from_host(host, float32)
+    assert (memory.to_host(there) == host).all()
+    assert [c[2] for c in memory.driver.calls("copy_in")] == [1 << 16] * 3 + [4 * 50_001 - 3 * (1 << 16)]
+    assert [c[3] for c in memory.driver.calls("copy_out")] == [False] * 4
+    memory.from_host(host, float32)
+    assert len(memory.driver.calls("pinned")) == 2         # and are used again
+
+
+def test_pinned_arrays_of_users(memory):
+    a = memory.pinned.take((3, 5), np.dtype("f8"))
+    where, view = a.ctypes.data, a[1:, 2]
+    assert a.shape == (3, 5) and memory.pinned.holds(view) and not memory.pinned.holds(np.ones(3))
+    del a
+    assert memory.pinned.take((15,), np.dtype("f8")).ctypes.data != where      # a view holds it
+    del view
+    assert memory.pinned.take((15,), np.dtype("f8")).ctypes.data == where
 
 
 def test_blocks_come_back_by_size_without_the_driver(memory):

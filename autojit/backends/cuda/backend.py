@@ -13,8 +13,9 @@ import numpy as np
 
 from ...config import config
 from ...dtypes import DType
+from ...errors import CompileError
 from ...ir.aval import Aval
-from ...schedule.loops import GemmStep, KernelStep, Schedule
+from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule
 from ..devices import Backend
 from .driver import open_driver
 from .emitted import Emitted, Launches
@@ -48,6 +49,8 @@ class CudaBackend(Backend):
         for k, step in enumerate(plan.steps):
             if isinstance(step, KernelStep):
                 made[k] = emit.launches(step, plan, k)
+            elif isinstance(step, HostStep):
+                raise CompileError(f"{step.prim.name} has no kernel for CUDA: compute it on the CPU (.cpu()), or leave it out")
             elif not isinstance(step, GemmStep):
                 from . import steps  # few programs have such
                 made[k] = steps.launches(step, plan, k)
@@ -94,6 +97,12 @@ class CudaBackend(Backend):
         """Another library's array on the device, without a copy: by DLPack or `__cuda_array_interface__`."""
         from .sharing import borrow
         return borrow(owner, self.memory)
+
+    def pinned(self, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
+        return self.memory.pinned.take(shape, dtype.np)
+
+    def is_pinned(self, array: np.ndarray) -> bool:
+        return self.memory.pinned.holds(array)
 
     def random(self, kind: str, seed: int, draw: int, shape: tuple[int, ...], dtype: DType, low: int = 0,
                high: int = 1) -> DeviceArray:

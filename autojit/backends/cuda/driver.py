@@ -153,6 +153,11 @@ class Driver:
         """Is all work before a mark done?"""
         raise NotImplementedError
 
+    def wait(self, event: Any) -> None:
+        """Until all work before a mark is done."""
+        if not self.done(event):
+            self.synchronize()
+
     def order(self, before: int, after: int) -> None:
         """Work that stream `after` gets from now on waits for what stream `before` has now (handles)."""
         raise NotImplementedError

@@ -11,7 +11,6 @@ earlier.  Small blocks wait here by size, large ones go back to the driver's poo
 from __future__ import annotations
 
 import gc
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -24,11 +23,12 @@ import numpy as np
 from ...dtypes import DType
 from ...errors import explain
 from .driver import PUT, Driver, OutOfMemory
+from .staging import Pinned, Staging
 
 ALIGN = 512                                               # bytes of the smallest block
 KEPT = 1 << 20                                            # bytes of the largest block that waits here
 STEP = 2 << 20                                            # bytes that large blocks are whole multiples of
-STAGE = 32 << 20                                          # bytes of the pinned memory that copies to the device pass through
+DIRECT = 1 << 20                                          # bytes that are copied to the host without pinned memory
 
 
 class OutOfMemoryError(RuntimeError):
@@ -119,6 +119,7 @@ class Memory:
         self._free: dict[int, list[int]] = {}             # blocks at hand, by size
         self._live: dict[int, tuple[int, tuple[int, ...] | None, DType | None]] = {}
         self._arena: Any = lambda: None                   # a weak reference to the largest block of temporaries
+        self.pinned = Pinned(driver)
         self._staging = Staging(driver)
         self._allocated = self._released = self._peak = 0  # bytes, of all blocks so far
         self._reserved_peak = self._retries = self._ooms = 0
@@ -137,19 +138,18 @@ class Memory:
         """A copy of a NumPy array, as `dtype` lies in memory; the host's array may be changed as soon as this returns."""
         host = np.ascontiguousarray(host, dtype.np).reshape(host.shape)
         out = self.empty(host.shape, dtype)
-        if host.nbytes <= PUT:
-            if host.nbytes:
-                self.driver.put(out.ptr, host.tobytes())
-        elif host.nbytes <= STAGE:
+        if host.nbytes > PUT:
             self._staging.copy_in(out.ptr, host)
-        else:
-            self.driver.copy_in(out.ptr, host)
+        elif host.nbytes:
+            self.driver.put(out.ptr, host.tobytes())
         return out
 
     def to_host(self, array: DeviceArray) -> np.ndarray:
         """A copy as a NumPy array; waits for what computes it."""
         out = np.empty(array.shape, array.dtype.np)
-        if array.size:
+        if out.nbytes > DIRECT:
+            self._staging.copy_out(out, array.ptr)
+        elif out.nbytes:
             self.driver.copy_out(out, array.ptr)
         return out
 
@@ -283,27 +283,3 @@ def words(nbytes: int) -> str:
         if nbytes >= 1 << power:
             return f"{nbytes / (1 << power):.2f} {unit}"
     return f"{nbytes} bytes"
-
-
-class Staging:
-    """Pinned memory that copies to the device pass through, so that nobody waits for what the device does meanwhile: two
-    buffers in turn, each filled again when its last copy is done."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver, self._lock = driver, threading.Lock()
-        self._buffers: list[tuple[np.ndarray | None, Any]] = [(None, None), (None, None)]
-        self._turn = 0
-
-    def copy_in(self, ptr: int, host: np.ndarray) -> None:
-        """Host to device; the host's array may be changed when this returns."""
-        with self.driver.lock, self._lock:
-            self._turn ^= 1
-            buffer, last = self._buffers[self._turn]
-            if last is not None and not self.driver.done(last):
-                self.driver.synchronize()
-            if buffer is None or buffer.size < host.nbytes:
-                buffer = self.driver.pinned(1 << (host.nbytes - 1).bit_length())
-            part = buffer[:host.nbytes]
-            part[...] = host.reshape(-1).view(np.uint8)
-            self.driver.copy_in(ptr, part, wait=False)
-            self._buffers[self._turn] = (buffer, self.driver.event())

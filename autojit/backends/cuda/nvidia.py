@@ -281,6 +281,10 @@ class Nvidia(Driver):
             raise failure(status)
         return bool(status == _OK)
 
+    def wait(self, event: Event) -> None:
+        self._ready("wait")
+        checked(cu.cuEventSynchronize(event.handle))
+
     def order(self, before: int, after: int) -> None:
         with self.lock:
             self._ready("order")

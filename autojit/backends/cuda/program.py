@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ...config import config
 from ...dtypes import memory as as_memory
 from ...errors import explain
@@ -30,6 +28,7 @@ from ...schedule.memory import place
 from .driver import DriverError
 from .emitted import Emitted, Launches
 from .memory import DeviceArray, Memory
+from .staging import ALONE
 
 ALIGN = 256                                               # bytes: places of temporaries
 VECTOR = 16                                               # bytes: what a text with wide loads needs
@@ -46,17 +45,6 @@ def width(code: str) -> int:
     return 1 if code == "b1" else int(code.lstrip("bfiu")) // 8
 
 
-def _alone() -> int:
-    """The reference count of what only a list holds, as `Outputs.take` sees it: Python versions differ."""
-    found = 0
-    for a in [np.empty(0)]:
-        found = sys.getrefcount(a)
-    return found
-
-
-_ALONE = _alone()
-
-
 class Outputs:
     """Arrays for one output, on memory that is taken back when nobody else holds it: few addresses, so few graphs."""
 
@@ -70,7 +58,7 @@ class Outputs:
 
     def take(self) -> DeviceArray:
         for block in self.kept:
-            if sys.getrefcount(block) == _ALONE:
+            if sys.getrefcount(block) == ALONE:
                 return DeviceArray(block.ptr, self.shape, self.dtype, block, self.memory)
         made = self.memory.empty(self.shape, self.dtype)
         if len(self.kept) < self.most:
@@ -81,7 +69,7 @@ class Outputs:
         """Bytes that are kept and used by nobody."""
         total = 0
         for block in self.kept:
-            if sys.getrefcount(block) == _ALONE:
+            if sys.getrefcount(block) == ALONE:
                 total += block.nbytes
         return total
 
