@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .cost import distance
+from .cost import DEAR, distance
 from .index import Ix, Range, Space
 from .layout import Sink
 from .scalar import E
@@ -20,13 +20,13 @@ MULTIPROCESSORS = 132
 THREADS = 512                      # busy threads a multiprocessor that keep it at work
 ALL = MULTIPROCESSORS * THREADS
 GROUP = 256                        # threads of the one group that small work gets
+BLOCK = 512                        # threads of a block, at most
 LAUNCH = 800.0                     # entering one more kernel
 TOUCH = 8                          # a load or store of neighbours
 APART = 8                          # and how much more a jumping one costs, at most
 MEET = {1: 0, 8: 10, 32: 16, 256: 60}      # threads of a row → what a reduction costs that they share
 RESIDENT = {1: MULTIPROCESSORS * 8, 8: MULTIPROCESSORS * 128, 32: MULTIPROCESSORS * 32, 256: MULTIPROCESSORS * 4}
-WORSE = 3                          # what kernels cost that are still to be made, the best imaginable costing 1
-EARLY = 256                        # terms of a sum that all rows share from which it is made before them
+WORSE = 6                          # what kernels cost that are still to be made, the best imaginable costing 1
 COLUMNS = 32                       # columns from which a thread takes one of them
 LEAST = 8                          # rows of a column that a thread adds up, at least
 SHARE = 0.05                       # of a kernel's work that areas of chunks may cost
@@ -65,7 +65,7 @@ class Lanes:
             chunks = min(-(-rows // GROUP) if width == 1 else rows, RESIDENT[width])
         elif columns >= COLUMNS:
             chunks = min(-(-rows // LEAST), max(1, 4 * ALL // columns), most)
-            groups = chunks * max(1, columns // width)      # each thread walks down its column
+            groups = chunks * max(1, min(columns, BLOCK) // width)     # each thread walks down its columns
         elif width == 1 or columns:
             chunks = min(-(-rows // GROUP), RESIDENT[1], most)
             groups = chunks * GROUP // width
@@ -103,6 +103,9 @@ class Lanes:
             seen.add(e)
             free = e.free & ~self.p.bit
             mask = free
+            if shared(e, self.p):                           # will be in memory
+                self.items.append((self.space.usual(free), TOUCH, TOUCH))
+                continue
             if e.op == "red":
                 for r in e.params[1]:
                     mask |= r.bit & ~self.p.bit
@@ -154,8 +157,15 @@ def in_rows(roots: Iterable[E], p: Range) -> bool:
     return any([e.op == "red" and bool(e.free & p.bit) for e in below(roots)])
 
 
-def shared_sums(roots: Iterable[E], p: Range, space: Space) -> list[E]:
-    """Long reductions that all rows have in common: each chunk would compute them again."""
+def shared(e: E, p: Range) -> bool:
+    """Is it dear, and the same for all rows?"""
+    if e.free & p.bit:
+        return False
+    return p not in e.params[1] if e.op == "red" else bool(e.free) and e.op != "load" and e.cost >= DEAR
+
+
+def common(roots: Iterable[E], p: Range, space: Space) -> list[E]:
+    """What all rows have in common and each would compute again: worth a kernel before them."""
     out: list[E] = []
     seen: set[E] = set()
     stack = list(roots)
@@ -164,11 +174,13 @@ def shared_sums(roots: Iterable[E], p: Range, space: Space) -> list[E]:
         if e in seen:
             continue
         seen.add(e)
-        if e.op == "red" and not e.free & p.bit and p not in e.params[1]:
-            mask = e.free
-            for r in e.params[1]:
-                mask |= r.bit
-            if space.usual(mask) >= EARLY:
+        if shared(e, p):
+            mask, own = e.free, float(e.cost)
+            if e.op == "red":
+                for r in e.params[1]:
+                    mask |= r.bit
+                own = e.args[0].cost + 1.0
+            if own * space.usual(mask) * p.usual > LAUNCH * ALL / 4:
                 out.append(e)
                 continue
         stack.extend(e.args)

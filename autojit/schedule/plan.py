@@ -18,6 +18,7 @@ from .device import INTO, device_step, in_memory, with_words
 from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
+from .kept import kept
 from .loops import Buffer, DeviceStep, GemmStep, HostStep, KernelStep, Schedule
 from .lower import Lowering
 from .periods import Region
@@ -284,6 +285,9 @@ class _Planner:
         for tree in self.sums.values():
             late.update([self._bare(operands(p)[0]) for p in tree.pads])
             late.update([self._bare(x) for x in tree.others])
+        if self.target.simt:
+            here = {*self.inputs, *self.inside, *cut_set}
+            return kept(self.order, wanted, late, lambda n: n in here or n.aval.size == 0 or n.prim.kind == LEAF, self.uniform)
         cost: dict[Node, int] = {}
         out: list[Node] = []
         for n in self.order:

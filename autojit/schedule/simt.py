@@ -12,13 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from .index import Range, Size
-from .lanes import ALL, LAUNCH, TOUCH, Lanes, in_rows, one_group, shared_sums, still
+from .lanes import ALL, LAUNCH, TOUCH, Lanes, common, in_rows, one_group, still
 from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
 from .nest import Nest
 from .roll import roll
 from .scalar import E
 from .stages import Choice, Goal, Part, Stager
 from .tasks import Memory, Task, mask_of
+
+FEW = 8                            # sums that a later kernel puts together from the chunks' on the way
 
 
 class SimtStager(Stager):
@@ -40,7 +42,7 @@ class SimtStager(Stager):
             if best is None or best.cost >= self._alone(goals) + LAUNCH:
                 self._serial(goals)
                 break
-            early = shared_sums([*[g.expr for g in best.now], *[e.args[0] for e in best.shared]], best.parallel, self.space)
+            early = common([*[g.expr for g in best.now], *[e.args[0] for e in best.shared]], best.parallel, self.space)
             if early:
                 goals = self._early(early, goals)
                 continue
@@ -58,11 +60,11 @@ class SimtStager(Stager):
             nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in some], 0, {}, body)
         self.steps.append(KernelStep(Kernel(roll(body, self.new)), 1, 1))
 
-    def _early(self, sums: list[E], goals: list[Goal]) -> list[Goal]:
-        """Put reductions that all rows share in memory; the goals over these."""
+    def _early(self, values: list[E], goals: list[Goal]) -> list[Goal]:
+        """Put values that all rows share in memory; the goals over these."""
         memo: dict[E, E] = {}
         first: list[Goal] = []
-        for e in sums:
+        for e in values:
             ranges = tuple(sorted(self.space.members(e.free), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid)))
             shape: tuple[int, ...] = tuple([r.extent for r in ranges]) or (1,)
             index = tuple([self.space.var(r) for r in ranges]) or (self.space.zero,)
@@ -144,17 +146,18 @@ class SimtStager(Stager):
         return body
 
     def _combined(self, c: Choice, parts: list[Part], count: int) -> list[Goal]:
-        """What is a buffer of its own is combined into it.  In all else the sum over the chunks takes the place of the sum over
-        their rows: a later kernel makes it."""
+        """What is a buffer of its own is combined into it, many sums into a temporary.  In place of few others stands the sum
+        over the chunks: a later kernel makes it."""
         memo: dict[E, E] = {}
         done: set[Goal] = set()
         for part in parts:
             done.update(part.goals)
-            if part.to is not None:
-                self.steps.append(self._combine(part.buffer, part.to, part.op, part.size, count))
+            to = part.to or (self.new("temp", part.buffer.dtype, part.size) if part.size > FEW else None)
+            if to is not None:
+                self.steps.append(self._combine(part.buffer, to, part.op, part.size, count))
             for e, memory in part.values:
-                if part.to is not None:
-                    memo[e] = self.low.scalars.load(part.to, memory.index, memory.shape, ())
+                if to is not None:
+                    memo[e] = self.low.scalars.load(to, memory.index, memory.shape, ())
                     continue
                 r = self.space.range(-len(self.space.ranges) - 10, 1, Size(count, ("chunks", part.buffer.name)))
                 of = self.low.scalars.load(part.buffer, (self.space.var(r), *memory.index), (r.extent, *memory.shape), ())
