@@ -75,21 +75,24 @@ class Loan:
 _lent: dict[int, Loan] = {}                               # by the address that the others know
 
 
-def _give_back(address: int) -> None:
+def _give_back(address: int, lent: dict[int, Loan] = _lent) -> None:      # no globals: it may be the end of the process
     """What the other did on its stream comes before what we do with the memory next."""
-    loan = _lent.pop(address, None)
+    loan = lent.pop(address, None)
     if loan is not None and loan.stream is not None:
         memory, stream = loan.array.memory, loan.stream
         memory.later.append(lambda: memory.driver.order(stream, memory.driver.stream))
 
 
-def _dropped(capsule: int) -> None:
+def _dropped(capsule: int, valid: Any = _is_valid, pointer: Any = _pointer_of, name: bytes = NAME,
+             done: Any = _give_back) -> None:
     """A capsule dies: if nobody took what is in it, the loan ends."""
-    if _is_valid(capsule, NAME):
-        _give_back(_pointer_of(capsule, NAME))
+    if valid(capsule, name):
+        done(pointer(capsule, name))
 
 
 _returned, _destructor = _DELETER(_give_back), _DELETER(_dropped)
+for _callback in (_returned, _destructor):                # others may call them when this module is gone
+    _api.Py_IncRef(ctypes.py_object(_callback))
 
 
 def lend(array: DeviceArray, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
@@ -121,20 +124,6 @@ def interface(array: DeviceArray) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------ theirs as ours
-class Guest:
-    """Memory of another library.  It is let go when our last work on it is done."""
-
-    __slots__ = ("owner", "memory", "ptr", "nbytes")
-
-    def __init__(self, owner: Any, memory: Memory, ptr: int, nbytes: int) -> None:
-        self.owner, self.memory, self.ptr, self.nbytes = owner, memory, ptr, nbytes
-        memory.driver.adopt(ptr, nbytes)
-
-    def __del__(self) -> None:
-        if hasattr(self, "nbytes"):
-            self.memory.later.append(Leaving(self.owner, self.memory, self.ptr))
-
-
 class Leaving:
     """An owner that waits for a mark in our stream."""
 
@@ -154,6 +143,20 @@ class Leaving:
         self.owner = None
 
 
+class Guest:
+    """Memory of another library.  It is let go when our last work on it is done."""
+
+    __slots__ = ("owner", "memory", "ptr", "nbytes")
+
+    def __init__(self, owner: Any, memory: Memory, ptr: int, nbytes: int) -> None:
+        self.owner, self.memory, self.ptr, self.nbytes = owner, memory, ptr, nbytes
+        memory.driver.adopt(ptr, nbytes)
+
+    def __del__(self, leaving: Any = Leaving) -> None:
+        if hasattr(self, "nbytes"):
+            self.memory.later.append(leaving(self.owner, self.memory, self.ptr))
+
+
 class _Capsule:
     """What was taken out of a capsule: given back to its maker in the end."""
 
@@ -164,9 +167,9 @@ class _Capsule:
         self.managed = _Managed.from_address(self.address)
         _api.PyCapsule_SetName(capsule, USED)
 
-    def __del__(self) -> None:
+    def __del__(self, deleter: Any = _DELETER) -> None:
         if self.managed.deleter:
-            _DELETER(self.managed.deleter)(self.address)
+            deleter(self.managed.deleter)(self.address)
 
 
 def borrow(owner: Any, memory: Memory) -> DeviceArray:
