@@ -30,10 +30,21 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_real_driver(libraries: Path) -> None:
+def inside(libraries: Path, *options: str) -> None:
+    """The tests of `on_fakecuda.py`, where libcuda is ours."""
     path = os.pathsep.join([str(libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
     env = {**os.environ, "LD_LIBRARY_PATH": path, "AUTOJIT_CUDA": "auto", "CUDA_HOME": ""}
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", HERE / "on_fakecuda.py"]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *options, str(HERE / "on_fakecuda.py")]
     done = subprocess.run(command, env=env, cwd=HERE.parent.parent, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+def test_the_real_driver(libraries: Path) -> None:
+    inside(libraries)
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(not find_spec("numba_cuda"), reason="needs numba-cuda")
+def test_the_real_driver_with_the_real_compiler(libraries: Path) -> None:
+    inside(libraries, "-m", "proof")
