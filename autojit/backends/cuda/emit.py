@@ -244,7 +244,7 @@ class CudaWriter(Writer):
         if self.way.owner < self.way.threads:
             self.used.add("chunk")
             owner = "chunk"
-        return (owner, count) if of == 1 else (f"{owner} * {of} + {who}", f"{count} * {of}")
+        return (owner, bare(count)) if of == 1 else (f"{owner} * {of} + {who}", f"{count} * {of}")
 
     def _points(self, s: Deal, indent: str) -> None:
         """The points of several loops; the last of these goes from thread to thread."""

@@ -20,7 +20,7 @@ from .judge import Judge, Level, Nest
 SHARED = 16 << 10                  # bytes of shared memory for the scratch of a block
 MANY = 1 << 17                     # points from which a loop over rows is worth vectors
 LONG = 100                         # values that a thread may compute in a turn of vectors
-BOUND = 1 << 31                    # what 32-bit indices count to
+BOUND = (1 << 31) - (1 << 16)        # what 32-bit indices count to, with a last step beyond the end
 WHOLE = [Way(t, t, t) for t in (256, 128, 64, 512)]
 TEAMS = [*[Way(t, t, w) for t in (256, 128) for w in (32, 16, 8, 4)], Way(64, 64, 32)]
 OWNERS = [Way(128, w, w) for w in (32, 16, 8)]
@@ -40,7 +40,7 @@ def _ways(nest: Nest) -> list[Way]:
         return SERIAL if any([type(s) is Loop for s in nest.kernel.body]) else SERIAL[1:2]
     if nest.whole.flat or all([nest.about(s).flat for s in nest.kernel.body if type(s) is Loop]):
         return WHOLE                                        # nothing inside a row
-    scratch = any([a.at.buffer.per_chunk for a in nest.whole.accesses])
+    scratch = any([a.at.buffer.per_chunk and not a.at.whole for a in nest.whole.accesses])
     return [*WHOLE, *TEAMS, *(OWNERS if scratch else [])]
 
 
