@@ -76,17 +76,20 @@ def number(v: Any, others: Sequence[Any], op: str = "") -> Node:
     d = own if dims is None and zerod is None else result_type(dims, zerod, None)
     if own.category > d.category:
         d = own
-    weak = d
-    if d.half and {t.aval.dtype for t in others if isinstance(t, Tensor) and t.aval.dtype.category == FLOAT} == {d}:
-        weak = d.weak
     if op in _EXACT:
-        return scalar(converted(v, d), weak)
+        return scalar(converted(v, d), _weak(d, others))
     if d.category == INT and not fits(v, d):
         if not -1 << 63 <= v < 1 << 64:
             raise explain(OverflowError("int too big to convert" if v > 0 else "can't convert negative int to unsigned"))
         if op in _FLOATS:
             d = int64                                     # its value is looked at before it would wrap
-    return scalar(wrapped(v, d) if d.category == INT else v, weak)
+    return scalar(wrapped(v, d) if d.category == INT else v, _weak(d, others))
+
+
+def _weak(d: DType, others: Sequence[Any]) -> DType:
+    """A number beside halves is float32: it keeps its digits until it is used (`template._weak` takes it from here)."""
+    floats = d.half and {t.aval.dtype for t in others if isinstance(t, Tensor) and t.aval.dtype.category == FLOAT}
+    return d.weak if floats == {d} else d
 
 
 # ---------------------------------------------------------------- sorting arguments

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.devices import backend
 from ..dtypes import (
     ALL,
     BOOL,
@@ -28,20 +27,21 @@ from ..dtypes import (
     memory,
     of_number,
     promote,
-    readable,
     wrapped,
 )
 from ..errors import explain
-from ..ir.aval import Shape, aval
+from ..ir.aval import Shape
 from ..ir.graph import Node, scalar
 from ..ops.declare import P, spread
 from ..ops.declare import full as constant
 from ..ops.placement import placed, sent
 from .convert import array_of
 from .evaluate import pend
+from .evenly import line
+from .lending import borrowed
 from .placing import named
 from .state import state
-from .storage import Lent, Storage, aval_of
+from .storage import Storage, aval_of
 from .template import scalar_type
 from .tensor import Size, Tensor, alias, expect, new, of_array, wrap
 
@@ -285,13 +285,6 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return tensor(data, dtype=dtype, device=device)
 
 
-def borrowed(data: Any) -> Tensor:
-    """A tensor over memory of a device that another library's array shows."""
-    array = backend(named("cuda")).from_others(data)
-    a = aval(array.shape, array.dtype, "cuda")
-    return finish(new(Storage(None, Lent(array, a)), a), False)
-
-
 def from_numpy(array: Any) -> Tensor:
     """A tensor over the memory of a NumPy array: writes on either side are seen on the other.
 
@@ -492,32 +485,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     d = default_float() if dtype is None else as_dtype(dtype)
     if whole("linspace", "steps", steps) < 0:
         raise explain(RuntimeError("number of steps must be non-negative"))
-    return finish(of_array(_line(start, end, steps, d), where), requires_grad)
-
-
-def _line(start: float, end: float, steps: int, d: DType) -> Any:
-    """torch's order of operations: from the start in the first half, from the end in the second."""
-    if steps <= 1:
-        return memory(np.full(steps, start, d.number), d)
-    if d.half:
-        return _half_line(start, end, steps, d)
-    t = d.np.type if d.category == FLOAT else np.float64
-    step = t((t(end) - t(start)) / t(steps - 1))
-    k = np.arange(steps)
-    first = k < steps // 2
-    out = np.where(first, t(start) + step * k.astype(t), t(end) - step * (steps - 1 - k).astype(t))
-    return out.astype(d.np)
-
-
-def _half_line(start: float, end: float, steps: int, d: DType) -> Any:
-    """`_line` in halves: torch rounds after each operation."""
-    def r(v: Any) -> Any:
-        return np.asarray(readable(memory(v, d)), np.float32)
-
-    start, end = r(start), r(end)
-    step = r(r(end - start) / np.float32(steps - 1))
-    k = np.arange(steps, dtype=np.float32)
-    return memory(np.where(k < steps // 2, r(start + r(step * k)), r(end - r(step * (np.float32(steps - 1) - k)))), d)
+    return finish(of_array(line(start, end, steps, d), where), requires_grad)
 
 
 def _cut(values: Any, d: DType) -> Any:
