@@ -43,6 +43,7 @@ from .eager.creation import (
 from .eager.format import get_printoptions, printoptions, set_printoptions
 from .eager.interop import from_dlpack
 from .eager.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from .eager.placing import Device as device
 from .eager.random import (
     Generator,
     bernoulli,
@@ -62,7 +63,6 @@ from .eager.random import (
     seed,
     set_rng_state,
 )
-from .eager.tensor import Device as device
 from .eager.tensor import Size, Tensor
 from .engine.programs import wait_compiled
 from .errors import CacheWarning, CompileError, TraceError

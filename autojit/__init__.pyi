@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import autograd as autograd
+from . import cuda as cuda
 from . import nn as nn
 from . import optim as optim
 from . import testing as testing
 from .config import config as config
 from .dtypes import DType as dtype
-from .eager.tensor import Device as device
+from .eager.placing import Device as device
 from .eager.tensor import Size as Size
 from .errors import CacheWarning as CacheWarning
 from .errors import CompileError as CompileError
@@ -773,6 +774,9 @@ class Tensor:
     def __bool__(self) -> Any: ...
     def __contains__(self, element: Any) -> Any: ...
     def __copy__(self) -> Any: ...
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        """The protocol of CuPy and Numba; AttributeError for tensors on the CPU, as torch has it."""
     def __deepcopy__(self, memo: Any) -> Any: ...
     def __dlpack__(self, *, stream: Any = None, **words: Any) -> Any: ...
     def __dlpack_device__(self) -> Any: ...
@@ -795,6 +799,7 @@ class Tensor:
         """1 with the probability that each element says, else 0."""
     def bernoulli_(self, p: Any = 0.5, *, generator: Any = None) -> Any:
         """Overwrite with 1 (probability p) and 0."""
+    def bfloat16(self, _dtype: Any = ...) -> Any: ...
     def bincount(self, weights: Any = None, minlength: Any = 0) -> Any:
         """How often each non-negative integer occurs (or the sum of its weights)."""
     def bool(self, _dtype: Any = ...) -> Any: ...
@@ -806,8 +811,8 @@ class Tensor:
         """Itself if its memory is in row-major order, else a copy."""
     def copy_(self, other: Any, non_blocking: Any = False) -> Any:
         """Overwrite with another tensor's values, in this one's dtype; gradients go to `other`."""
-    def cpu(self) -> Any: ...
-    def cuda(self, device: Any = None) -> Any: ...
+    def cpu(self, memory_format: Any = None) -> Any: ...
+    def cuda(self, device: Any = None, **_: Any) -> Any: ...
     @property
     def data(self) -> Any:
         """The same memory, no history, and a version of its own: a change through it is not noticed."""
@@ -836,7 +841,8 @@ class Tensor:
     def fill_diagonal_(self, fill_value: Any, wrap: Any = False) -> Any:
         """Overwrite the diagonal with a number."""
     def float(self, _dtype: Any = ...) -> Any: ...
-    def get_device(self) -> Any: ...
+    def get_device(self) -> Any:
+        """The number of its GPU; -1 on the CPU."""
     @property
     def grad(self) -> Any:
         """The gradient accumulated so far, or None."""
@@ -844,6 +850,7 @@ class Tensor:
     def grad(self, value: Any) -> None: ...
     @property
     def grad_fn(self) -> Any: ...
+    def half(self, _dtype: Any = ...) -> Any: ...
     def histc(self, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
         """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
     def index_put(self, indices: Any, values: Any, accumulate: Any = False) -> Any:
@@ -855,6 +862,8 @@ class Tensor:
     def is_contiguous(self, memory_format: Any = None) -> Any:
         """Is the memory in row-major order?"""
     @property
+    def is_cpu(self) -> Any: ...
+    @property
     def is_cuda(self) -> Any: ...
     def is_floating_point(self) -> Any: ...
     def is_inference(self) -> Any: ...
@@ -862,6 +871,8 @@ class Tensor:
     def is_leaf(self) -> Any: ...
     def is_nonzero(self) -> Any:
         """The truth of a single element."""
+    def is_pinned(self, device: Any = None) -> Any:
+        """Is it in memory that `pin_memory` gave?"""
     @property
     def is_quantized(self) -> Any: ...
     def is_same_size(self, other: Any) -> Any: ...
@@ -912,6 +923,8 @@ class Tensor:
         """The memory itself as a NumPy array: writes on either side are seen on the other.  Refused for tensors that require"""
     @property
     def output_nr(self) -> Any: ...
+    def pin_memory(self, device: Any = None) -> Any:
+        """A copy in memory that a device reads without waiting; itself if it is there.  Tensors on the CPU only."""
     def put_grad(self, g: Any) -> Any:
         """`.grad = g` without checks; a trace takes note."""
     def random_(self, low: Any = 0, high: Any = None, *, generator: Any = None) -> Any:
@@ -1451,12 +1464,14 @@ def diag(input: Tensor, diagonal: Any = 0) -> Tensor:
     """A vector as a matrix's diagonal, or a matrix's diagonal as a vector."""
 def diagflat(input: Tensor, offset: Any = 0) -> Tensor:
     """All elements as a matrix's diagonal."""
+BFloat16Tensor: Any
 BoolTensor: Any
 ByteTensor: Any
 CharTensor: Any
 DoubleTensor: Any
 FloatTensor: Any
 Generator: Any
+HalfTensor: Any
 IntTensor: Any
 LongTensor: Any
 ShortTensor: Any
@@ -1467,9 +1482,10 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
 def argwhere(input: Any) -> Any:
     """Indices of elements that are not zero, one row each."""
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
-    """A tensor over `data` without a copy where that is possible: a tensor of that dtype is returned as it is, NumPy memory"""
+    """A tensor over `data` without a copy where that is possible: a tensor of that dtype is returned as it is, the memory of"""
 def bernoulli(input: Any, *, generator: Any = None) -> Any:
     """1 with the probability that each element says, else 0."""
+bfloat16: dtype
 def bincount(input: Any, weights: Any = None, minlength: Any = 0) -> Any:
     """How often each non-negative integer occurs (or the sum of its weights)."""
 bool: dtype
@@ -1490,7 +1506,7 @@ e: _float
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
     """Memory of a shape, to be filled; it holds zeros."""
 def empty_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, memory_format: Any = None) -> Any:
-    """`empty` of another tensor's shape and dtype."""
+    """`empty` of another tensor's shape and dtype, on its device."""
 class enable_grad:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __enter__(self) -> Any: ...
@@ -1504,10 +1520,11 @@ def eye(n: Any, m: Any = None, *, dtype: Any = None, device: Any = None, require
     """Ones on the diagonal of an n by m matrix."""
 finfo: Any
 float: dtype
+float16: dtype
 float32: dtype
 float64: dtype
 def from_dlpack(ext: Any) -> Any:
-    """A tensor over the memory of another library's array."""
+    """A tensor over the memory of another library's array, on the host or on a device."""
 def from_numpy(array: Any) -> Any:
     """A tensor over the memory of a NumPy array: writes on either side are seen on the other."""
 def frombuffer(buffer: Any, *, dtype: Any, count: Any = -1, offset: Any = 0, requires_grad: Any = False) -> Any:
@@ -1517,12 +1534,15 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
 def full_like(input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, memory_format: Any = None) -> Any:
     """One number everywhere, of another tensor's shape and dtype."""
 def get_default_dtype() -> Any: ...
+def get_float32_matmul_precision() -> Any:
+    """What `set_float32_matmul_precision` last said: "highest", "high" or "medium"."""
 def get_printoptions() -> Any:
     """The options in force, as words for `set_printoptions`."""
 def get_rng_state() -> Any:
     """Where the default stream stands."""
 def grad(fn: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
     """A function that returns the gradient of `fn` (with `has_aux`: gradient and the rest); see `value_and_grad`."""
+half: dtype
 def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
     """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
 iinfo: Any
@@ -1580,7 +1600,7 @@ def numel(input: Any) -> Any:
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
     """Ones of a shape."""
 def ones_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, memory_format: Any = None) -> Any:
-    """`ones` of another tensor's shape and dtype."""
+    """`ones` of another tensor's shape and dtype, on its device."""
 pi: _float
 preserve_format: None
 def printoptions(**words: Any) -> Any:
@@ -1610,7 +1630,9 @@ def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: Any = False, ri
 def seed() -> Any:
     """Start the default stream from a random seed, and return it."""
 def set_default_dtype(dtype: Any) -> Any:
-    """The dtype of floats that say none: float32 or float64."""
+    """The dtype of floats that say none: any floating one."""
+def set_float32_matmul_precision(precision: Any) -> Any:
+    """How exact products of float32 matrices on a GPU are: "highest" float32, "high" and "medium" TF32 (10 bits of mantissa"""
 class set_grad_enabled:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __enter__(self) -> Any: ...
@@ -1645,4 +1667,4 @@ def wait_compiled() -> Any:
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
     """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`."""
 def zeros_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, memory_format: Any = None) -> Any:
-    """`zeros` of another tensor's shape and dtype."""
+    """`zeros` of another tensor's shape and dtype, on its device."""

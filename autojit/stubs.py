@@ -30,7 +30,7 @@ from . import optim as optim
 from . import testing as testing
 from .config import config as config
 from .dtypes import DType as dtype
-from .eager.tensor import Device as device
+from .eager.placing import Device as device
 from .eager.tensor import Size as Size
 from .errors import CacheWarning as CacheWarning
 from .errors import CompileError as CompileError

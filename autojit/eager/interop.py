@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.devices import backend
 from ..dtypes import DType, as_dtype, promote
 from ..errors import explain
 from .convert import array_of, numpy
-from .creation import array_from, borrowed, from_numpy
-from .storage import lend
+from .creation import array_from, from_numpy
+from .lending import borrowed, lent
 from .tensor import Tensor, of_array
-from .views import is_contiguous, layout_of
 
 # NumPy's ufuncs, where their names are not ours
 UFUNCS = {"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "negative": "neg",
@@ -155,28 +153,14 @@ def _dlpack(self: Tensor, *, stream: Any = None, **words: Any) -> Any:
         raise explain(BufferError("Can't export tensors that require gradient, use tensor.detach()"))
     if self.aval.device == "cpu":
         return numpy(self).__dlpack__(**words)
-    return _lent(self).__dlpack__(stream=stream, **words)
-
-
-def _lent(self: Tensor) -> Any:
-    """A device's memory for others to see: in row-major order."""
-    if self.requires_grad:
-        raise explain(RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad. If gradients aren't "
-                                   "required, use var.detach() to get Variable that doesn't require grad."))
-    array = lend(self.storage, self)
-    if not self.chain:
-        return array
-    strides, start = layout_of(self)
-    if not is_contiguous(self.aval.shape, strides):
-        raise explain(RuntimeError("only memory in row-major order can be lent to others"), hint="lend x.contiguous()")
-    return backend(self.aval.device).part(array, start, self.aval.shape)
+    return lent(self).__dlpack__(stream=stream, **words)
 
 
 def _cuda_interface(self: Tensor) -> Any:
     """The protocol of CuPy and Numba; AttributeError for tensors on the CPU, as torch has it."""
     if self.aval.device == "cpu":
         raise AttributeError
-    return _lent(self).__cuda_array_interface__
+    return lent(self).__cuda_array_interface__
 
 
 def _dlpack_device(self: Tensor) -> tuple[int, int]:

@@ -19,7 +19,8 @@ from .evaluate import realise
 
 # arguments from these places on may lie on the CPU beside a tensor on a device: places to look at
 _PLACES = {"index": 1, "index_put": 2, "masked_select": 1}
-_NAMES = "cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, mtia, privateuseone"
+_NAMES = ("cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps, meta, hpu, mtia, "
+          "privateuseone")
 
 
 class Device:

@@ -6,6 +6,7 @@ import pytest
 
 from autojit.backends import devices
 from autojit.config import config
+from autojit.engine import programs
 
 
 @pytest.fixture(scope="module")
@@ -15,4 +16,6 @@ def standin():
         patch.setenv("AUTOJIT_CUDA", "standin")           # for processes that a test starts
         patch.setattr(config, "cuda", "standin")
         patch.setattr(devices, "_opened", {})
+        programs.clear()                                  # those of another driver
         yield devices.backend("cuda")
+        programs.clear()
