@@ -334,6 +334,9 @@ BODIES = {
     "an unknown word": ("language", 2, """
     v = frobnicate(x0[thread()])
 """),
+    "an unknown name": ("type", 2, """
+    v = x0[thread()] * c9
+"""),
     "no return": ("language", 3, """
     if thread() > 3:
         return
@@ -385,6 +388,13 @@ def test_a_bool_that_was_never_written_is_no_bool() -> None:
     x = np.full(32, 0xFF, np.uint8).view(np.bool_)
     with pytest.raises(KernelFault, match="uninitialised"):
         run("def kernel(x0, x1):\n    x1[thread()] = x0[thread()]\n", ("*b1", "*b1"), (x, np.zeros(32, bool)), 1, 32)
+
+
+def test_doubles_that_are_meant() -> None:
+    x, y = random(32), np.zeros(32, np.float32)
+    run("def kernel(x0, x1):\n    x1[thread()] = to_f32(to_f64(x0[thread()]) * f8(0.5))\n", ("*f32", "*f32"), (x, y), 1, 32,
+        double=True)
+    assert (y == x / 2).all()
 
 
 def test_buffers_must_not_overlap() -> None:

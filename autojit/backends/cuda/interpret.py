@@ -32,11 +32,13 @@ VECTORS = {name: 16 // np.dtype(dtype).itemsize for name, dtype in STORAGE.items
 _UNSET: Any = object()
 
 
-def run(text: str, signature: Sequence[str], args: Sequence[Any], blocks: int, threads: int, *, wide: bool = False) -> None:
+def run(text: str, signature: Sequence[str], args: Sequence[Any], blocks: int, threads: int, *, wide: bool = False,
+        double: bool = False) -> None:
     """Run a kernel over a grid.
 
     `args` go with `signature`: for a pointer ("*f32") a one-dimensional array of the element's dtype (bfloat16 as uint16 bits),
-    for "ix", "i64", "f32", "f64" a number.  The arrays must not overlap.  KernelFault names the line and the thread.
+    for "ix", "i64", "f32", "f64" a number.  The arrays must not overlap.  `double`: float64 is meant, though only float32 goes
+    in and out (a program may cast there and back).  KernelFault names the line and the thread.
 
     >>> import numpy as np
     >>> x = np.zeros(5, np.float32)
@@ -49,7 +51,7 @@ def run(text: str, signature: Sequence[str], args: Sequence[Any], blocks: int, t
     if not 1 <= threads <= 1024 or threads % 32:
         raise ValueError(f"a block has 32, 64 .. 1024 threads, not {threads}")
     try:
-        kernel, reads, writes, names = _prepared(text, tuple(signature))
+        kernel, reads, writes, names = _prepared(text, tuple(signature), double)
     except KernelFault as fault:
         raise _told(fault, text, fault.line) from None
     values = [_argument(name, of, value, wide, name in reads, name in writes)
@@ -63,7 +65,7 @@ def run(text: str, signature: Sequence[str], args: Sequence[Any], blocks: int, t
                 FunctionType(kernel, launch.namespace())(*values)
             except KernelFault as fault:
                 raise _told(fault, text, _line(fault.__traceback__)) from None
-            except (TypeError, ValueError, OverflowError, AttributeError, IndexError, UnboundLocalError) as error:
+            except (TypeError, ValueError, OverflowError, AttributeError, IndexError, NameError) as error:
                 raise _told(KernelFault("type", str(error)), text, _line(error.__traceback__)) from error
 
 
@@ -84,14 +86,15 @@ def _line(trace: TracebackType | None) -> int:
 
 # ---------------------------------------------------------------------------------------------- texts and arguments
 @lru_cache(4096)
-def _prepared(text: str, signature: tuple[str, ...]) -> tuple[Any, frozenset[str], frozenset[str], tuple[str, ...]]:
+def _prepared(text: str, signature: tuple[str, ...],
+              double: bool) -> tuple[Any, frozenset[str], frozenset[str], tuple[str, ...]]:
     """The code of a kernel, the parameters that it reads and writes through, and all of them."""
     module, accesses = rewritten(text)
     kernel = next(c for c in module.co_consts if hasattr(c, "co_varnames"))
     names = kernel.co_varnames[:kernel.co_argcount]
     if len(names) != len(signature):
         raise KernelFault("language", f"{len(names)} parameters, {len(signature)} in the signature", 1)
-    double = any(s in ("f64", "*f64") for s in signature)
+    double = double or any(s in ("f64", "*f64") for s in signature)
     known = _words()
     for word, line in accesses.words:
         if word not in known:
