@@ -56,7 +56,7 @@ def layer_norm(rows: int, width: int) -> Graph:
 
 # ------------------------------------------------------------------------------------------------ texts
 def test_text_of_an_elementwise_kernel():
-    """A thread takes four neighbours by loads of 16 bytes; the rest of a length that four does not divide is done one by one."""
+    """Four neighbours a thread, by loads of 16 bytes; what is left of a length that four does not divide goes one by one."""
     kernel, = kernels(elementwise(3_000_000))
     assert kernel.text == """\
 def kernel(x0, x1, x2, rows):
@@ -223,19 +223,27 @@ def emitted(body: tuple[object, ...], p: Range | None, n: int, chunks: int = 1) 
     return emit_step(KernelStep(Kernel(body, p), n, chunks), Schedule([], {}, [], [], []))
 
 
+def load(name: str, at: At) -> Let:
+    return Let(name, "load", at.buffer.dtype, (), (at, ()))
+
+
+def execute(kernel: Emitted, arrays: dict[str, np.ndarray], rows: int = 1) -> None:
+    args = [arrays[e[1]] if e[0] == "buffer" else rows if e[0] == "rows" else e[1] for e in kernel.table]
+    run(kernel.text, kernel.signature, args, kernel.blocks, kernel.threads)
+
+
 def test_turns_that_follow_each_other_stay_with_one_thread():
     """y[j] := y[j - 1] + x[j]: no two turns may run at once."""
     _, j = row_and_column(1, 40)
     x, y = Buffer("x", "input", float32, 41), Buffer("y", "output", float32, 41)
     before, here = At(y, (index((j, 1)),), (41,)), At(y, (index((j, 1), const=1),), (41,))
-    body = (Loop(j, (Let("t1", "load", float32, (), (before, ())), Let("t2", "load", float32, (), (At(x, (index((j, 1)),), (41,)), ())),
-                     Let("t3", "add", float32, ("t1", "t2")), Store(here, "t3"))),)
+    body = (Loop(j, (load("t1", before), load("t2", At(x, (index((j, 1)),), (41,))), Let("t3", "add", float32, ("t1", "t2")),
+                     Store(here, "t3"))),)
     kernel = emitted(body, None, 1)
     assert "for i in range(n0):" in kernel.text and "if thread() == 0:" in kernel.text
     a, b = aligned(41, np.float32), aligned(41, np.float32)
     a[:], b[:] = np.arange(41), 0
-    run(kernel.text, kernel.signature, [{"x": a, "y": b}[e[1]] if e[0] == "buffer" else e[1] for e in kernel.table],
-        kernel.blocks, kernel.threads)
+    execute(kernel, {"x": a, "y": b})
     assert b[1:].tolist() == np.cumsum(a[:40]).tolist()
 
 
@@ -243,8 +251,8 @@ def test_places_that_two_turns_share_are_not_written_at_once():
     """z[i] += x[i, j] with j dealt to lanes would lose terms: the place varies with i alone."""
     i, j = row_and_column(5, 1000)
     x, z = Buffer("x", "input", float32, 5000), Buffer("z", "output", float32, 5)
-    load = Let("t1", "load", float32, (), (At(x, (index((i, 1)), index((j, 1))), (5, j.extent)), ()))
-    body = (Loop(j, (Loop(i, (load, Store(At(z, (index((i, 1)),), (5,)), "t1", "sum"))),)),)
+    value = load("t1", At(x, (index((i, 1)), index((j, 1))), (5, j.extent)))
+    body = (Loop(j, (Loop(i, (value, Store(At(z, (index((i, 1)),), (5,)), "t1", "sum"))),)),)
     mapped = mapping.mapped(KernelStep(Kernel(body), 1, 1))
     outer = mapped.body[0]
     assert isinstance(outer, Deal) and outer.by == "turns" and outer.body[0].by == "lanes"
@@ -257,8 +265,8 @@ def test_reductions_of_other_dtypes(dtype: DType, op: str, word: str, monkeypatc
     monkeypatch.setattr(mapping, "_ways", lambda nest: [Way(64, 64, 32)])
     i, j = row_and_column(50, 100)
     x, y = Buffer("x", "input", dtype, 5000), Buffer("y", "output", dtype, 50)
-    load = Let("t1", "load", dtype, (), (At(x, (index((i, 1)), index((j, 1))), (i.extent, j.extent)), ()))
-    body = (Loop(i, (Init("a", op, dtype), Loop(j, (load, Accumulate("a", op, dtype, "t1"))),
+    value = load("t1", At(x, (index((i, 1)), index((j, 1))), (i.extent, j.extent)))
+    body = (Loop(i, (Init("a", op, dtype), Loop(j, (value, Accumulate("a", op, dtype, "t1"))),
                      Store(At(y, (index((i, 1)),), (i.extent,)), "a")), "chunk"),)
     assert f"acc1 = {word}" in emitted(body, i, 50).text
 
@@ -269,9 +277,8 @@ def test_rows_that_another_loop_reads_stay_with_their_block(monkeypatch: pytest.
     x, y, z = Buffer("x", "input", float32, 14000), Buffer("y", "output", float32, 14000), Buffer("z", "output", float32, 14000)
     shape = (i.extent, j.extent)
     here, mirrored = (index((i, 1)), index((j, 1))), (index((i, 1)), index((j, -1), const=6))
-    first = Loop(i, (Loop(j, (Let("t1", "load", float32, (), (At(x, here, shape), ())), Store(At(y, here, shape), "t1"))),), "chunk")
-    last = Loop(i, (Loop(j, (Let("t2", "load", float32, (), (At(y, mirrored, shape), ())), Store(At(z, here, shape), "t2"))),),
-                "chunk")
+    first = Loop(i, (Loop(j, (load("t1", At(x, here, shape)), Store(At(y, here, shape), "t1"))),), "chunk")
+    last = Loop(i, (Loop(j, (load("t2", At(y, mirrored, shape)), Store(At(z, here, shape), "t2"))),), "chunk")
     forced(monkeypatch, Way(256, 256, 256))
     alone = mapping.mapped(KernelStep(Kernel((first,), i), 2000, 1))
     assert isinstance(alone.body[0], Deal) and alone.body[0].ranges == (i, j)
@@ -280,9 +287,7 @@ def test_rows_that_another_loop_reads_stay_with_their_block(monkeypatch: pytest.
     kernel = emitted((first, last), i, 2000)
     a, b, c = (aligned(14000, np.float32) for _ in range(3))
     a[:] = np.arange(14000)
-    arrays = {"x": a, "y": b, "z": c}
-    run(kernel.text, kernel.signature, [arrays[e[1]] if e[0] == "buffer" else 2000 if e[0] == "rows" else e[1] for e in kernel.table],
-        kernel.blocks, kernel.threads)
+    execute(kernel, {"x": a, "y": b, "z": c}, 2000)
     assert (c.reshape(2000, 7) == a.reshape(2000, 7)[:, ::-1]).all()
 
 

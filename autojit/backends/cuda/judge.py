@@ -200,7 +200,7 @@ class Judge:
         leaf, n = loops[depth - 1], 1
         for q in loops[:depth]:
             n *= q.range.usual
-        each = TURN + DIVIDE * (depth - 1)
+        each = float(TURN + DIVIDE * (depth - 1))
         each += sum([weight(v) for v in values if any([v in q.body for q in loops[:depth - 1]])])
         if level != "lane":
             return n, each + self._body(leaf.body, level, None, leaf.range)
