@@ -32,7 +32,7 @@ class CudaBackend(Backend):
     """A device with its memory."""
 
     def __init__(self, device: int = 0) -> None:
-        self.driver = open_driver(device)
+        self.driver, self.number = open_driver(device), device
         self.interpreted = config.cuda == "standin"
         self.memory = Memory(self.driver)
         self._random: Random | None = None

@@ -20,11 +20,11 @@ from functools import partial
 from typing import Any
 
 from ...config import config
-from ...dtypes import memory as as_memory
 from ...errors import explain
 from ...ir.aval import Aval
 from ...schedule.loops import GemmStep, KernelStep, Schedule, written
 from ...schedule.memory import place
+from .calling import Numbers, caller
 from .driver import DriverError
 from .emitted import Emitted, Launches
 from .memory import DeviceArray, Memory
@@ -35,7 +35,6 @@ VECTOR = 16                                               # bytes: what a text w
 GRAPHS = 8                                                # graphs of a program
 SEEN = 256                                                # sets of addresses that are remembered without a graph
 POOLED, LARGE = 3, 16 << 20                               # arrays kept for an output; one less where they are larger
-NUMBER = 16                                               # bytes of a number's place
 HINT = ("kernels run after the call that asked for them, so an earlier one may be at fault: aj.cuda.synchronize() after each "
         "call finds it")
 
@@ -189,30 +188,17 @@ class CudaProgram:
         self.products = any([isinstance(s, Product) for s in self.steps])
         self.precision = config.matmul_precision
         self.numbers = Numbers(memory, [schedule.buffers[name] for name in schedule.inputs])
+        self.call = caller(self, len(schedule.inputs))
 
     def __call__(self, arrays: Sequence[Any]) -> list[DeviceArray]:
         """DeviceArrays for the graph's inputs, 0-d NumPy arrays where they are numbers; fresh DeviceArrays for its outputs.
         RuntimeError with CUDA's name of what went wrong."""
         try:
-            driver = self.driver
-            with driver.lock:
-                if self.numbers.places:
-                    arrays = self.numbers(arrays)
-                outs = [pool.take() for pool in self.pools]
-                if self.products and self.precision != config.matmul_precision:
-                    self._forget()
-                key = (*[a.ptr for a in arrays], *[a.ptr for a in outs])
-                graph = self.graphs.get(key)
-                if graph is None:
-                    self._first(key, arrays)
-                else:
-                    self.graphs.move_to_end(key)
-                    driver.replay(graph)
-            return outs
+            return self.call(self, arrays)
         except DriverError as e:
             raise explain(e, hint=HINT) from None
 
-    def _first(self, key: tuple[int, ...], arrays: Sequence[Any]) -> None:
+    def first(self, key: tuple[int, ...], arrays: Sequence[Any]) -> None:
         """A set of addresses without a graph."""
         copies = {k: self.memory.copy(arrays[k]) for k in self.aligned if arrays[k].ptr % VECTOR}
         if copies:                                        # what others made may lie anywhere: as their copies then
@@ -240,12 +226,12 @@ class CudaProgram:
         try:
             self._run(key)
         except BaseException:
-            self.driver.end_capture()
+            self.driver.drop(self.driver.end_capture(old))
             raise
         graph = self.graphs[key] = self.driver.end_capture(old)
         return graph
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Products are computed another way from now on."""
         self.precision = config.matmul_precision
         for graph in self.graphs.values():
@@ -257,7 +243,12 @@ class CudaProgram:
         has several, the first has the bytes."""
         driver = self.driver
         with driver.lock:
-            given = self.numbers(arrays) if self.numbers.places else arrays
+            given = list(arrays)
+            for at, (k, _) in enumerate(self.numbers.places):
+                if not isinstance(given[k], DeviceArray):
+                    given[k] = self.numbers.place(at, given[k])
+            if self.numbers.changed:
+                self.numbers.send()
             outs = [pool.take() for pool in self.pools]
             given = [self.memory.copy(a) if k in self.aligned and a.ptr % VECTOR else a for k, a in enumerate(given)]
             pointers = [a.ptr for a in (*given, *outs)]
@@ -272,36 +263,3 @@ class CudaProgram:
     def __del__(self, call: Any = partial) -> None:       # no globals: they may be gone
         for graph in getattr(self, "graphs", {}).values():
             self.memory.later.append(call(self.driver.drop, graph))
-
-
-class Numbers:
-    """Inputs of one element, which may be the host's: each has a place on the device that keeps its last value."""
-
-    __slots__ = ("memory", "places", "image", "arrays")
-
-    def __init__(self, memory: Memory, inputs: Sequence[Any]) -> None:
-        self.memory = memory
-        self.places = [(k, b.dtype) for k, b in enumerate(inputs) if b.size == 1]
-        self.image: list[bytes] = [b""] * len(self.places)
-        self.arrays: list[DeviceArray] = []               # made when a number comes
-
-    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        """The arrays with those of the host replaced by their places, which hold what they hold."""
-        out = list(arrays)
-        changed = False
-        for at, (k, dtype) in enumerate(self.places):
-            a = out[k]
-            if a.__class__ is DeviceArray:
-                continue
-            if not self.arrays:
-                block = self.memory.block(NUMBER * len(self.places))
-                self.arrays = [DeviceArray(block.ptr + NUMBER * i, (), d, block, self.memory)
-                               for i, (_, d) in enumerate(self.places)]
-            data = (a if a.dtype == dtype.np else as_memory(a, dtype)).tobytes()
-            if data != self.image[at]:
-                self.image[at] = data
-                changed = True
-            out[k] = self.arrays[at]
-        if changed:
-            self.memory.driver.put(self.arrays[0].ptr, b"".join([v.ljust(NUMBER, b"\0") for v in self.image]))
-        return out
