@@ -287,7 +287,7 @@ class _Planner:
             late.update([self._bare(x) for x in tree.others])
         if self.target.simt:
             here = {*self.inputs, *self.inside, *cut_set}
-            return kept(self.order, wanted, late, lambda n: n in here or n.aval.size == 0 or n.prim.kind == LEAF, self.uniform)
+            return kept(self.order, wanted, late, lambda n: n in here or n.aval.size == 0, self.uniform)
         cost: dict[Node, int] = {}
         out: list[Node] = []
         for n in self.order:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autojit import ops  # noqa: F401
 from autojit.backends.cuda.cells import STORAGE
-from autojit.backends.cuda.emitted import Launches
+from autojit.backends.cuda.emitted import Emitted, Launches
 from autojit.backends.cuda.interpret import run
 from autojit.backends.cuda.steps import launches
-from autojit.dtypes import as_dtype, float32, int64
+from autojit.dtypes import DType, as_dtype, float32, float64, int32, int64
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, Node, placeholder
 from autojit.ir.primitive import REGISTRY
@@ -207,3 +209,25 @@ def test_the_same_bits_each_time_and_one_text_for_all_sizes():
         step, plan = step_of(P.index_add(*inputs, 0), inputs)
         return {e.text for e in launches(step, plan, 0).launches}
     assert texts(2000) == texts(30_000)
+
+
+@pytest.mark.proof
+def test_texts_compile_without_local_memory():
+    """Of each kind of step one, in several dtypes, with 32 and 64 bits of index."""
+    pytest.importorskip("numba_cuda")
+    from autojit.backends.cuda.compiler import check, store
+
+    def texts(name: str, shapes: list[tuple[tuple[int, ...], DType]], *params: object) -> list[Emitted]:
+        inputs = [placeholder(aval(s, d)) for s, d in shapes]
+        step, plan = step_of(getattr(P, name)(*inputs, *params), inputs)
+        return list(launches(step, plan, 0).launches)
+
+    found = texts("cumarg", [((3, 5000), float32)], 1, True) + texts("logcumsumexp", [((300, 5000, 40), float32)], 1)
+    for d in (float32, float64, int32):
+        found += texts("sort", [((3, 5000), d)], 1, True) + texts("cumsum", [((3, 5000), d)], 1)
+        found += texts("index_add", [((40, 3), d), ((5000,), int64), ((5000, 3), d)], 0)
+        found += texts("scatter_set", [((9, 3, 50), d), ((30, 3, 20), int64), ((30, 3, 20), d)], 0)
+    distinct = list({(e.text, e.signature): e for e in found}.values())
+    for e in [*distinct, *[replace(e, wide=True) for e in distinct[:4]]]:
+        (compiled,) = store().require([e])
+        assert check(compiled) == []

@@ -14,7 +14,8 @@ from .emitted import Area, Emitted, Launches
 
 MANY = 132 * 16                    # blocks of a grid whose threads take turns, at most
 THREADS = 256
-WIDE = 1 << 31                     # elements from which indices have 64 bits
+FAR = 1 << 30                      # elements from which indices have 64 bits: a turn's next index must still be one
+WIDE = 1 << 31                     # places that no longer fit 32 bits
 
 
 class Source:
@@ -87,7 +88,7 @@ class Text:
         head = f"def kernel({', '.join(names)}):"
         signature = [f"*{s.dtype.code}" for _, s in self.buffers.values()] + ["ix"] * len(self.sizes)
         table = [("buffer", s.name) for _, s in self.buffers.values()] + [("size", n) for n in self.sizes]
-        wide = max([s.size for _, s in self.buffers.values()] + self.sizes) >= WIDE
+        wide = max([s.size for _, s in self.buffers.values()] + self.sizes) >= FAR
         self.writer.launches.append(Emitted("\n".join([head, *self.lines]) + "\n", tuple(signature), tuple(table), self.threads,
                                             blocks, wide))
 
@@ -106,7 +107,7 @@ def number(value: float | int, d: DType) -> str:
     """A number as the text of a literal."""
     if d.category == FLOAT:
         word = "f8" if d.code == "f64" else "f4"
-        return f"{word}({'nan' if value != value else value if abs(value) != float('inf') else 'inf' if value > 0 else '-inf'})"
+        return f"{word}({float(value)})"
     if d.category == BOOL:
         return str(bool(value))
     least = value == -2 ** 63

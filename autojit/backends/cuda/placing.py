@@ -126,7 +126,7 @@ class Scatter(_Places):
               f"begins = {keys}[lo] != key or lo == 0 or {keys}[lo - 1 if lo > 0 else lo] != key", "if late and begins:")
         t.depth += 1
         more = f"{t.at(head)}[k * {beside} + o * {inner} + q]"
-        going = f"while k < {count} and {keys}[(k if k < {count} else 0) * {self.length}] == key:"
+        going = f"while k < {count} and {keys}[(k if k < {count} else c) * {self.length}] == key:"
         zero = number(0, self.d)
         if alone:
             t.add(f"total = {t.at(tail)}[w]", "k = c + 1", going, f"    total = {added(self.output.dtype, 'total', more)}",
