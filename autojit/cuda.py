@@ -145,6 +145,37 @@ def synchronize(device: Any = None) -> None:
     _open(device).synchronize()
 
 
+class Stream:
+    """The stream that all of autojit's work on the device goes to; others order theirs by it.
+
+    `cuda_stream`: CUDA's handle, for CuPy's ExternalStream, PyTorch's, Numba's `external_stream`."""
+
+    __slots__ = ("cuda_stream",)
+
+    def __init__(self) -> None:
+        self.cuda_stream: int = _open().driver.stream
+
+    def synchronize(self) -> None:
+        """Wait until all work in it is done."""
+        synchronize()
+
+    def wait_stream(self, stream: Any) -> None:
+        """Work that is asked for from now on waits for what another library's stream (or its handle) has now."""
+        _open().driver.order(int(getattr(stream, "cuda_stream", stream)), self.cuda_stream)
+
+    def record_event(self, event: Event | None = None) -> Event:
+        """A mark at the end of what has been asked for so far."""
+        event = event or Event()
+        event.record()
+        return event
+
+
+def current_stream(device: Any = None) -> Stream:
+    """The one stream that there is."""
+    _open(device)
+    return Stream()
+
+
 class Event:
     """A mark in the stream of work: `record()`, then `synchronize()`, `query()`, `start.elapsed_time(end)` in milliseconds."""
 

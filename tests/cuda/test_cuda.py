@@ -85,6 +85,26 @@ def test_events(standin):
         cuda.Event(interprocess=True)
 
 
+def test_the_stream(standin):
+    stream = cuda.current_stream()
+    assert stream.cuda_stream == standin.driver.stream and stream.record_event().query()
+    stream.synchronize()
+
+    class Theirs:
+        cuda_stream = 9
+    stream.wait_stream(Theirs()), stream.wait_stream(7)
+    assert standin.driver.calls("order")[-2:] == [("order", 9, stream.cuda_stream), ("order", 7, stream.cuda_stream)]
+
+
+def test_debug_prints_what_each_step_costs(standin, monkeypatch, capsys):
+    monkeypatch.setattr(config, "debug", 2)
+    monkeypatch.setattr(config, "tier", "compile")
+    x = aj.ones(3, 4, device="cuda")
+    assert float(aj.trace(lambda x: (x @ x.T).exp().sum())(x)) > 9
+    told = capsys.readouterr()
+    assert "matrix product 3x3x4" in told.err + told.out and "kernel " in told.err + told.out
+
+
 def test_one_stream_of_random_numbers(standin):
     cuda.manual_seed(5)
     a = aj.rand(3)

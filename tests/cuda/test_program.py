@@ -215,6 +215,25 @@ def test_numbers_of_16_bits():
             assert memory.to_host(program([given_number])[0])[0] == np.float32(wanted)
 
 
+def test_a_program_without_inputs(memory):
+    text = "def kernel(x0, n0):\n    for i in range(thread(), n0, 32):\n        x0[i] = f4(7.0)\n"
+    one = Emitted(text, ("*f32", "ix"), (("buffer", "y"), ("size", N)), 32, 1)
+    program = linked(memory, [buffer("y", "output")], [kernel_step()], [], ["y"], {0: Launches((one,))})
+    for _ in range(3):
+        assert (memory.to_host(program([])[0]) == 7.0).all()
+
+
+def test_empty_launches_are_left_out(memory):
+    one = Emitted(SCALE, ("*f32", "*f32", "*f32", "ix", "f32"), (("buffer", "x"), ("buffer", "s"), ("buffer", "y"), ("size", 0),
+                                                                 ("const", 2.0, float32)), 32, 0)
+    buffers = [buffer("x", "input", 0), buffer("s", "input", 1), buffer("y", "output", 0)]
+    program = linked(memory, buffers, [kernel_step(0)], ["x", "s"], ["y"], {0: Launches((one,))})
+    x = memory.empty((0,), float32)
+    for _ in range(3):
+        assert memory.to_host(program([x, number(1.0)])[0]).shape == (0,)
+    assert not memory.driver.calls("launch")
+
+
 # ---------------------------------------------------------------------- arrays of others
 def test_misaligned_arrays_are_copied_where_loads_are_wide(memory):
     n = 16

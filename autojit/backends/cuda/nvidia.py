@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _OK = cu.CUresult.CUDA_SUCCESS
 _FULL = cu.CUresult.CUDA_ERROR_OUT_OF_MEMORY
 _BUSY = cu.CUresult.CUDA_ERROR_NOT_READY
 _ATTRIBUTE = cu.CUdevice_attribute
+CARRIED = 256                                             # small uploads whose host memory is kept
 _CODES = {"f32": "f4x", "f64": "d", "i64": "q", "b1": "?7x", "i32": "i4x", "u32": "I4x"}
 
 
@@ -90,6 +92,7 @@ class Nvidia(Driver):
         self.stream = int(self._stream)
         self._pool = self._make_pool(device)
         self._capturing = False
+        self._carried: deque[Any] = deque(maxlen=CARRIED)
         self._kernels: dict[str, Kernel] = {}
         self._blas: Blas | None = None
 
@@ -157,7 +160,8 @@ class Nvidia(Driver):
             raise ValueError(f"put takes {PUT} bytes at most, not {len(data)}")
         with self.lock:
             self._ready("put")
-            host = ctypes.create_string_buffer(data, len(data))         # memory that is not pinned: copied before the return
+            host = ctypes.create_string_buffer(data, len(data))         # not pinned: CUDA copies it before it returns,
+            self._carried.append(host)                    # but where the GPU shares the host's pages it need not
             checked(cu.cuMemcpyHtoDAsync(ptr, ctypes.addressof(host), len(data), self._stream))
 
     def copy(self, dst: int, src: int, nbytes: int) -> None:
