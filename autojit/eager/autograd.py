@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import explain
+from ..ir.aval import Aval
 from .ahead import begin, lesson_of, ran_ahead
 from .backward import backward, gradients
+from .placing import carried
 from .state import state
 from .tensor import Tensor
 
@@ -34,7 +36,15 @@ def check_seeds(outputs: Sequence[Tensor], given: Sequence[Any], batched: bool =
         elif (ct.aval.shape[1:] if batched else ct.aval.shape) != out.aval.shape:
             raise explain(RuntimeError(f"Mismatch in shape: grad_output[{k}] has a shape of {ct.shape} and output[{k}] has a "
                                        f"shape of {out.shape}."))
-    return [ct if ct is None or ct.aval.dtype is out.aval.dtype else ct.to(out.aval.dtype) for out, ct in zip(outputs, given)]
+    return [ct if ct is None or ct.aval is out.aval else _fitted(k, ct, out.aval)
+            for k, (out, ct) in enumerate(zip(outputs, given))]
+
+
+def _fitted(k: int, ct: Tensor, a: Aval) -> Tensor:
+    """A cotangent in the dtype of its output, and on its device."""
+    if ct.aval.device != a.device:
+        ct = carried(ct, a, f"invalid gradient at index {k}")
+    return ct if ct.aval.dtype is a.dtype else ct.to(a.dtype)  # type: ignore[no-any-return]
 
 
 def backward_method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False,

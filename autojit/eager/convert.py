@@ -41,7 +41,7 @@ from .apply import apply
 from .format import format_spec, format_tensor
 from .inplace import COPY, FILL, FILL_TENSOR, ZERO, apply_into
 from .kept import before_look
-from .placing import Device, host, moved, named, shown
+from .placing import Device, host, moved, named, shown, type_name
 from .state import state
 from .storage import lend
 from .tape import origin
@@ -67,11 +67,22 @@ def memory_of(t: Tensor) -> Any:
     if t.fn is not None:
         before_look(t)
     if t.aval.device != "cpu":
-        return host(value(t))
+        return _looked(t)
     array = t.storage.array(t)
     for prim, params in t.chain:
         array = prim.ref(array, *params)  # type: ignore[misc]
     return array
+
+
+def _looked(t: Tensor) -> Any:
+    """A copy of what a tensor on a device shows.  A view that lies in one piece needs no program."""
+    s, a = t.storage, t.aval
+    if t.chain and s.strides is None and s.trace is None:
+        strides, start = layout_of(t)
+        if is_contiguous(a.shape, strides):
+            at = backend(a.device)
+            return at.to_host(at.part(s.array(t), start, a.shape))
+    return host(value(t))
 
 
 # ---------------------------------------------------------------- Python values
@@ -254,10 +265,11 @@ def is_pinned(self: Tensor, device: Any = None) -> bool:
 def type_(self: Tensor, dtype: Any = None) -> Any:
     """The name of the tensor's type, or the tensor as another dtype."""
     if dtype is None:
-        return f"torch.{scalar_type(self.aval.dtype)}Tensor"
+        return type_name(self.aval)
     if isinstance(dtype, str) and dtype.endswith("Tensor"):
-        names = {f"torch.{scalar_type(d)}Tensor": d for d in ALL}
-        dtype = names[dtype]
+        names = {type_name(aval((), d, where)): (d, where) for d in ALL for where in ("cpu", "cuda")}
+        wanted, device = names[dtype]
+        return send(self, named(device), wanted)
     return change(self, as_dtype(dtype))
 
 

@@ -18,9 +18,10 @@ from ..ops.declare import zeros_like
 from ..ops.placement import ones, sent, zeros
 from ..ops.placement import placed as on_device
 from .apply import apply, caller
+from .placing import type_name
 from .state import state
 from .tape import Output, Record, Saved, origin
-from .template import ALIAS, AS_VIEW, primitive_rule, scalar_type, template
+from .template import ALIAS, AS_VIEW, primitive_rule, template
 from .tensor import Tensor, new, value, wrap
 from .views import emit_node, put
 
@@ -48,10 +49,9 @@ def checked(hook: Any, result: Any, g: Tensor) -> Tensor:
     if not isinstance(result, Tensor):
         raise explain(TypeError(f"expected Variable, but hook returned '{type(result).__name__}'"))
     name = getattr(hook, "__name__", repr(hook))
-    if result.aval.dtype is not g.aval.dtype:
-        raise explain(RuntimeError(f"hook '{name}' has changed the type of value (was "
-                                   f"torch.{scalar_type(g.aval.dtype)}Tensor got "
-                                   f"torch.{scalar_type(result.aval.dtype)}Tensor)"))
+    if result.aval.dtype is not g.aval.dtype or result.aval.device != g.aval.device:
+        raise explain(RuntimeError(f"hook '{name}' has changed the type of value (was {type_name(g.aval)} got "
+                                   f"{type_name(result.aval)})"))
     if result.aval.shape != g.aval.shape:
         raise explain(RuntimeError(f"hook '{name}' has changed the size of value"))
     return result

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import memory
 from ..engine import programs
 from ..errors import TraceError, explain
@@ -106,12 +108,15 @@ def flush() -> None:
         forget()
 
 
-def _carried(reached: dict[Node, int]) -> list[Any]:
+def _carried(reached: dict[Node, int], device: str) -> tuple[list[Any], list[Any]]:
     """Waiting storages that this run computes though nobody asked, or a loop's graph would grow without end: what it
     reaches outside the tape (leaves, optimiser state), and what has waited for AGE runs.  Young values of the tape stay
-    fused away, even if they have a name; they are computed again should anybody look."""
-    return [s for s in _waiting()
-            if (s.value in reached and not s.taped) or clock.run - s.value.born >= AGE]
+    fused away, even if they have a name; they are computed again should anybody look.  And what waits on other
+    devices, which has a run of its own."""
+    found = [s for s in _waiting()
+             if (s.value in reached and not s.taped) or clock.run - s.value.born >= AGE]
+    apart = [s for s in found if s.value.aval.device != device and s.value not in reached]
+    return ([s for s in found if s not in apart] if apart else found), apart
 
 
 def settle_untaped(n: Node) -> None:
@@ -147,7 +152,7 @@ def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict
         base = [n.real or n for n in (*wanted, *keyed)]
         order = linearise(base)
         number = {n: k for k, n in enumerate(order)}
-        along = _carried(number) if note is None else []
+        along, apart = _carried(number, base[0].aval.device) if note is None else ([], [])
         extra = [s.value for s in along]
         if any(n not in number for n in extra):
             order = linearise([*base, *extra])
@@ -172,6 +177,8 @@ def run(wanted: Sequence[Node], keyed: Sequence[Node] = (), sign: Callable[[dict
             settle(n, a)
         for s, n, a in zip(along, extra, arrays[len(arrays) - len(extra):]):
             s.value = settle(n, a)
+        if apart:
+            run([s.value for s in apart])
     return arrays[:len(arrays) - len(extra)]
 
 
@@ -179,7 +186,7 @@ def _data(leaf: Node) -> Any:
     if leaf.prim is PLACEHOLDER:
         raise explain(TraceError("a tensor that belongs to a traced function is used outside of it"),
                       hint="return it from the function instead of storing it elsewhere")
-    return leaf.data if leaf.prim is BUFFER else memory(leaf.data, leaf.dtype)
+    return leaf.data if leaf.prim is BUFFER else memory(leaf.data, leaf.dtype) if leaf.dtype.half else np.asarray(leaf.data)
 
 
 def settle(n: Node, array: Any) -> Node:

@@ -19,6 +19,7 @@ from ..ops.placement import zeros
 from .apply import caller
 from .cotangents import placed
 from .inplace import bump
+from .placing import carried
 from .state import state
 from .tape import FREED, Output, Record, Saved, moved_error
 from .tensor import Tensor, alias, new, value, wrap
@@ -147,6 +148,8 @@ class CustomRecord(Record):
                                            f"{list(g.aval.shape)} but expected shape compatible with {list(a.shape)}"),
                               where=self.place)
             g = g.sum_to_size(a.shape)
+        if g.aval.device != a.device:
+            g = carried(g, a, f"Function {self._name} returned an invalid gradient at index {k}", self.place)
         return g.to(a.dtype)  # type: ignore[no-any-return]
 
     def pull_nodes(self, cts: Sequence[Pair | None]) -> list[Pair | None]:

@@ -14,6 +14,7 @@ from ..errors import explain
 from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
 from ..ir.primitive import BUFFER
+from ..ops.checks import scalar_type
 from ..ops.placement import sent
 from .evaluate import realise
 
@@ -112,6 +113,18 @@ def check_kernels(device: str, steps: Sequence[Any], label: str) -> None:
         if prim.name in missing:
             raise explain(NotImplementedError(f"{label} needs {prim.name}, which has no kernel on {device}"),
                           hint="compute it on the CPU: x.cpu()")
+
+
+def carried(t: Any, to: Aval, what: str, where: str | None = None) -> Any:
+    """A gradient on the device of what it belongs to: one without dimensions is moved.  RuntimeError in torch's words."""
+    if t.aval.shape:
+        raise explain(RuntimeError(f"{what} - expected device {shown(to.device)} but got {shown(t.aval.device)}"), where=where)
+    return t.to(to.device)
+
+
+def type_name(a: Aval) -> str:
+    """torch's old name of a tensor's type: torch.cuda.FloatTensor."""
+    return f"torch.{'' if a.device == 'cpu' else a.device + '.'}{scalar_type(a.dtype)}Tensor"
 
 
 # ---------------------------------------------------------------- values

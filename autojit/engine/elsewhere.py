@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..config import config
 from ..ir.graph import Graph
 from ..rewrite.inline import inline
 from . import events
 from .cuts import Cut, Part
-from .program import Program
+from .program import Program, profiled
 
 if TYPE_CHECKING:
     from .compile import OnDevice, Prepared
@@ -29,6 +30,7 @@ class Elsewhere(Program):
         super().__init__(graph, eager)
         self.cut: Cut | None = None
         self.on_cpu = on_cpu
+        self.tier = "compiled"
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
         self.runs += 1
@@ -51,8 +53,8 @@ class Elsewhere(Program):
                 for part, made in zip(self.cut.parts, self.prepared.parts):  # type: ignore[union-attr]
                     part.run = self.on_cpu(part.graph) if made is None else made.link()
                 single = self.cut.single
-                self.native = self.cut if single is None else single.run  # type: ignore[assignment]
-                self.tier = "compiled"
+                made = self.cut if single is None else single.run
+                self.native = profiled(made) if config.debug >= 2 and hasattr(made, "profile") else made  # type: ignore[assignment]
                 events.log(1, "compiled", self.prepared.summary)  # type: ignore[union-attr]
         return self.native
 

@@ -11,6 +11,7 @@ import pytest
 
 import autojit as aj
 from autojit.config import config
+from autojit.engine import programs
 from autojit.errors import TraceError
 
 from .fake import FakeBackend, installed
@@ -550,3 +551,55 @@ def test_the_short_way_on_a_device(device):
         assert computed(x, first).tolist() == [0.5, 0.5]
     with pytest.raises(IndexError):
         computed._short.calls[0]((x, i))
+
+
+def test_gradients_that_users_hand_in(device):
+    x = aj.tensor([1.0, 2.0], device="cuda", requires_grad=True)
+    with pytest.raises(RuntimeError, match="^invalid gradient at index 0 - expected device cuda:0 but got cpu"):
+        (x * 2).backward(aj.ones(2))
+    (x * 2).sum().backward(aj.tensor(3.0, dtype=aj.float64))  # without dimensions: moved
+    assert x.grad.tolist() == [6, 6]
+    x.register_hook(lambda g: g.cpu())
+    with pytest.raises(RuntimeError, match="was torch.cuda.FloatTensor got torch.FloatTensor"):
+        (x * 2).sum().backward()
+
+    class Elsewhere(aj.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.cpu()
+    y = aj.ones(2, device="cuda", requires_grad=True)
+    with pytest.raises(RuntimeError, match="returned an invalid gradient at index 0 - expected device cuda:0 but got cpu"):
+        Elsewhere.apply(y).sum().backward()
+    assert y.type() == "torch.cuda.FloatTensor" and y.detach().type("torch.DoubleTensor").device == "cpu"
+    assert aj.ones(1).type("torch.cuda.LongTensor").is_cuda
+
+
+def test_a_look_at_a_part_copies_that_part(device):
+    x = aj.arange(1000.0, device="cuda")
+    quiet(device)
+    runs = device.runs
+    assert x[7].item() == 7 and x[10:13].tolist() == [10, 11, 12] and x.reshape(10, 100)[3][:2].tolist() == [300, 301]
+    assert device.runs == runs and quiet(device) == (0, 4 + 12 + 8)
+    assert x[::500].tolist() == [0, 500] and x.reshape(500, 2).T[1, :2].tolist() == [1, 3]
+
+
+def test_what_waits_on_the_other_device_has_its_own_run(device):
+    c, x = aj.tensor([1.0, 2.0]), aj.tensor([1.0, 2.0], device="cuda")
+    waiting, there = c * 3, x * 5
+    for k in range(4):
+        (x + float(k)).tolist()
+        (c + float(k)).tolist()
+    assert waiting.storage.value.prim.name == "buffer" and there.storage.value.prim.name == "buffer"
+    assert waiting.tolist() == [3, 6] and there.tolist() == [5, 10]
+    assert all([n.aval.device == "cpu" for _, g in device.graphs.values() for n in g.order])
+    assert not any([type(p).__name__ == "Elsewhere" and p.cut.single is None for p in programs._PROGRAMS.values()])
+
+
+def test_anomalies_are_found_there():
+    x = aj.tensor([1.0, -1.0], device="cuda", requires_grad=True)
+    with aj.autograd.detect_anomaly(), pytest.raises(RuntimeError, match="returned nan values"):
+        x.log().sum().backward()
