@@ -34,7 +34,7 @@ Arrays = list[np.ndarray]
 Made = tuple[Graph, Arrays]
 
 # The primitives without a kernel: the one place that says so for the tests (backends/cuda/README.md says it to people).
-WITHOUT_KERNEL = frozenset({"sort", "argsort"})
+WITHOUT_KERNEL: frozenset[str] = frozenset()
 ELEMENT = [p for p in REGISTRY.values() if p.kind == ELEMENTWISE and p.name not in ("where", "cast", "powi")]
 RAGGED = (7, 45)                                          # enough points to go parallel; a multiple of nothing
 NUMBER_DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
@@ -126,6 +126,8 @@ MORE: dict[str, list[tuple[Callable[..., Any], list[np.ndarray]]]] = {
     "argmin": [(lambda x, k=k: P.argmin(x, k), [normal(7, 45)]) for k in (0, 1)],
     "cumarg": [(lambda x, most=most: P.cumarg(x, 1, most), [normal(7, 45)]) for most in (True, False)],
     "iota": [(lambda: P.iota((7, 45), 1), [])],
+    "argsort": [(lambda x, k=k, down=down: P.argsort(x, k, down), [np.round(normal(7, 45), 1)])
+                for k, down in ((1, False), (1, True), (0, False))],
     "bitwise_and": [(lambda a, b: P.bitwise_and(a, b), [integers(7, 45), integers(7, 45, seed=5)])],
     "bitwise_or": [(lambda a, b: P.bitwise_or(a, b), [integers(7, 45), integers(7, 45, seed=5)])],
     "bitwise_xor": [(lambda a, b: P.bitwise_xor(a, b), [integers(7, 45), integers(7, 45, seed=5)])],
@@ -166,6 +168,8 @@ LARGER: dict[str, list[tuple[Callable[..., Any], list[Spec]]]] = {
     "cumprod": [(lambda x: P.cumprod(x, 1), [f(9, 70)])],
     "logcumsumexp": [(lambda x: P.logcumsumexp(x, 1), [f(5, 300)])],
     "cumarg": [(lambda x: P.cumarg(x, 1, True), [f(5, 300)])],
+    "sort": [(lambda x: P.sort(x, 1, False), [f(3, 700)]), (lambda x: P.sort(x, 0, True), [f(33, 20)]),
+             (lambda x: P.sort(x, 0, False), [f(2049)])],
     "permute": [(lambda x: P.sin(P.permute(x, (1, 0))), [f(33, 65)]),
                 (lambda x: P.exp(P.permute(x, (2, 1, 0))), [f(5, 33, 17)])],
     "take": [(lambda x, i: P.take(x, i, 0), [f(40, 33), at(40, 37)]), (lambda x, i: P.take(x, i, 1), [f(9, 40), at(40, 37)])],
@@ -188,7 +192,7 @@ def covered() -> set[str]:
 
 # ---------------------------------------------------------------- public ops
 def public_ops(dtype: str = "float32") -> Iterator[Program]:
-    """Every sample of every public op, forward and backward, but what sorts."""
+    """Every sample of every public op, forward and backward."""
     for name, samples in SAMPLES.items():
         for k, s in enumerate(samples):
             yield Program(f"{name}-{k}", lambda s=s: _sample(s, dtype), _single(s))
@@ -200,10 +204,6 @@ def _sample(s: Sample, dtype: str) -> Made:
 
 def _single(s: Sample) -> bool:
     return not any(d is float64 for d in s.static)
-
-
-def sorts(graph: Graph) -> bool:
-    return any(n.op in WITHOUT_KERNEL for n in graph.order)
 
 
 # ---------------------------------------------------------------- benchmark programs

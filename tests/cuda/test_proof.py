@@ -6,6 +6,7 @@ interpreted in every run of the suite.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ SECTIONS = {"primitives": programs.primitives, "public ops": programs.public_ops
             "random graphs": programs.random_graphs, "half precision": programs.halves}
 PIECES = 8
 REGISTERS = 128
+IN_DOUBLE = {"lgamma_f32", "digamma_f32", "polygamma_f32"}     # float32 functions whose digits float64 keeps
 
 
 # ---------------------------------------------------------------- the list
@@ -134,7 +136,7 @@ def test_compiled_kernels_are_clean(proof, capsys):
     complaints = []
     for c in proof.compiled:
         complaints += [f"{w}\n{c.text}" for w in compiler.check(c, REGISTERS)]
-        if c.resources.f64 and c.text in proof.single:
+        if c.resources.f64 and c.text in proof.single and not IN_DOUBLE & set(re.findall(r"\w+", c.text)):
             complaints.append(f"double precision in {sorted(proof.single[c.text])[:3]}\n{c.text}")
     assert sum([c.resources.vector_loads > 0 for c in proof.compiled]) > 50
     assert complaints == [], f"{len(complaints)} complaints; the first: {complaints[0]}"
@@ -191,7 +193,7 @@ def test_planted_double_precision_is_caught():
     from autojit.backends.cuda import compiler
     from autojit.backends.cuda.emitted import Emitted
     found = []
-    for term in ("f4(0.1)", "to_f32(mul_f64(to_f64(x0[thread()]), f8(0.1)))"):
+    for term in ("f4(0.1)", "to_f32(to_f64(x0[thread()]) * f8(0.1))"):
         text = f"def kernel(x0, x1):\n    x1[thread()] = add_f32(x0[thread()], {term})\n"
         made = Emitted(text, ("*f32", "*f32"), (("buffer", "a"), ("buffer", "b")), 64, 1)
         (compiled,) = compiler.store().require([made])
