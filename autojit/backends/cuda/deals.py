@@ -86,7 +86,8 @@ class Way:
 @dataclass(slots=True)
 class Mapping:
     """How a kernel runs.  `grid`: rows go round over the owners, dealt in one way; else each owner has its part of them, from
-    `lo` to `hi`.  `owners`: how many there are in the grid; `fixed`: the chunks, neither more nor less."""
+    `lo` to `hi`.  `owners`: how many there are in the grid; `fixed`: the chunks, neither more nor less.  `slices`: blocks that
+    deal the loops of one chunk among their threads, which then have nothing else in common."""
 
     way: Way
     body: tuple[Any, ...]
@@ -96,7 +97,8 @@ class Mapping:
     fixed: bool
     wide: bool
     vector: list[str] = field(default_factory=list)
+    slices: int = 1
 
     @property
     def blocks(self) -> int:
-        return -(-self.owners // self.way.owners)
+        return -(-self.owners // self.way.owners) * self.slices

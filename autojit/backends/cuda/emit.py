@@ -100,7 +100,11 @@ class CudaWriter(Writer):
             out.append(f"lane = thread() % {way.team}")
         if "team" in self.used:
             out.append(f"team = thread() // {way.team}")
-        if "chunk" in self.used:
+        if "slices" in self.used:
+            out.append("slices = blocks() // chunks")
+        if "chunk" in self.used and self.mapping.slices > 1:
+            out.append("chunk = block() // slices")
+        elif "chunk" in self.used:
             own = "" if way.owner == way.threads else f" * {way.owners} + {self._unit(way.owner)}"
             out.append(f"chunk = block(){own}")
         if "part" in self.used:
@@ -110,7 +114,7 @@ class CudaWriter(Writer):
 
     def _count(self) -> str:
         """How many owners there are."""
-        if self.way.owner == self.way.threads:
+        if self.way.owner == self.way.threads and self.mapping.slices == 1:
             return "blocks()"
         if self.mapping.fixed:
             self.used.add("chunks")
@@ -238,10 +242,15 @@ class CudaWriter(Writer):
             who, of = "team", self.way.owner // self.way.team
         elif s.by == "lanes":
             who, of = self._lane(s.lanes), s.lanes
+        if self.mapping.slices > 1 and of == self.way.threads:
+            if self.kernel.parallel is None:
+                return f"block() * {of} + {who}", f"blocks() * {of}"
+            self.used |= {"slices", "chunks"}
+            return f"block() % slices * {of} + {who}", f"slices * {of}"
         if not (s.rows and self.mapping.grid):
             return who, str(of)
         owner, count = "block()", self._count()
-        if self.way.owner < self.way.threads:
+        if count != "blocks()":
             self.used.add("chunk")
             owner = "chunk"
         return (owner, bare(count)) if of == 1 else (f"{owner} * {of} + {who}", f"{count} * {of}")
@@ -288,7 +297,9 @@ class CudaWriter(Writer):
             self.used.add("rows")
             self._head(r, f"({start}) * {width}", f"rows - {width - 1}", f"{step} * {width}", indent)
         else:
-            self._head(r, f"{start} * {width}", self._size(r.extent), str(s.lanes * width), indent)
+            sliced = self.mapping.slices > 1
+            start, step = (f"({start})", f"{step} * {width}") if sliced else (start, str(s.lanes * width))
+            self._head(r, f"{start} * {width}", self._size(r.extent), step, indent)
         below, name = indent + STEP, self._loop(r)
         loaded: dict[Any, list[str]] = {}                  # by the name of a value, or the store that adds to it
         for q in s.body:

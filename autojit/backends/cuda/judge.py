@@ -16,13 +16,14 @@ from typing import Any
 from ...ir.primitive import REGISTRY
 from ...schedule.index import Range
 from ...schedule.loops import At, Init, Kernel, KernelStep, Let, Loop, Store
-from .access import Facts, conflicts, counted, lone, small, stride
+from .access import Facts, conflicts, counted, lone, moves, small, stride, vectors
 from .deals import Way
 
 MULTIPROCESSORS = 132
 BUSY = 1024                        # threads a multiprocessor from which more threads make nothing faster
 RESIDENT = 2048                    # threads a multiprocessor has room for
 TOUCH = 4                          # a load or store
+NEAR = 1.5                         # or for each of neighbours that go together
 SECTOR = 8                         # neighbours that come from memory together
 TURN = 2                           # the turn of a loop
 DIVIDE = 12                        # a point's index taken apart, for each loop but the first
@@ -43,10 +44,12 @@ class Nest:
         self.facts: dict[int, Facts] = {}
         self._conflicts: dict[int, set[str]] = {}
         self._chains: dict[int, tuple[list[Loop], list[Let]]] = {}
+        self._vectors: dict[int, tuple[int, float]] = {}
         self.whole = Facts(self.kernel.body)
         self.counts = counted(self.whole.accesses)
         self.stored = {a.at.buffer.name for a in self.whole.accesses if a.store}
         self.fixed = self._fixed(self.kernel.body)          # do its chunks store anything of their own?
+        self.loose = self.fixed and all(map(self._alone, self.kernel.body))     # are chunks free to be cut once more?
         self.linked = self._linked(self.kernel.body)        # does a loop over rows read what is stored in one before it?
     def _fixed(self, body: Sequence[Any]) -> bool:
         for s in body:
@@ -66,6 +69,12 @@ class Nest:
                     if a.store and a.at.buffer.kind != "part" and not lone(a.at.buffer.name, self.about(s), self.counts):
                         return True
         return False
+
+    def _alone(self, s: Any) -> bool:
+        """Is a statement of a chunk a value, or a loop whose turns have nothing to do with each other?"""
+        if type(s) is not Loop:
+            return type(s) is Let
+        return s.span != "chunk" and not self.against(s) and not self.about(s).carried and not self.about(s).added
 
     def about(self, s: Loop) -> Facts:
         found = self.facts.get(id(s))
@@ -109,6 +118,15 @@ class Nest:
             found = self._chains[id(s)] = (loops, values)
         return found
 
+    def vector(self, s: Loop) -> tuple[int, float]:
+        """How many neighbours a lane may take at once in a loop, and what each of them saves by it."""
+        found = self._vectors.get(id(s))
+        if found is None:
+            width = vectors(s, self.about(s), {})
+            near = [a for a in self.about(s).accesses if moves(a.at, s.range)]
+            found = self._vectors[id(s)] = (width, (TOUCH - NEAR) * len(near))
+        return found
+
 
 def weight(s: Let) -> float:
     """Steps that a value costs, memory apart."""
@@ -123,12 +141,21 @@ class Judge:
         self.deals: dict[int, tuple[str, int]] = {}         # loop → by whom, and how many loops go together as points
         self.innermost: dict[int, Range] = {}               # of the points of a loop: what moves from thread to thread
         self.chunks = nest.step.chunks if nest.fixed else 0
+        self.slices = 1                                     # blocks that share a chunk
+        if nest.loose and way.owner == way.threads == way.team:
+            most = max([s.range.usual for s in nest.kernel.body if type(s) is Loop], default=1)
+            self.slices = self._slices(most)
         self.cost = self._body(nest.kernel.body, "owner", None, None)
         if self.chunks:
-            self.cost *= self._slow(self.chunks)
+            self.cost *= self._slow(self.chunks * self.slices)
 
     def _width(self, level: Level) -> int:
         return {"owner": self.way.owner, "team": self.way.team, "lane": 1}[level]
+
+    def _slices(self, turns: int) -> int:
+        """How many blocks a chunk is enough for, if its loops have no more turns than these."""
+        most = MULTIPROCESSORS * RESIDENT // (self.way.threads * self.chunks)
+        return max(1, min(-(-turns // self.way.threads), most))
 
     def _slow(self, owners: int) -> float:
         """How much slower each of many owners runs than one alone."""
@@ -183,16 +210,28 @@ class Judge:
         width, n = self._width(level), s.range.usual
         ways = []
         if width > 1 and self.nest.dealable(s, self.way.threads):
-            for depth in self._depths(s):
+            loose = self.nest.loose and level == "owner"
+            for depth in self._depths(s, level="lane"):
                 points, each = self._points(s, depth, "lane")
-                ways.append((-(-points // width) * each, depth, "lanes"))
+                threads = width * (self.slices if loose else 1)
+                ways.append((self._turns(s, points, threads, each, depth), depth, "lanes"))
+            if loose:
+                return ways
         each = self._body(s.body, level, None, s.range) + TURN
         ways.append((n * each, 1, "turns"))
         return ways
 
-    def _depths(self, s: Loop) -> list[int]:
+    def _turns(self, s: Loop, points: int, threads: int, each: float, depth: int) -> float:
+        """What a thread's share of a loop costs, one by one or in vectors."""
+        width, saved = self.nest.vector(s)
+        if depth == 1 and width > 1 and points >= width * threads and (s.span == "chunk" or int(s.range.extent) % width == 0):
+            return -(-points // (threads * width)) * width * (each - saved)
+        return -(-points // threads) * each
+
+    def _depths(self, s: Loop, level: Level) -> list[int]:
         """How many nested loops may go together."""
-        return sorted({1, len(self.nest.chain(s)[0])})
+        depth = len(self.nest.chain(s)[0])
+        return sorted({1, depth}) if level == "lane" else list(range(1, depth + 1))
 
     def _points(self, s: Loop, depth: int, level: Level) -> tuple[int, float]:
         """How many points some nested loops have, and what one of them costs to those that share them."""
@@ -214,13 +253,18 @@ class Judge:
     def _rows(self, s: Loop) -> list[tuple[float, int, str]]:
         """The parallel range: a row for each lane, for each team, or for the owner; or a point of it and loops inside."""
         way, ways = self.way, []
-        depths = [1] if self.nest.linked else self._depths(s)
+        def depths(level: Level) -> list[int]:
+            return [1] if self.nest.linked else self._depths(s, level)
+
         if way.team == way.owner > 1 and self.nest.dealable(s, way.threads):
-            ways += [self._dealt(s, depth, "lane", way.owner, "lanes") for depth in depths]
+            ways += [self._dealt(s, depth, "lane", way.owner, "lanes") for depth in depths("lane")]
+            if self.nest.about(s).flat:
+                return ways                                 # nothing in a row that several threads could share
         if way.team < way.owner and self.nest.dealable(s, 0):
-            ways += [self._dealt(s, depth, "team", way.owner // way.team, "teams") for depth in depths]
+            ways += [self._dealt(s, depth, "team", way.owner // way.team, "teams") for depth in depths("team")]
         if way.team == way.owner or not ways:
-            ways += [self._dealt(s, depth, "owner", 1, "turns") for depth in (depths if self.nest.dealable(s, 0) else [1])]
+            free = self.nest.dealable(s, 0)
+            ways += [self._dealt(s, depth, "owner", 1, "turns") for depth in (depths("owner") if free else [1])]
         return ways
 
     def _dealt(self, s: Loop, depth: int, level: Level, each: int, by: str) -> tuple[float, int, str]:

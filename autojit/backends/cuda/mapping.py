@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...schedule.index import literal
-from ...schedule.loops import Accumulate, At, Init, KernelStep, Loop, Store
+from ...schedule.loops import Accumulate, At, Init, KernelStep, Let, Loop, Store
 from .access import Facts, buffers_of, elements, vectors
 from .barriers import Guard
 from .deals import Combine, Deal, Home, Mapping, Single, Way
@@ -65,7 +65,10 @@ class _Builder:
         shared = {n for n in self.nest.stored if self.nest.counts[n] > 1}
         owners = self._owners()
         guarded = Guard(shared, self.homes).guarded(body, self.way.owner)
-        return Mapping(self.way, guarded, self.homes, grid, owners, self.nest.fixed, self._wide(owners), vector)
+        alone = all([type(s) is Let or type(s) is Deal and s.by == "lanes" for s in guarded])
+        slices = self.judge.slices if self.nest.loose and alone else 1
+        wide = self._wide(owners, slices)
+        return Mapping(self.way, guarded, self.homes, grid, owners, self.nest.fixed, wide, vector, slices)
 
     # ------------------------------------------------------------------ scratch
     def _homes(self, body: Sequence[Any]) -> None:
@@ -207,9 +210,9 @@ class _Builder:
             most = max(most, self.judge.grid(rows, each))
         return most
 
-    def _wide(self, owners: int) -> bool:
+    def _wide(self, owners: int, slices: int) -> bool:
         """Are there places, or points and a step more, that 32 bits do not count?"""
-        step = owners * self.way.owner * 8
+        step = owners * slices * self.way.owner * 8
         for a in self.nest.whole.accesses:
             b = a.at.buffer
             home = self.homes.get(b.name)
