@@ -20,6 +20,7 @@ from .tasks import Memory, Room, Task, mask_of
 
 VECTOR = 16                        # turns from which an inner loop vectorises well
 MANY = 64                          # float32 terms from which an array of sums is one of float64
+FEW = 4                            # terms up to which a thread adds up again
 PACKED = 32                        # turns of a loop from which packing a strided load before it pays
 
 
@@ -246,11 +247,15 @@ class Decider:
                     groups[other].tasks += groups.pop(key).tasks
                     break
 
+    def _long(self, e: E) -> bool:
+        """Is it a reduction of more than a few terms?"""
+        return e.op == "red" and self.space.usual(mask_of(e.params[1])) >= FEW
+
     # ------------------------------------------------------------------ kept from pass to pass
     def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: Plan) -> None:
         """Dear values that vary inside several passes are stored by the first and loaded by the others."""
         loops = [p for p in passes if p.range is not None]
-        if len(loops) < 2 or self.simt:
+        if len(loops) < 2:
             return
         first: dict[E, int] = {}
         kept: set[E] = set()
@@ -263,7 +268,7 @@ class Decider:
                     continue
                 seen.add(e)
                 j = first.setdefault(e, k)
-                if j < k and e.own >= DEAR:
+                if j < k and (self._long(e) if self.simt else e.own >= DEAR):
                     kept.add(e)
                     memory, ranges = self.room.array(e, e.free & ~bound, first=loops[j].range)
                     loops[j].tasks.append(Task(ranges, e, memory))

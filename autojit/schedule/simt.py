@@ -20,6 +20,8 @@ from .scalar import E
 from .stages import Choice, Goal, Part, Stager
 from .tasks import Memory, Task, mask_of
 
+NEAR = 8 << 10                     # bytes of sums that a group adds up in its shared memory
+ARRAY = 1024                       # elements of an array that has a literal size, so that it can lie there
 FEW = 8                            # sums that a later kernel puts together from the chunks' on the way
 
 
@@ -54,7 +56,7 @@ class SimtStager(Stager):
 
     def _serial(self, goals: list[Goal]) -> None:
         """One kernel of one group: loops one after the other, what is added to one buffer in the order of the goals."""
-        nest = Nest(self.low, self.order, self.new, simt=True)
+        nest = self._nest()
         body: list[Any] = []
         for some in _rounds(goals):
             nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in some], 0, {}, body)
@@ -108,6 +110,7 @@ class SimtStager(Stager):
 
     # ------------------------------------------------------------------ a parallel kernel
     def _parallel(self, c: Choice) -> list[Goal]:
+        self.near = 0 if c.columns else NEAR
         if not c.columns:
             at = len(self.steps)
             left = super()._parallel(c)
@@ -140,7 +143,36 @@ class SimtStager(Stager):
         return self._combined(c, parts, count)
 
     def _nest(self) -> Nest:
-        return Nest(self.low, self.order, self.new, simt=True)
+        nest = Nest(self.low, self.order, self.new, simt=True)
+        nest.room.near = ARRAY
+        return nest
+
+    def _area(self, e: E, later: list[Goal], nest: Nest) -> Part:
+        """What rows are added to, if it is small, is an array of literal size: a group has that in its shared memory."""
+        part = super()._area(e, later, nest)
+        shape = tuple([r.usual for r in part.order])
+        size = 1
+        for n in shape:
+            size *= n
+        if size * e.dtype.itemsize <= self.near:
+            self.near -= size * e.dtype.itemsize
+            (_, memory), = part.values
+            part.near = Memory(self.new("scratch", e.dtype, size), memory.index, shape)
+        return part
+
+    def _cleared(self, memory: Memory, near: Memory | None) -> list[Memory]:
+        return [near or memory]
+
+    def _handed_on(self, body: list[Any], parts: list[Part], p: Range) -> list[Any]:
+        """After the rows what was added up near goes to the parts."""
+        scalars = self.low.scalars
+        tasks = [Task(part.order, scalars.load(part.near.buffer, part.near.index, part.near.shape, ()), memory)
+                 for part in parts if part.near is not None for _, memory in part.values]
+        if tasks:
+            nest = self._nest()
+            nest.room.prefix = "near"
+            nest.level(tasks, 0, {}, body)
+        return body
 
     def _finished(self, body: list[Any]) -> Sequence[Any]:
         return body

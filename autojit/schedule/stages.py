@@ -222,10 +222,9 @@ class Stager:
                     continue
                 rest = tuple([r for r in ranges if r is not p])
                 inner = scalars.red_node(op, rest, e.args[0]) if rest else e.args[0]
-                for place in (memory, part.near):
-                    if place is not None:
-                        dtype = place.buffer.dtype
-                        zero.append(Task(part.order, scalars.const(identity(op, dtype), dtype), place))
+                for place in self._cleared(memory, part.near):
+                    dtype = place.buffer.dtype
+                    zero.append(Task(part.order, scalars.const(identity(op, dtype), dtype), place))
                 tasks.append(Task(nest.room.sort(e.free | p.bit), inner, part.near or memory, op=op))
         body: list[Any] = []
         env: dict[E, Any] = {}
@@ -245,6 +244,10 @@ class Stager:
 
     def _nest(self) -> Nest:
         return Nest(self.low, self.order, self.new)
+
+    def _cleared(self, memory: Memory, near: Memory | None) -> list[Memory]:
+        """What is set to the identity of a sum before the rows."""
+        return [memory] if near is None else [memory, near]
 
     def _finished(self, body: list[Any]) -> Sequence[Any]:
         return widened(body)

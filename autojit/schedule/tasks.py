@@ -54,6 +54,7 @@ class Room:
         self.last: Range | None = None                     # rows of a run, innermost
         self.rows: tuple[Range, int] | None = None         # the range cut into runs, and their length
         self.prefix = ""                                   # of all names: two nests of one kernel have different ones
+        self.near = 0                                      # elements up to which an array has a literal size, its class's
         self._count: dict[str, int] = {}
 
     def name(self, prefix: str) -> str:
@@ -76,6 +77,8 @@ class Room:
             ranges = (first, *[r for r in ranges if r is not first])
         rows, length = self.rows or (None, 0)
         shape = tuple([length if r is rows else r.extent for r in ranges])
+        if self.near and self.space.usual(mask_of(ranges)) <= self.near:
+            shape = tuple([r.usual for r in ranges])
         size = 1
         for n in shape:
             size = size * n
