@@ -176,6 +176,24 @@ def test_a_loan_keeps_the_memory_until_it_is_given_back(memory):
     assert memory.empty((8,), float32).ptr == where
 
 
+def test_what_the_reader_did_comes_before_our_next_use(memory):
+    memory.driver.place = (2, 0)                           # as a GPU: with streams
+    driver, ours = memory.driver, memory.from_host(np.ones(8, "f4"), float32)
+    for stream, back in ((None, ("order", 1, driver.stream)), (2, ("order", 2, driver.stream)), (77, ("synchronize",)),
+                         (-1, None)):
+        driver.log.clear()
+        capsule = ours.__dlpack__(stream=stream)
+        assert driver.calls("order") == ([] if stream == -1 else [("order", driver.stream, stream or 1)])
+        driver.log.clear()
+        del capsule
+        memory.sweep()
+        assert list(driver.log) == ([back] if back else [])
+    with pytest.raises(BufferError):
+        ours.__dlpack__(copy=True)
+    with pytest.raises(BufferError):
+        ours.__dlpack__(dl_device=(1, 0))
+
+
 def test_a_borrowed_array_holds_its_owner_until_our_work_is_done(memory):
     theirs = torch.ones(4)
     taken = borrow(theirs, memory)

@@ -302,6 +302,21 @@ def test_idle_results_do_not_count_and_are_given_up_when_there_is_no_room():
     assert (memory.to_host(program([x, number(1.0)])[0]) == 2.0).all()
 
 
+def test_what_programs_keep_for_their_results_is_bounded():
+    memory = Memory(Standin(total_memory=16 << 20))        # so 1 MiB may be kept, and blocks of 256 KiB
+    n = 1 << 16
+    programs = [linked(memory, [buffer("x", "input", n), buffer("s", "input", 1), buffer("y", "output", n)], [kernel_step(n)],
+                       ["x", "s"], ["y"], {0: Launches((scale("x", "s", "y", 1.0, n),))}) for _ in range(6)]
+    x = memory.from_host(np.ones(n, "f4"), float32)
+    for program in programs:
+        program([x, number(0.0)])
+    assert sum([pool.idle() for program in programs for pool in program.pools]) == 2 << 18
+    buffers = [buffer("x", "input", 2 * n), buffer("s", "input", 1), buffer("y", "output", 2 * n)]
+    large = linked(memory, buffers, [kernel_step(n)], ["x", "s"], ["y"], {0: Launches((scale("x", "s", "y", 1.0, n),))})
+    large([memory.empty((2 * n,), float32), number(0.0)])
+    assert large.pools[0].kept == []
+
+
 def test_threads(memory):
     program = chain(memory)
     wrong = []

@@ -141,6 +141,10 @@ class Driver:
         """Wait for all work, and raise what went wrong in it."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Wait for all work of the process on the device, other libraries' too."""
+        self.synchronize()
+
     def event(self) -> Any:
         """A mark in the stream."""
         raise NotImplementedError

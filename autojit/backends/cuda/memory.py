@@ -122,6 +122,7 @@ class Memory:
         self.pinned = Pinned(driver)
         self._staging = Staging(driver)
         self._allocated = self._released = self._peak = 0  # bytes, of all blocks so far
+        self._kept = 0                                    # bytes that the pools of `spares` have kept since they were cleared
         self._reserved_peak = self._retries = self._ooms = 0
 
     # ------------------------------------------------------------------ arrays
@@ -208,6 +209,22 @@ class Memory:
                           hint="let go of tensors (del, or leave the function that holds them), run smaller batches, or use "
                                "bfloat16; aj.cuda.memory_stats() counts what is held") from e
 
+    def keeps(self, nbytes: int) -> bool:
+        """May a pool of `spares` keep a block?  Together they keep a sixteenth of the memory at most: beyond, all begin anew."""
+        most = self.driver.total_memory // 16
+        if nbytes > most // 4:
+            return False
+        self._kept += nbytes
+        if self._kept > most:
+            self._clear()
+            self._kept = nbytes
+        return True
+
+    def _clear(self) -> None:
+        for pool in list(self.spares):
+            pool.clear()
+        self._kept = 0
+
     def sweep(self) -> None:
         """Take back what is no longer held, and do what was put off.  Not during a capture."""
         with self.driver.lock:
@@ -225,8 +242,7 @@ class Memory:
     def release(self) -> None:
         """Give everything that nobody holds back to the device: torch.cuda.empty_cache."""
         with self.driver.lock:
-            for pool in list(self.spares):
-                pool.clear()
+            self._clear()
             gc.collect()                                  # arrays in cycles
             self.sweep()
             for blocks in self._free.values():

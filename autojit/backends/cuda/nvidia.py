@@ -270,6 +270,10 @@ class Nvidia(Driver):
         self._ready("synchronize")
         checked(cu.cuStreamSynchronize(self._stream))
 
+    def settle(self) -> None:
+        self._ready("settle")
+        checked(cu.cuCtxSynchronize())
+
     def event(self) -> Event:
         with self.lock:
             self._ready("event")

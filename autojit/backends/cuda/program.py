@@ -60,7 +60,7 @@ class Outputs:
             if sys.getrefcount(block) == ALONE:
                 return DeviceArray(block.ptr, self.shape, self.dtype, block, self.memory)
         made = self.memory.empty(self.shape, self.dtype)
-        if len(self.kept) < self.most:
+        if len(self.kept) < self.most and self.memory.keeps(made.owner.nbytes):
             self.kept.append(made.owner)
         return made
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME, USED = b"dltensor", b"used_dltensor"
 KINDS = {"i": 0, "u": 1, "f": 2, "bf": 4, "b": 6}         # DLPack's kinds by the letters of a dtype's code
+DEFAULTS = (1, 2)                                         # streams that are always there: others may be gone by then
 HOST = 1                                                  # DLPack's device type of host memory
 
 
@@ -79,8 +80,8 @@ def _give_back(address: int, lent: dict[int, Loan] = _lent) -> None:      # no g
     """What the other did on its stream comes before what we do with the memory next."""
     loan = lent.pop(address, None)
     if loan is not None and loan.stream is not None:
-        memory, stream = loan.array.memory, loan.stream
-        memory.later.append(lambda: memory.driver.order(stream, memory.driver.stream))
+        driver, stream = loan.array.memory.driver, loan.stream
+        loan.array.memory.later.append((lambda: driver.order(stream, driver.stream)) if stream in DEFAULTS else driver.settle)
 
 
 def _dropped(capsule: int, valid: Any = _is_valid, pointer: Any = _pointer_of, name: bytes = NAME,
