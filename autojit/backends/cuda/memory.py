@@ -210,7 +210,7 @@ class Memory:
                                "bfloat16; aj.cuda.memory_stats() counts what is held") from e
 
     def keeps(self, nbytes: int) -> bool:
-        """May a pool of `spares` keep a block?  Together they keep a sixteenth of the memory at most: beyond, all begin anew."""
+        """May a pool of `spares` keep a block?  Together they keep a sixteenth of the memory: beyond that all begin anew."""
         most = self.driver.total_memory // 16
         if nbytes > most // 4:
             return False
