@@ -482,3 +482,13 @@ def test_polygammas() -> None:
     np.testing.assert_allclose(of(None, x[:2], 0), [-np.euler_gamma - 2 * np.log(2), -np.euler_gamma], rtol=1e-12)
     np.testing.assert_allclose(of(None, x[:2], 1), [np.pi ** 2 / 2, np.pi ** 2 / 6], rtol=1e-12)
     np.testing.assert_allclose(of(None, x + 1, 1), of(None, x, 1) - 1 / x ** 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("barrier", range(2))
+def test_no_barrier_of_the_tiles_can_go(barrier: int) -> None:
+    at = [k for k, line in enumerate(TILES.splitlines()) if line.strip() == "sync()"][barrier]
+    lines = TILES.splitlines()
+    lines[at] = "        pass"
+    a, b, c = random(8, 16), random(16, 8), np.zeros(64, np.float32)
+    with pytest.raises(KernelFault, match="^race"):
+        run("\n".join(lines), ("*f32", "*f32", "*f32", "ix", "ix", "ix"), (a.reshape(-1), b.reshape(-1), c, 8, 8, 16), 1, 64)

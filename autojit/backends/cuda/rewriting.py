@@ -11,7 +11,6 @@ import ast
 from collections.abc import Sequence
 from functools import lru_cache
 from types import CodeType
-from typing import Any
 
 from .cells import KernelFault
 
@@ -172,8 +171,6 @@ class _Rewriter:
         body: list[ast.stmt] = [_set(n, _name("_unset")) for n in self.kept if n not in self.params]
         body.append(_set("_m0", ast.Constant(None)))
         body += self._block([s for s in self.old.body if not _documents(s)], "_m0")
-        for s in body:
-            ast.copy_location(s, self.old) if not hasattr(s, "lineno") else None
         new = ast.FunctionDef("kernel", self.old.args, body, [], None)
         return ast.copy_location(new, self.old)
 
@@ -185,14 +182,11 @@ class _Rewriter:
     def _block(self, body: Sequence[ast.stmt], m: str) -> list[ast.stmt]:
         out: list[ast.stmt] = []
         for k, s in enumerate(body):
-            new = self._statement(s, m)
-            for q in new:
-                _placed(q, s)
-            out += new
+            out += [ast.copy_location(q, s) for q in self._statement(s, m)]
             if _leaves(s) and k + 1 < len(body):           # the rest is for the lanes that stay
                 left = self._mask()
                 rest = self._when(left, self._block(body[k + 1:], left))
-                out += [_placed(q, s) for q in (_set(left, _call("_minus", _name(m), _name(self.gone[-1]))), rest)]
+                out += [ast.copy_location(q, s) for q in (_set(left, _call("_minus", _name(m), _name(self.gone[-1]))), rest)]
                 break
         return out or [ast.Pass()]
 
@@ -294,9 +288,6 @@ class _Rewriter:
 
     # ------------------------------------------------------------------ expressions
     def _value(self, e: ast.expr, m: str) -> ast.expr:
-        return _placed(self._expression(e, m), e)
-
-    def _expression(self, e: ast.expr, m: str) -> ast.expr:
         if isinstance(e, ast.Constant):
             if type(e.value) is float:
                 raise KernelFault("type", f"the literal {e.value} is a float64: write f4({e.value})", e.lineno)
@@ -316,8 +307,7 @@ class _Rewriter:
         if isinstance(e, ast.BoolOp):
             first = self._value(e.values[0], m)
             for v in e.values[1:]:
-                first = _placed(_call("_conjunction", _name(m), first, self._later(v), ast.Constant(
-                    isinstance(e.op, ast.Or))), e)
+                first = _call("_conjunction", _name(m), first, self._later(v), ast.Constant(isinstance(e.op, ast.Or)))
             return first
         if isinstance(e, ast.IfExp):
             return _call("_choice", _name(m), self._value(e.test, m), self._later(e.body), self._later(e.orelse))
@@ -333,7 +323,7 @@ class _Rewriter:
         """A value that is made when its lanes are known."""
         m = self._mask()
         args = ast.arguments([], [ast.arg(m)], None, [], [], None, [])
-        return _placed(ast.Lambda(args, self._value(e, m)), e)
+        return ast.Lambda(args, self._value(e, m))
 
     def _comparison(self, e: ast.Compare, m: str) -> ast.expr:
         if len(e.ops) == 1:
@@ -369,11 +359,3 @@ class _Rewriter:
 
 def _documents(s: ast.stmt) -> bool:
     return isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str)
-
-
-def _placed(new: Any, old: Any) -> Any:
-    """A new node and what it holds, at the line of the old one where they have none."""
-    for node in ast.walk(new):
-        if "lineno" in node._attributes and not hasattr(node, "lineno"):
-            ast.copy_location(node, old)
-    return new
