@@ -138,9 +138,10 @@ class Cut:
         left = dict(self.moved)
 
         def move() -> None:
-            for n, sent in [(n, sent) for n, sent in left.items() if sent in self._slots]:
-                steps.append((None, self._slots[sent], self._slot(n), sent.aval.device, n.aval))
-                del left[n]
+            for n in list(left):                          # in the graph's order: what was moved may be moved on
+                if left[n] in self._slots:
+                    sent = left.pop(n)
+                    steps.append((None, self._slots[sent], self._slot(n), sent.aval.device, n.aval))
 
         move()
         for part in self.parts:
