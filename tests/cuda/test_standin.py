@@ -109,8 +109,9 @@ def test_a_launch_sees_the_bounds_of_its_buffers(driver: Standin) -> None:
     arena = driver.alloc(1024)
     driver.fill(arena, 0, 1024)
     handle = driver.load(DOUBLE)
-    with pytest.raises(KernelFault, match="x1 has 20 elements, index 20"):
+    with pytest.raises(KernelFault, match="x1 has 20 elements, index 20") as caught:
         driver.launch(handle, 2, 32, [("*f32", arena, 400), ("*f32", arena + 512, 80), ("ix", 100), ("f32", 1.0)])
+    assert caught.value.__notes__ == [DOUBLE.text]
 
 
 def test_launches_must_fit_their_kernel(driver: Standin) -> None:

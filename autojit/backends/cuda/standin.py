@@ -274,7 +274,11 @@ class Standin(Driver):
 
     def _launched(self, handle: Handle, blocks: int, args: Sequence[tuple[Any, ...]]) -> None:
         values = [self._array(a) if a[0][0] == "*" else a[1] for a in args]
-        interpret.run(handle.text, handle.signature, values, blocks, handle.threads, wide=handle.wide, double=True)
+        try:
+            interpret.run(handle.text, handle.signature, values, blocks, handle.threads, wide=handle.wide, double=True)
+        except interpret.KernelFault as fault:
+            fault.add_note(handle.text)
+            raise
 
     def _array(self, arg: tuple[Any, ...]) -> np.ndarray:
         """The buffer of an argument (code, address, bytes); without bytes, what is left of its allocation."""
