@@ -344,6 +344,13 @@ def _shifted(name: str) -> Word:
     return call
 
 
+def _mul_wide(m: Mask, a: Any, b: Any) -> Any:
+    """The product of two unsigned 32-bit words, each in the low half of an i64: all 64 bits of it."""
+    _typed("mul_wide_u32", "i64", a, b)
+    low = np.int64(0xFFFFFFFF)
+    return np.multiply(np.bitwise_and(a, low), np.bitwise_and(b, low))
+
+
 def _polygamma(suffix: str) -> Word:
     def call(m: Mask, x: Any, n: Any) -> Any:
         import scipy.special  # type: ignore[import-untyped]
@@ -360,7 +367,7 @@ def words() -> dict[str, Word]:
     skipped = {*VIEWS, *"size c_i64 c_f32 c_f64 set_error inf nan select index_div index_mod".split()}
     out = {name: _word(name, fn) for name, fn in python_namespace().items() if name not in skipped}
     out.update(to_b1=_to_b1, to_u8=_to_integer(8, False), to_f16=_to_f16, to_bf16=_to_bf16,
-               index_div=OPERATORS["FloorDiv"], index_mod=OPERATORS["Mod"], index_clamp=_index_clamp,
+               mul_wide_u32=_mul_wide, index_div=OPERATORS["FloorDiv"], index_mod=OPERATORS["Mod"], index_clamp=_index_clamp,
                f4=lambda m, x: np.float32(x), f8=lambda m, x: np.float64(x))
     out.update({f"to_{s}": _cast(s) for s in ("f32", "f64")})
     out.update({f"to_i{bits}": _to_integer(bits) for bits in (64, 32, 16, 8)})

@@ -4,8 +4,7 @@ In: a seed, the number of the draw, a shape.  Out: arrays of the device.  Words,
 the last bit; normal ones come from the same formula in float64, with the device's log1p, sin and cos (a few ulp of float64,
 so float32's are nearly always equal).  Never keeps state.
 
-A thread makes four words at a time, those of one counter.  Products of 32-bit words are taken in int64: compilers see from the
-masks that they are wide multiplications.
+A thread makes four words at a time, those of one counter; a word is the low half of an int64.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ _HEAD = """def kernel(x0, n, quads, k0, k1, d0, d1{more}):
         key0 = k0
         key1 = k1
         for r in range(10):
-            a = mul_i64(w0, to_i64(3528531795))
-            b = mul_i64(w2, to_i64(3449720151))
+            a = mul_wide_u32(w0, to_i64(3528531795))
+            b = mul_wide_u32(w2, to_i64(3449720151))
             w0 = ushr_i64(b, half) ^ w1 ^ key0
             w1 = b & low
             w2 = ushr_i64(a, half) ^ w3 ^ key1
