@@ -17,6 +17,7 @@ from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, i
 from ..errors import explain
 from ..ir.aval import Shape, aval
 from ..ir.graph import Node, buffer
+from ..ops.declare import cast
 from . import philox
 from .convert import array_of, copy_
 from .counting import holds, refuse
@@ -103,6 +104,8 @@ def _draw(shape: Shape, d: DType, make: Callable[[int, int, int], Any], generato
           kind: str = "", low: int = 0, high: int = 1) -> Node:
     """`make(seed, draw, count)` as a node of this shape and dtype; on a device what its backend draws as `kind`, with the same
     bits, or where it knows none a copy."""
+    if device != "cpu" and kind == "integers" and d is not int64:
+        return cast(_draw(shape, int64, make, generator, device, kind, low, high), d)
     g = generator or default_generator
     a = aval(shape, d, device)
     count = a.size

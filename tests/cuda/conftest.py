@@ -6,7 +6,8 @@ import pytest
 
 from autojit.backends import devices
 from autojit.config import config
-from autojit.engine import programs
+
+from .fake import forget
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +17,6 @@ def standin():
         patch.setenv("AUTOJIT_CUDA", "standin")           # for processes that a test starts
         patch.setattr(config, "cuda", "standin")
         patch.setattr(devices, "_opened", {})
-        programs.clear()                                  # those of another driver
+        forget()                                          # what another driver has made
         yield devices.backend("cuda")
-        programs.clear()
+        forget()

@@ -15,10 +15,11 @@ import numpy as np
 from autojit.backends import devices
 from autojit.backends.numpy.run import NumpyProgram
 from autojit.dtypes import DType, as_dtype
-from autojit.eager import philox
+from autojit.eager import evaluate, path, philox
 from autojit.eager.template import TEMPLATES
 from autojit.engine import compile as pipeline
 from autojit.engine import programs
+from autojit.ir import graph
 from autojit.ir.graph import Graph
 from autojit.rewrite.half import lowered
 from autojit.schedule.cost import Target
@@ -63,10 +64,10 @@ class FakeBackend(devices.Backend):
         return plan
 
     def link(self, plan: Any, emitted: Any, avals: Sequence[Any]) -> Any:
-        graph = self.graphs[id(plan)][1]
-        oracle = NumpyProgram(lowered(graph))
-        dtypes = [i.aval for i in graph.inputs]
-        assert not any([n.op == "transfer" or n.aval.device != "cpu" for n in graph.order])
+        whole = self.graphs[id(plan)][1]
+        oracle = NumpyProgram(lowered(whole))
+        dtypes = [i.aval for i in whole.inputs]
+        assert not any([n.op == "transfer" or n.aval.device != "cpu" for n in whole.order])
 
         def run(arrays: Sequence[Any]) -> list[Any]:
             self.runs += 1
@@ -137,24 +138,33 @@ class FakeBackend(devices.Backend):
         return found
 
 
+def forget() -> None:
+    """Let go of all that knows a backend: programs that it has linked, values that wait for it."""
+    path.forget()
+    programs.clear()
+    TEMPLATES.clear()
+    evaluate.PENDING.clear()
+    graph.forget()
+
+
 @contextlib.contextmanager
 def installed(backend: Any) -> Iterator[Any]:
     """`device="cuda"` is this backend for a while."""
     before, plain = devices._opened.get("cuda"), pipeline.schedule
 
-    def schedule(graph: Graph, target: Any = None) -> Any:
-        plan = plain(graph, target)
+    def schedule(whole: Graph, target: Any = None) -> Any:
+        plan = plain(whole, target)
         if target is not None and target.simt:
-            backend.graphs[id(plan)] = plan, graph
+            backend.graphs[id(plan)] = plan, whole
         return plan
 
+    forget()
     devices._opened["cuda"], pipeline.schedule = backend, schedule
     try:
         yield backend
     finally:
         pipeline.schedule = plain
-        programs.clear()                                  # they hold what this backend has linked
-        TEMPLATES.clear()
+        forget()
         if before is None:
             del devices._opened["cuda"]
         else:
