@@ -19,7 +19,7 @@ from numba.cuda.core.errors import NumbaError
 from autojit.backends.cuda import library
 from autojit.backends.cuda.types import Array, index_type, kinds, types
 from autojit.backends.cuda.words import setting
-from autojit.errors import CompileError
+from autojit.errors import CacheWarning, CompileError
 
 LOCK = threading.RLock()                                  # Numba's compilers share state, and `setting` is ours
 _LOOPS = ("getiter", "iternext", "pair_first", "pair_second", "static_getitem")
@@ -188,26 +188,27 @@ def ptx(text: str, name: str, signature: tuple[str, ...], threads: int, wide: bo
 
 
 def _made(kernel: Any, args: Any, threads: int, cc: tuple[Any, ...], public: bool) -> str:
-    if not public:
-        try:
-            make = _private()
-            if library.ensure(kernel.__code__.co_names):
-                make.refresh()
-            return str(make(kernel, args, threads, cc))
-        except (ImportError, AttributeError, TypeError) as e:
-            _remember(e)
-    return _public(kernel, args, threads, cc)
+    make = None if public else _shortest()
+    if make is None:
+        return _public(kernel, args, threads, cc)
+    if library.ensure(kernel.__code__.co_names):
+        make.refresh()
+    return str(make(kernel, args, threads, cc))
 
 
-def _remember(error: BaseException) -> None:
-    """Say once why the short way is closed."""
-    global _told
-    if not _told:
-        _told = True
-        import sys
-        import traceback
+@cache
+def _shortest() -> Any:
+    """`_private()`, tried once; None where it does not work, which is said."""
+    def kernel(x0: Any) -> None:
+        x0[0] = 0
 
-        traceback.print_exception(error, file=sys.stderr)
+    try:
+        make = _private()
+        make(kernel, (Array("i64", "global", 0, 1, False),), 32, (9, 0))
+    except (ImportError, AttributeError, TypeError) as e:
+        import warnings
 
-
-_told = False
+        warnings.warn(f"Numba-CUDA is put together in a way that autojit does not know ({type(e).__name__}: {e}); kernels compile "
+                      "by its public way, which takes longer", CacheWarning, stacklevel=2)
+        return None
+    return make

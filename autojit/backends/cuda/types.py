@@ -26,6 +26,10 @@ class Ix(types.Type):  # type: ignore[misc]
         self.bits = bits
         super().__init__(f"ix{bits}")
 
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        """``i if c else 0`` is an index."""
+        return self if isinstance(other, types.IntegerLiteral) else None
+
 
 class Half(types.Type):  # type: ignore[misc]
     """A float16 or bfloat16 value, which only casts read."""

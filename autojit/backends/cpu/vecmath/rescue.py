@@ -119,7 +119,7 @@ def _fabs(builder: ir.IRBuilder, x: Any) -> Any:
 
 # --------------------------------------------------------------------------------- huge angles
 @cache
-def _two_over_pi(count: int) -> int:
+def two_over_pi(count: int) -> int:
     """The first `count` binary digits of 2/pi, as an integer (Machin's formula)."""
     one = 1 << (count + 64)
 
@@ -169,7 +169,7 @@ def _digits(b: ir.IRBuilder, first: Any) -> Any:
     """192 digits of 2/pi from place `first` of the table on, by four words of it."""
     table = b.module.globals.get("autojit_two_over_pi")
     if table is None:
-        digits = _two_over_pi(_DIGITS)
+        digits = two_over_pi(_DIGITS)
         words = [digits >> 64 * k & (1 << 64) - 1 for k in reversed(range(_WORDS))]
         table = ir.GlobalVariable(b.module, ir.ArrayType(_I64, _WORDS), "autojit_two_over_pi")
         table.initializer, table.global_constant, table.linkage = ir.Constant(table.value_type, words), True, "internal"

@@ -80,7 +80,7 @@ def _reduce(x):
     return r, bits(t)
 
 
-def _wave(r, n):
+def wave(r, n):
     """sin(r + n pi/2)."""
     z = r * r
     sine = copysign(fma(r * z, horner(z, _SIN), r), r)  # of -0 it is -0
@@ -88,7 +88,7 @@ def _wave(r, n):
     return from_bits(bits(y) ^ ((n & 2) << 62))
 
 
-def _slope(r, rest, n):
+def slope(r, rest, n):
     """tan(r + rest + n pi/2)."""
     z = r * r
     # The rest counts 1 + tan(r)**2 times; 1 + 1.5 z is near enough.
@@ -102,12 +102,12 @@ def _slope(r, rest, n):
 
 def sin_f64(x):
     r, n = _reduce(x)
-    return _wave(r, n)
+    return wave(r, n)
 
 
 def cos_f64(x):
     r, n = _reduce(x)
-    return _wave(r, n + 1)
+    return wave(r, n + 1)
 
 
 def tan_f64(x):
@@ -119,7 +119,7 @@ def tan_f64(x):
     rest = (high - (r - back)) - (low + back)  # of the difference (Knuth)
     rest = fma(q, -_CUT_REST, rest - fma(q, _CUT_TAIL, -low))
     r, rest, t = _fix_long(x, r, rest, t)
-    return _slope(r, rest, bits(t))
+    return slope(r, rest, bits(t))
 
 
 # ------------------------------------------------------------------------------------- inverses
