@@ -384,6 +384,24 @@ def test_a_barrier_orders_what_was_a_race() -> None:
     assert (x == np.arange(31, -1, -1)).all()
 
 
+@pytest.mark.parametrize(("width", "races"), [(32, False), (16, True)])
+def test_a_warp_orders_its_own_reads_and_writes(width: int, races: bool) -> None:
+    """Thread 20 reads what thread 3 read and wrote: not of one group of 16."""
+    text = f"""def kernel(x0):
+    x0[thread()] = x0[thread()] + f4(1.0)
+    warp_sync({width})
+    j = (thread() + 17) % 32
+    x0[j] = x0[j] * f4(2.0)
+"""
+    x = np.arange(32, dtype=np.float32)
+    if races:
+        with pytest.raises(KernelFault, match="^race"):
+            run(text, ("*f32",), (x,), 1, 32)
+    else:
+        run(text, ("*f32",), (x,), 1, 32)
+        assert (x == 2 * np.arange(1, 33)).all()
+
+
 def test_a_bool_that_was_never_written_is_no_bool() -> None:
     x = np.full(32, 0xFF, np.uint8).view(np.bool_)
     with pytest.raises(KernelFault, match="uninitialised"):

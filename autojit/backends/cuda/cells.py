@@ -23,6 +23,7 @@ CODES: dict[str, str] = {"f": "f32", "d": "f64", "l": "i64", "i": "ix", "q": "ix
 
 _PYTHON: dict[type, str] = {int: "ix", bool: "b1", float: "f64"}
 
+WARP = 32
 FLOATING = ("f32", "f64", "b1", "f16", "bf16")
 Mask = Any                                                 # None: all lanes run; or a bool a lane.  Never empty.
 
@@ -104,19 +105,24 @@ class History:
             late &= ~self.atomic[cells]
         return np.flatnonzero(late)
 
+    def _over(self, grid: Grid, cells: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+        """Came all reads of a cell before what a lane does now, by a barrier of the block or of the warp?"""
+        reader, several, mine = self.reader[cells], self.several[cells], grid.names[lanes]
+        same = (reader // grid.threads == mine // grid.threads) & (several < 3)
+        width = np.where(several == 0, grid.widths[lanes], WARP)
+        near = (reader // width == mine // width) & (several < 2) & (width <= grid.widths[lanes])
+        out: np.ndarray = same & (self.seen[0, cells] < grid.barriers[grid.local[lanes]]) | near & (
+            self.seen[1, cells] < grid.warps[lanes])
+        return out
+
     def after_reads(self, grid: Grid, cells: np.ndarray, lanes: np.ndarray) -> np.ndarray:
         """Positions whose cell another thread read without an order since."""
         reader = self.reader[cells]
         late = reader >= 0
         if not late.any():
             return np.empty(0, np.intp)
-        several = self.several[cells]
-        mine = grid.names[lanes]
-        same = reader // grid.threads == mine // grid.threads
-        passed = same & (several < 3) & (self.seen[0, cells] < grid.barriers[grid.local[lanes]])
-        near = (several < 2) & (reader // 32 == mine // 32) & (self.seen[1, cells] < grid.warps[lanes])
-        alone = (several == 0) & (reader == mine)
-        return np.flatnonzero(late & ~(passed | near | alone))
+        alone = (self.several[cells] == 0) & (reader == grid.names[lanes])
+        return np.flatnonzero(late & ~(self._over(grid, cells, lanes) | alone))
 
     def write(self, grid: Grid, cells: np.ndarray, lanes: np.ndarray, atomic: bool = False) -> None:
         self.writer[cells] = grid.names[lanes]
@@ -129,13 +135,13 @@ class History:
         now = grid.barriers[grid.local[lanes]]
         reader = self.reader[cells]
         block = mine // grid.threads
-        fresh = (reader < 0) | (reader // grid.threads == block) & (self.seen[0, cells] < now) & (self.several[cells] < 3)
+        fresh = (reader < 0) | self._over(grid, cells, lanes)
         old = np.where(fresh, mine, reader)
         self.reader[cells] = mine
         last = self.reader[cells]                          # one of those that read the cell in this very step
         level = np.where(fresh, 0, self.several[cells]).astype(np.int8)
         for other in (old, last):
-            level = np.maximum(level, np.where(other == mine, 0, np.where(other // 32 == mine // 32, 1, np.where(
+            level = np.maximum(level, np.where(other == mine, 0, np.where(other // WARP == mine // WARP, 1, np.where(
                 other // grid.threads == block, 2, 3)))).astype(np.int8)
         self.several[cells] = 0
         np.maximum.at(self.several, cells, level)

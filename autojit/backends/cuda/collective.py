@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .cells import Cells, Grid, KernelFault, Mask, code
+from .cells import WARP, Cells, Grid, KernelFault, Mask, code
 
-WARP = 32
 _INTEGERS = ("i64", "i32")
 
 
