@@ -279,12 +279,14 @@ def test_a_driver_without_devices_says_so(monkeypatch):
 def test_after_a_fork_the_child_is_told(monkeypatch):
     monkeypatch.setattr(config, "cuda", "standin")
     driver = open_driver()
+    held = Memory(driver).empty((3,), float32)             # may die in the child
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         try:
             driver.synchronize()
         except RuntimeError as e:
+            del held
             os.write(writer, str(e).encode())
         os._exit(0)
     os.waitpid(child, 0)

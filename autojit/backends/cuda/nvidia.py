@@ -7,6 +7,7 @@ of the driver and a microsecond.
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import threading
 from collections import deque
@@ -68,8 +69,8 @@ class Event:
         self.handle = checked(cu.cuEventCreate(int(flags)))
         checked(cu.cuEventRecord(self.handle, stream))
 
-    def __del__(self, destroy: Any = cu.cuEventDestroy) -> None:
-        if hasattr(self, "handle"):
+    def __del__(self, destroy: Any = cu.cuEventDestroy, process: Any = os.getpid, own: int = os.getpid()) -> None:
+        if hasattr(self, "handle") and process() == own:  # not in a child process
             destroy(self.handle)
 
 

@@ -160,6 +160,10 @@ class Product:
         driver.gemm(self.step, a, b, c)
 
 
+def _drop(driver: Any, graph: Any) -> None:
+    driver.drop(graph)                                    # looked up late: in a child process it is no more
+
+
 class CudaProgram:
     """A program on the device.  Calls from several threads are safe: they go to one stream, one after the other."""
 
@@ -260,6 +264,6 @@ class CudaProgram:
         seconds = [driver.elapsed(a, b) / 1e3 for a, b in zip(marks, marks[1:])]
         return outs, [(s.name, t, nbytes) for s, t, nbytes in zip(self.steps, seconds, self.nbytes)]
 
-    def __del__(self, call: Any = partial) -> None:       # no globals: they may be gone
+    def __del__(self, drop: Any = partial(partial, _drop)) -> None:        # no globals: they may be gone
         for graph in getattr(self, "graphs", {}).values():
-            self.memory.later.append(call(self.driver.drop, graph))
+            self.memory.later.append(drop(self.driver, graph))
