@@ -36,6 +36,7 @@ from perf.notes import verdict
 
 TOTAL_SECONDS = 570.0
 PREPARE_SECONDS = 100.0
+NOT_JUDGED: dict[str, Any] = {"ratios": {}, "pass": None}
 REFERENCES = ("torch", "autojit")  # who gives the float64 results: the first that is here
 
 
@@ -175,13 +176,13 @@ def _timed(worker: WorkerProcess, cell: dict[str, Any], row: Program, asked: Ask
 
 def run_programs(rows: list[Program], asked: Asked, clock: Clock) -> dict[str, Any]:
     """Cells and verdicts by row, and the copy bandwidth in GB/s."""
-    found: dict[str, Any] = {"copy": None, "cells": {}, "judged": {}}
+    found: dict[str, Any] = {"copy": None, "card": None, "cells": {}, "judged": {}}
     workers = workers_for(asked, clock)
     try:
         if "autojit" in workers:
             answer = ask(workers["autojit"], 30, do="copy")
-            found["copy"] = answer.get("gb_s")
-            clock.say(f"copy: {answer}")
+            found["copy"], found["card"] = answer.get("gb_s"), answer.get("card")
+            clock.say(f"copy on the device: {answer}")
         with tempfile.TemporaryDirectory() as folder:
             for row in rows:
                 if clock.left < 25:
@@ -189,7 +190,7 @@ def run_programs(rows: list[Program], asked: Asked, clock: Clock) -> dict[str, A
                     continue
                 cells = run_program(row, workers, asked, clock, folder)
                 found["cells"][row.name] = cells
-                found["judged"][row.name] = judged(row, cells, found["copy"])
+                found["judged"][row.name] = judged(row, cells, found["copy"]) if not asked.standin else NOT_JUDGED
                 clock.say(f"{row.name}: " + ", ".join(f"{n} {_cell(c)}" for n, c in cells.items()))
     finally:
         for worker in workers.values():
@@ -225,7 +226,7 @@ def _programs(found: dict[str, Any]) -> list[str]:
     head += ["| program | " + " | ".join(f"{n}, us" for n in systems) + " | of copy | best other by ours | |"]
     head += ["|---" * (len(systems) + 4) + "|"]
     for name, cells in found["cells"].items():
-        verdicts = found["judged"].get(name, {"ratios": {}, "pass": None})
+        verdicts = found["judged"].get(name, NOT_JUDGED)
         share = f"{verdicts['share']:.0%}" if "share" in verdicts else ""
         ratios = "; ".join(_ratio(peer, r) for peer, r in verdicts["ratios"].items())
         times = " | ".join(_bare(_cell(cells[n])) if n in cells else "" for n in systems)
@@ -238,8 +239,9 @@ def _ratio(peer: str, r: dict[str, Any]) -> str:
     return f"{peer} {r['ratio']:.2f}{asked}"
 
 
-def card_of(parts: dict[str, list[Row]]) -> str:
+def card_of(parts: dict[str, list[Row]], programs: dict[str, Any] | None) -> str:
     names = [found for what, found, *_ in parts.get("device", []) if what == "name"]
+    names += [programs["card"]] if programs and programs["card"] else []
     return names[0] if names else "unknown"
 
 
@@ -280,7 +282,7 @@ def measure(only: list[str], asked: Asked, clock: Clock) -> dict[str, Any]:
     programs = run_programs(chosen, asked, clock) if chosen else None
     notes = ["tiny sizes on the stand-in driver: no time here means anything"] if asked.standin else []
     return {
-        "card": card_of(parts),
+        "card": card_of(parts, programs),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(clock.spent, 1),
         "quick": asked.quick,

@@ -7,6 +7,7 @@ reference (results in float64, written for the others to compare with); copy (ba
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from statistics import median
 from time import perf_counter
@@ -26,6 +27,8 @@ COPY_BYTES = 1 << 30
 class Worker:
     def __init__(self, system: str, standin: bool) -> None:
         self.system, self.standin = SYSTEMS[system], standin
+        if standin:
+            os.environ["AUTOJIT_CUDA"] = "standin"  # read when autojit is imported
         self.made: OnDevice | None = None
 
     def do_missing(self) -> dict[str, Any]:
@@ -92,7 +95,7 @@ class Worker:
                 torch.cuda.empty_cache()
 
     def do_copy(self) -> dict[str, Any]:
-        """GB/s of copying on the device, both ways counted; by our driver."""
+        """GB/s of copying on the device, both ways counted, by our driver; and the device's name."""
         from autojit.backends.cuda.driver import open_driver
 
         nbytes = 1 << 16 if self.standin else COPY_BYTES
@@ -108,7 +111,7 @@ class Worker:
             best = min(best, (perf_counter() - start) / 5)
         driver.free(a)
         driver.free(b)
-        return {"gb_s": 2 * nbytes / best / 1e9}
+        return {"gb_s": 2 * nbytes / best / 1e9, "card": driver.name}
 
 
 if __name__ == "__main__":

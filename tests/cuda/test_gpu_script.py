@@ -89,7 +89,7 @@ def test_the_table():
     assert "# On a GPU: A card" in text and "| rand | 3 ulp | equal bits | **miss** |" in text
     assert "| elem | 100 | 150 | (a / b c) |  | 67% | torch.compile 1.50 (target 1) | **miss** |" in text
     assert "| pair |  |  |  | (no time left) |  |  |  |" in text
-    assert gpu.card_of(record["parts"]) == "A card" and gpu.card_of({}) == "unknown"
+    assert gpu.card_of(record["parts"], None) == "A card" and gpu.card_of({}, None) == "unknown"
 
 
 def test_unknown_names_are_refused(capsys):
