@@ -90,6 +90,23 @@ class Backend:
         raise NotImplementedError
 
 
+def _no_disk() -> Any:
+    return None
+
+
+_disk: list[Callable[[], Any]] = [_no_disk]
+
+
+def provide(disk: Callable[[], Any]) -> None:
+    """Tell where compiled kernels are kept between processes: a function that gives the disk cache of now."""
+    _disk[0] = disk
+
+
+def disk() -> Any:
+    """The disk cache that was provided; None without one."""
+    return _disk[0]()
+
+
 def backend(device: str) -> Any:
     """The backend of a device that is not the CPU.  RuntimeError, which says what is missing, where there is none."""
     found = _opened.get(device)

@@ -10,8 +10,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..backends import devices
 from ..config import config
 from ..ir.graph import Graph
 from . import events
@@ -71,3 +72,11 @@ def clear() -> None:
     """Forget all programs: for tests."""
     with _lock:
         _PROGRAMS.clear()
+
+
+def _disk() -> Any:
+    from . import kernels  # with the stages: imported when first needed
+    return kernels.disk()
+
+
+devices.provide(_disk)

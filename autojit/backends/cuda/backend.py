@@ -16,7 +16,7 @@ from ...dtypes import DType
 from ...errors import CompileError
 from ...ir.aval import Aval
 from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule
-from ..devices import Backend
+from ..devices import Backend, disk
 from .driver import open_driver
 from .emitted import Emitted, Launches
 from .memory import DeviceArray, Memory
@@ -62,7 +62,8 @@ class CudaBackend(Backend):
         if self.interpreted:
             from .compiled import Compiled, Resources
             return [Compiled("kernel", None, e.text, e.signature, e.threads, e.wide, Resources()) for e in emitted]
-        from .compiler import store
+        from .compiler import provide, store
+        provide(disk)
         major, minor = self.driver.capability
         return list(store().require(list(emitted), (major, minor, "a") if major >= 9 else (major, minor)))
 
