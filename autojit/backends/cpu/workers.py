@@ -23,12 +23,13 @@ READY_WITHIN = 30.0  # seconds; a process that is not ours (an embedding program
 COMPILE_WITHIN = 180.0  # for one kernel; the longest that `compiler.refusal` lets pass take a tenth of it
 
 
-# `python -m autojit.backends.cpu.worker`, less the user's face of autojit: the package without its __init__
+# `python -m <module>`, less the user's face of autojit: the package without its __init__
 _BOOT = """
-import importlib, sys, types
+import sys, types
 package = sys.modules["autojit"] = types.ModuleType("autojit")
 package.__path__ = [sys.argv[1]]
-importlib.import_module(sys.argv[3]).main(int(sys.argv[2]))
+from autojit.backends.MODULE import main
+main(int(sys.argv[2]))
 """
 
 
@@ -52,10 +53,15 @@ def interpreter() -> list[str]:
     return [sys.executable, os.path.dirname(os.path.abspath(sys.modules["autojit"].__file__ or ""))]
 
 
-def _command(module: str) -> list[str]:
+def command_of(module: str) -> list[str]:
+    """What starts a process that runs `main` of a module of this folder's neighbours: ``cpu.worker``."""
     python, package = interpreter()
     # -P: a file of the user's directory must not hide a module
-    return [python, "-P", "-c", _BOOT, package, str(os.getpid()), module]
+    return [python, "-P", "-c", _BOOT.replace("MODULE", module), package, str(os.getpid())]
+
+
+def _command() -> list[str]:
+    return command_of("cpu.worker")
 
 
 def environment() -> dict[str, str]:
@@ -74,17 +80,19 @@ def _readable(fd: int, seconds: float) -> bool:
 class Worker:
     """One process, spoken to by one thread, which must outlive it: on Linux the process dies with its thread."""
 
-    module = "autojit.backends.cpu.worker"                 # whose `main` it runs
-
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._buffer = b""
         try:
             self.process = subprocess.Popen(
-                _command(self.module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment(),
+                self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment(),
                 process_group=0 if os.name == "posix" else None)  # Ctrl-C is the user's, not the worker's
         except OSError as e:
             raise NoProcess(str(e)) from e
+
+    def command(self) -> list[str]:
+        """What starts it."""
+        return _command()
 
     def wait_ready(self) -> None:
         """Wait for the first line; NoProcess when it does not come."""

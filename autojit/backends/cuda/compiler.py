@@ -19,7 +19,7 @@ from typing import Any
 from ...errors import CacheWarning, CompileError
 from ..cpu.compiler import Compiler, Store, Ticket
 from ..cpu.fingerprint import source_digest
-from ..cpu.workers import COMPILE_WITHIN, Worker
+from ..cpu.workers import COMPILE_WITHIN, Worker, command_of
 from .compiled import Compiled, Resources, check
 from .making import CAPABILITY, Source
 
@@ -82,7 +82,8 @@ class _Job(Ticket):
 
 
 class _Process(Worker):
-    module = "autojit.backends.cuda.worker"
+    def command(self) -> list[str]:
+        return command_of("cuda.worker")
 
     def make(self, source: Source) -> Compiled:
         """Compile a kernel.  Raises CompileError, Died, Overdue."""
