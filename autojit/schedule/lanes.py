@@ -23,13 +23,15 @@ GROUP = 256                        # threads of the one group that small work ge
 BLOCK = 512                        # threads of a block, at most
 LAUNCH = 800.0                     # entering one more kernel
 TOUCH = 8                          # a load or store of neighbours
-APART = 8                          # and how much more a jumping one costs, at most
-MEET = {1: 0, 8: 10, 32: 16, 256: 60}      # threads of a row → what a reduction costs that they share
-RESIDENT = {1: MULTIPROCESSORS * 8, 8: MULTIPROCESSORS * 128, 32: MULTIPROCESSORS * 32, 256: MULTIPROCESSORS * 4}
+NEIGHBOURS = 4                     # elements from one thread's to the next that still are neighbours
+APART = 8                          # how much more a jumping one costs, at most
+MEET = {1: 0, 8: 10, 16: 13, 32: 16, 256: 60}      # threads of a row → what a reduction costs that they share
+RESIDENT = {1: MULTIPROCESSORS * 8, **{w: MULTIPROCESSORS * 1024 // w for w in (8, 16, 32, 256)}}   # chunks, at most
 WORSE = 6                          # what kernels cost that are still to be made, the best imaginable costing 1
 COLUMNS = 32                       # columns from which a thread takes one of them
 LEAST = 8                          # rows of a column that a thread adds up, at least
-SHARE = 0.05                       # of a kernel's work that areas of chunks may cost
+AREA = 64                          # what a sum in a chunk's area costs, written and read again
+SHARE = 0.03                       # of a kernel's work that areas may cost
 
 
 class Lanes:
@@ -40,7 +42,8 @@ class Lanes:
     def __init__(self, sinks: Sequence[Sink], p: Range, order: dict[int, int], space: Space, places: int,
                  columns: int) -> None:
         self.space, self.p, self.order = space, p, order
-        self.items: list[tuple[int, float, float]] = []     # (points in a row, cost of each for a lone thread, for threads)
+        # (turns of the loop in a row that is dealt to threads, what each costs a thread that has the row alone, and others)
+        self.items: list[tuple[int, float, float]] = []
         self.meets = 0                                      # reductions that the threads of a row share
         apart = False                                       # are sums of different rows added to one place?
         seen: set[E] = set()
@@ -50,14 +53,15 @@ class Lanes:
             if not (sink.summed and columns):
                 self._access(mask, sink.index, sink.shape, 3 * TOUCH if sink.summed else TOUCH)
             self._walk(sink.expr, seen)
-        work = p.usual * sum([inner * each for inner, _, each in self.items])
+        work = p.usual * sum([turns * each for turns, _, each in self.items])
+        self.loops = any([turns > 1 for turns, _, _ in self.items])
         most = 1 << 60
-        if places:
-            most = max(2 * MULTIPROCESSORS, int(SHARE * work / (3 * TOUCH * places)))
-        ways = [self._way(w, most, places, columns) for w in MEET if not (w == 1 and apart)]
+        if apart or columns:
+            most = max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * places)))
+        ways = [self._way(w, most, places, columns, apart) for w in MEET if not (w == 1 and apart)]
         self.cost, self.width, self.chunks = min(ways)
 
-    def _way(self, width: int, most: int, places: int, columns: int) -> tuple[float, int, int]:
+    def _way(self, width: int, most: int, places: int, columns: int, apart: bool) -> tuple[float, int, int]:
         """What the kernel costs with so many threads a row, and how many chunks it has then."""
         rows = self.p.usual
         if not places:
@@ -66,9 +70,12 @@ class Lanes:
         elif columns >= COLUMNS:
             chunks = min(-(-rows // LEAST), max(1, 4 * ALL // columns), most)
             groups = chunks * max(1, min(columns, BLOCK) // width)     # each thread walks down its columns
-        elif width == 1 or columns:
+        elif columns or not self.loops:
             chunks = min(-(-rows // GROUP), RESIDENT[1], most)
             groups = chunks * GROUP // width
+        elif not apart:                                     # a chunk's sums are numbers: many chunks cost nothing
+            chunks = min(rows, RESIDENT[32])
+            groups = min(rows, ALL // width)
         else:
             groups = chunks = min(rows, RESIDENT[width], most)
         busy = max(1.0, groups * width / ALL) / groups
@@ -84,11 +91,20 @@ class Lanes:
         """A load or store at the points of a row in `mask`; neighbours are those of the threads."""
         lone = self._near(self.p, index, shape)
         near = self._near(self._inner(mask), index, shape) if mask else lone
-        self.items.append((self.space.usual(mask), each * lone, each * near))
+        self._item(mask, each * lone, each * near)
+
+    def _item(self, mask: int, lone: float, each: float) -> None:
+        """Something done at the points of a row in `mask`: the outermost of its loops is dealt to threads."""
+        points = self.space.usual(mask)
+        turns = self._outer(mask).usual if mask else 1
+        self.items.append((turns, points / turns * lone, points / turns * each))
+
+    def _outer(self, mask: int) -> Range:
+        return min(self.space.members(mask), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid))
 
     def _near(self, r: Range, index: Sequence[Ix], shape: Sequence[int]) -> float:
         step = distance(tuple(index), tuple(shape), r)
-        return 0.25 if step == 0 else float(min(step, APART))
+        return 0.25 if step == 0 else 1.0 if step <= NEIGHBOURS else float(min(step, APART))
 
     def _inner(self, mask: int) -> Range:
         """The innermost loop over these ranges."""
@@ -104,7 +120,7 @@ class Lanes:
             free = e.free & ~self.p.bit
             mask = free
             if shared(e, self.p):                           # will be in memory
-                self.items.append((self.space.usual(free), TOUCH, TOUCH))
+                self._item(free, TOUCH, TOUCH)
                 continue
             if e.op == "red":
                 for r in e.params[1]:
@@ -114,7 +130,7 @@ class Lanes:
                 self._access(free, e.params[1], e.params[2], TOUCH)
             else:
                 own = 1.0 if e.op == "red" else float(e.own)
-                self.items.append((self.space.usual(mask), own, own))
+                self._item(mask, own, own)
             stack.extend(e.args)
 
 

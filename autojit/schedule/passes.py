@@ -20,6 +20,7 @@ from .tasks import Memory, Room, Task, mask_of
 
 VECTOR = 16                        # turns from which an inner loop vectorises well
 MANY = 64                          # float32 terms from which an array of sums is one of float64
+VERY = 12                          # an operation from which threads keep values
 FEW = 4                            # terms up to which a thread adds up again
 PACKED = 32                        # turns of a loop from which packing a strided load before it pays
 
@@ -247,9 +248,14 @@ class Decider:
                     groups[other].tasks += groups.pop(key).tasks
                     break
 
-    def _long(self, e: E) -> bool:
-        """Is it a reduction of more than a few terms?"""
-        return e.op == "red" and self.space.usual(mask_of(e.params[1])) >= FEW
+    def _near(self, e: E, bound: int, r: Range | None) -> bool:
+        """Should threads keep what the loop over r computes: a reduction of more than a few terms, or what is very dear and has
+        room nearby?"""
+        if r is None or not e.free & r.bit:
+            return False
+        if e.op == "red":
+            return self.space.usual(mask_of(e.params[1])) >= FEW
+        return e.own >= VERY and self.space.usual(e.free & ~bound) <= self.room.near
 
     # ------------------------------------------------------------------ kept from pass to pass
     def _keep(self, passes: list[Pass], bound: int, env: dict[E, Any], plan: Plan) -> None:
@@ -268,7 +274,7 @@ class Decider:
                     continue
                 seen.add(e)
                 j = first.setdefault(e, k)
-                if j < k and (self._long(e) if self.simt else e.own >= DEAR):
+                if j < k and (self._near(e, bound, loops[j].range) if self.simt else e.own >= DEAR):
                     kept.add(e)
                     memory, ranges = self.room.array(e, e.free & ~bound, first=loops[j].range)
                     loops[j].tasks.append(Task(ranges, e, memory))
