@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from autojit.backends.cuda import barriers, mapping
+from autojit.backends.cuda import emit, mapping
 from autojit.backends.cuda.deals import Deal, Way
 from autojit.backends.cuda.emit import emit_step
 from autojit.backends.cuda.emitted import Emitted
-from autojit.backends.cuda.interpret import run
+from autojit.backends.cuda.interpret import KernelFault, run
 from autojit.dtypes import DType, bool_, float16, float32, float64, int32
 from autojit.engine import compile as pipeline
 from autojit.ir.aval import aval
@@ -179,6 +180,14 @@ def test_equal_steps_have_one_text():
     assert len(made) == 3 and len({e.text for e in made}) == 1
 
 
+def test_a_text_known_before_gets_its_own_numbers():
+    """Kernels that differ in constants and names of buffers are written once."""
+    x = placeholder(aval((5000,), float32))
+    one, other = (kernels(Graph([x], [P.mul(x, full(c, x.shape, float32))]))[0] for c in (3.0, 5.0))
+    assert one.text == other.text
+    assert [e[1] for e in (*one.table, *other.table) if e[0] == "const"] == [3.0, 5.0]
+
+
 # ------------------------------------------------------------------------------------------------ every way to deal a kernel
 WAYS = [Way(32, 32, 32), Way(128, 128, 128), Way(64, 64, 32), Way(128, 128, 8), Way(64, 64, 4), Way(128, 32, 32), Way(64, 8, 8),
         Way(64, 1, 1)]
@@ -191,6 +200,7 @@ def forced(patch: pytest.MonkeyPatch, way: Way) -> None:
         return [way if nest.kernel.parallel is not None else Way(way.threads, way.threads, way.threads)]
 
     patch.setattr(mapping, "_ways", ways)
+    patch.setattr(emit, "_KNOWN", {})                       # what was written before is dealt otherwise
     patch.setattr(mapping, "MANY", 1)                       # vectors wherever they can be
 
 
@@ -198,16 +208,9 @@ def forced(patch: pytest.MonkeyPatch, way: Way) -> None:
 def test_every_way_is_right(way: Way, monkeypatch: pytest.MonkeyPatch):
     """What the costs would never choose gives the same values: deals, reductions and barriers hold whatever is chosen."""
     forced(monkeypatch, way)
+    assert {e.threads for e in kernels(layer_norm(400, 33))} == {way.threads}
     small = [p for p in benchmarks() if p.name in ("lnorm", "gmm", "bnorm", "softmax_ce", "lnorm other", "attn")]
     assert differences([*SHAPES, *small, *random_graphs(12)]) == []
-
-
-def test_barriers_are_needed(monkeypatch: pytest.MonkeyPatch):
-    """Without them the interpreter finds threads that read what others are writing."""
-    monkeypatch.setattr(barriers.Guard, "guarded", lambda self, body, width: tuple(body))
-    forced(monkeypatch, Way(128, 128, 128))
-    programs = [p for p in benchmarks() if p.name == "groupnorm"]
-    assert "race" in differences(programs)[0]
 
 
 # ------------------------------------------------------------------------------------------------ kernels made by hand
@@ -227,8 +230,9 @@ def load(name: str, at: At) -> Let:
     return Let(name, "load", at.buffer.dtype, (), (at, ()))
 
 
-def execute(kernel: Emitted, arrays: dict[str, np.ndarray], rows: int = 1) -> None:
-    args = [arrays[e[1]] if e[0] == "buffer" else rows if e[0] == "rows" else e[1] for e in kernel.table]
+def execute(kernel: Emitted, arrays: dict[str, np.ndarray], rows: int = 1, chunks: int = 1) -> None:
+    given = {"rows": rows, "chunks": chunks}
+    args = [arrays[e[1]] if e[0] == "buffer" else given[e[0]] if e[0] in given else e[1] for e in kernel.table]
     run(kernel.text, kernel.signature, args, kernel.blocks, kernel.threads)
 
 
@@ -247,6 +251,40 @@ def test_turns_that_follow_each_other_stay_with_one_thread():
     assert b[1:].tolist() == np.cumsum(a[:40]).tolist()
 
 
+def test_barriers_are_needed(monkeypatch: pytest.MonkeyPatch):
+    """y[j] := x[j], then z[j] := y[99 - j]: threads read what others have stored."""
+    _, j = row_and_column(1, 100)
+    x, y, z = Buffer("x", "input", float32, 100), Buffer("y", "output", float32, 100), Buffer("z", "output", float32, 100)
+    here, mirrored = (index((j, 1)),), (index((j, -1), const=99),)
+    body = (Loop(j, (load("t1", At(x, here, (100,))), Store(At(y, here, (100,)), "t1"))),
+            Loop(j, (load("t2", At(y, mirrored, (100,))), Store(At(z, here, (100,)), "t2"))))
+    arrays = {name: aligned(100, np.float32) for name in "xyz"}
+    arrays["x"][:] = np.arange(100)
+    forced(monkeypatch, Way(64, 64, 64))
+    kernel = emitted(body, None, 1)
+    assert "    sync()" in kernel.text and kernel.blocks == 1
+    execute(kernel, arrays)
+    assert (arrays["z"] == arrays["x"][::-1]).all()
+    with pytest.raises(KernelFault, match="race"):
+        execute(dataclasses.replace(kernel, text=kernel.text.replace("    sync()\n", "")), arrays)
+
+
+def test_loops_that_have_nothing_in_common_take_several_blocks(monkeypatch: pytest.MonkeyPatch):
+    """Column sums of a chunk: threads of several blocks take a column each, and none of them waits for another."""
+    forced(monkeypatch, Way(32, 32, 32))
+    i, j = row_and_column(40, 300)
+    x, part = Buffer("x", "input", float32, 12000), Buffer("part", "part", float32, 300, True)
+    value = load("t1", At(x, (index((i, 1)), index((j, 1))), (i.extent, j.extent)))
+    body = (Loop(j, (Init("a", "sum", float32), Loop(i, (value, Accumulate("a", "sum", float32, "t1")), "chunk"),
+                     Store(At(part, (index((j, 1)),), (j.extent,)), "a"))),)
+    kernel = emitted(body, i, 40, 3)
+    assert "chunk = block() // slices" in kernel.text and kernel.blocks == 3 * 10
+    arrays = {"x": aligned(12000, np.float32), "part": aligned(900, np.float32)}
+    arrays["x"][:] = np.arange(12000) % 7
+    execute(kernel, arrays, 40, 3)
+    assert (arrays["part"].reshape(3, 300).sum(0) == arrays["x"].reshape(40, 300).sum(0)).all()
+
+
 def test_places_that_two_turns_share_are_not_written_at_once():
     """z[i] += x[i, j] with j dealt to lanes would lose terms: the place varies with i alone."""
     i, j = row_and_column(5, 1000)
@@ -262,7 +300,7 @@ def test_places_that_two_turns_share_are_not_written_at_once():
                                              (int32, "sum", "to_i32(warp_sum_i64(acc1, 32))"),
                                              (float64, "min", "warp_min_f64(acc1, 32)")])
 def test_reductions_of_other_dtypes(dtype: DType, op: str, word: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mapping, "_ways", lambda nest: [Way(64, 64, 32)])
+    forced(monkeypatch, Way(64, 64, 32))
     i, j = row_and_column(50, 100)
     x, y = Buffer("x", "input", dtype, 5000), Buffer("y", "output", dtype, 50)
     value = load("t1", At(x, (index((i, 1)), index((j, 1))), (i.extent, j.extent)))

@@ -86,8 +86,8 @@ class Way:
 @dataclass(slots=True)
 class Mapping:
     """How a kernel runs.  `grid`: rows go round over the owners, dealt in one way; else each owner has its part of them, from
-    `lo` to `hi`.  `owners`: how many there are in the grid; `fixed`: the chunks, neither more nor less.  `slices`: blocks that
-    deal the loops of one chunk among their threads, which then have nothing else in common."""
+    `lo` to `hi`.  `owners`: how many there are in the grid; `fixed`: the chunks, neither more nor less.  `slices`: how many
+    blocks deal the loops of one chunk among their threads, which have nothing else in common; 0 where a block is whole."""
 
     way: Way
     body: tuple[Any, ...]
@@ -97,8 +97,8 @@ class Mapping:
     fixed: bool
     wide: bool
     vector: list[str] = field(default_factory=list)
-    slices: int = 1
+    slices: int = 0
 
     @property
     def blocks(self) -> int:
-        return -(-self.owners // self.way.owners) * self.slices
+        return -(-self.owners // self.way.owners) * max(1, self.slices)

@@ -8,11 +8,13 @@ on the kernel's structure and on how it was mapped, never on sizes that are para
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...dtypes import BOOL, FLOAT
 from ...schedule.index import Range
 from ...schedule.loops import At, Begin, Buffer, Const, Init, KernelStep, Let, Operand, Schedule, Store, names_read
+from ..cpu.known import Look
 from ..emitting import BINARY, LITERALS, Block, Writer, applied, bare
 from .access import WORDS, moves
 from .deals import Barrier, Combine, Deal, Home, Mapping, Single
@@ -21,14 +23,22 @@ from .mapping import mapped
 
 INDICES = ("index_div", "index_mod", "index_clamp")
 STEP = "    "
+LIMIT = 500                        # kernels that are remembered
 
 
 def launches(step: KernelStep, schedule: Schedule, k: int) -> Launches:
     """The one launch of a kernel step, and the memory of its scratch arrays; `k`, the step's number, makes their names."""
-    mapping = mapped(step)
-    writer = CudaWriter(step, mapping, f"s{k}_")
-    emitted = writer.emitted()
-    return Launches((emitted,), tuple(writer.areas()))
+    look = Look(step.kernel)
+    names = {name: f"b{n}" for n, name in enumerate(look.buffers)}
+    shape = tuple([names.get(x, x) if x.__class__ is str else x for x in look.key[0]])
+    buffers = tuple([(b.dtype, b.kind, b.size, b.per_chunk) for b in look.buffers.values()])
+    key = (shape, look.key[1], tuple(look.atoms.values()), buffers, step.n, step.chunks)
+    known = _KNOWN.get(key)
+    if known is None:
+        if len(_KNOWN) >= LIMIT:
+            _KNOWN.clear()
+        known = _KNOWN[key] = CudaWriter(step, mapped(step)).written(look)
+    return known.launches(list(look.buffers), look.values, f"s{k}_")
 
 
 def emit_step(step: KernelStep, schedule: Schedule, k: int = 0) -> Emitted:
@@ -36,14 +46,41 @@ def emit_step(step: KernelStep, schedule: Schedule, k: int = 0) -> Emitted:
     return launches(step, schedule, k).launches[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A kernel without the names of its buffers and its numbers, which steps of the same sizes may differ in: `table` and
+    `vector` count the buffers, `areas` are (buffer, code, size)."""
+
+    text: str
+    signature: tuple[str, ...]
+    table: tuple[tuple[Any, ...], ...]
+    mapping: Mapping
+    vector: tuple[int, ...]
+    areas: tuple[tuple[int, str, int], ...]
+
+    def launches(self, buffers: list[str], values: list[Any], prefix: str) -> Launches:
+        """The launch of a step that looks the same."""
+        areas = [Area(f"{prefix}{buffers[n]}", code, size) for n, code, size in self.areas]
+        for (n, _, _), area in zip(self.areas, areas):
+            buffers[n] = area.name
+        table = tuple([("buffer", buffers[e[1]]) if e[0] == "buffer" else ("const", *values[e[1]]) if e[0] == "const" else e
+                       for e in self.table])
+        m = self.mapping
+        vector = tuple([buffers[n] for n in self.vector])
+        return Launches((Emitted(self.text, self.signature, table, m.way.threads, m.blocks, m.wide, vector),), tuple(areas))
+
+
+_KNOWN: dict[Any, Written] = {}
+
+
 class CudaWriter(Writer):
     """Writes one kernel as it was mapped."""
 
     integer = "to_i64({})"
 
-    def __init__(self, step: KernelStep, mapping: Mapping, prefix: str) -> None:
+    def __init__(self, step: KernelStep, mapping: Mapping) -> None:
         super().__init__(step.kernel)
-        self.step, self.mapping, self.way, self.prefix = step, mapping, mapping.way, prefix
+        self.mapping, self.way = mapping, mapping.way
         self.indices = {"chunk"}                           # names that are of the index type
         self.pads: dict[str, str] = {}                     # dtype → shared memory for reductions
         self.shared: dict[str, str] = {}                   # scratch → its name, where it is shared memory
@@ -52,7 +89,7 @@ class CudaWriter(Writer):
         self.alone = (0, "")                               # where the last lines of one thread end
 
     # ------------------------------------------------------------------ the function
-    def emitted(self) -> Emitted:
+    def written(self, look: Look) -> Written:
         guard = self.mapping.fixed and self.way.owner < self.way.threads
         if guard:
             self.used |= {"chunk", "chunks"}
@@ -60,21 +97,24 @@ class CudaWriter(Writer):
         lines = self._threads()
         if guard:
             lines.append(f"{STEP}if chunk < chunks:")
-        names, signature, table = self._parameters()
+        number = {name: n for n, name in enumerate(look.buffers)}
+        names, signature, table = self._parameters(number, look)
         text = "\n".join([f"def kernel({', '.join(names)}):", *self.head, *lines, *self.lines]) + "\n"
-        return Emitted(text, tuple(signature), tuple(table), self.way.threads, self.mapping.blocks, self.mapping.wide,
-                       tuple([self._entry(n) for n in self.mapping.vector]))
+        areas = [(number[b.name], b.dtype.code, home.size * home.copies * self.mapping.blocks)
+                 for b in self.views if (home := self.mapping.homes.get(b.name)) is not None]
+        vector = tuple([number[name] for name in self.mapping.vector])
+        return Written(text, tuple(signature), tuple(table), self.mapping, vector, tuple(areas))
 
-    def _parameters(self) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
+    def _parameters(self, number: dict[str, int], look: Look) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
         """Names of the parameters, their types, and what is passed: buffers, sizes, constants, rows, chunks."""
         names = [f"x{k}" for k in range(len(self.views))]
         signature = [f"*{b.dtype.code}" for b in self.views]
-        table: list[tuple[Any, ...]] = [("buffer", self._entry(b.name)) for b in self.views]
+        table: list[tuple[Any, ...]] = [("buffer", number[b.name]) for b in self.views]
         for kind in ("size", "const"):
-            for (name, _), entry in zip(self.slot_lines, self.slots):
+            for (name, _), entry, origin in zip(self.slot_lines, self.slots, self.origins):
                 if entry[0] == kind:
                     names.append(name)
-                    table.append(entry)
+                    table.append(entry if kind == "size" else ("const", look.consts[origin[1]]))
                     signature.append("ix" if kind == "size" else entry[2].code)
         for word in ("rows", "chunks"):
             if word in self.used:
@@ -82,14 +122,6 @@ class CudaWriter(Writer):
                 table.append((word,))
                 signature.append("ix")
         return names, signature, table
-
-    def _entry(self, name: str) -> str:
-        return f"{self.prefix}{name}" if name in self.mapping.homes else name
-
-    def areas(self) -> list[Area]:
-        """The scratch arrays that lie in global memory."""
-        return [Area(self._entry(b.name), b.dtype.code, home.size * home.copies * self.mapping.blocks)
-                for b in self.views if (home := self.mapping.homes.get(b.name)) is not None]
 
     def _threads(self) -> list[str]:
         """The lines that say which thread this is, as far as the body asks."""
@@ -102,7 +134,7 @@ class CudaWriter(Writer):
             out.append(f"team = thread() // {way.team}")
         if "slices" in self.used:
             out.append("slices = blocks() // chunks")
-        if "chunk" in self.used and self.mapping.slices > 1:
+        if "chunk" in self.used and self.mapping.slices:
             out.append("chunk = block() // slices")
         elif "chunk" in self.used:
             own = "" if way.owner == way.threads else f" * {way.owners} + {self._unit(way.owner)}"
@@ -114,7 +146,7 @@ class CudaWriter(Writer):
 
     def _count(self) -> str:
         """How many owners there are."""
-        if self.way.owner == self.way.threads and self.mapping.slices == 1:
+        if self.way.owner == self.way.threads and not self.mapping.slices:
             return "blocks()"
         if self.mapping.fixed:
             self.used.add("chunks")
@@ -242,7 +274,7 @@ class CudaWriter(Writer):
             who, of = "team", self.way.owner // self.way.team
         elif s.by == "lanes":
             who, of = self._lane(s.lanes), s.lanes
-        if self.mapping.slices > 1 and of == self.way.threads:
+        if self.mapping.slices and of == self.way.threads:
             if self.kernel.parallel is None:
                 return f"block() * {of} + {who}", f"blocks() * {of}"
             self.used |= {"slices", "chunks"}
@@ -297,8 +329,7 @@ class CudaWriter(Writer):
             self.used.add("rows")
             self._head(r, f"({start}) * {width}", f"rows - {width - 1}", f"{step} * {width}", indent)
         else:
-            sliced = self.mapping.slices > 1
-            start, step = (f"({start})", f"{step} * {width}") if sliced else (start, str(s.lanes * width))
+            start, step = (f"({start})", f"{step} * {width}") if self.mapping.slices else (start, str(s.lanes * width))
             self._head(r, f"{start} * {width}", self._size(r.extent), step, indent)
         below, name = indent + STEP, self._loop(r)
         loaded: dict[Any, list[str]] = {}                  # by the name of a value, or the store that adds to it

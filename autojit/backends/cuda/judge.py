@@ -25,6 +25,7 @@ RESIDENT = 2048                    # threads a multiprocessor has room for
 TOUCH = 4                          # a load or store
 NEAR = 1.5                         # or for each of neighbours that go together
 SECTOR = 8                         # neighbours that come from memory together
+CACHED = 4                         # what neighbours far apart cost if caches have the rest
 TURN = 2                           # the turn of a loop
 DIVIDE = 12                        # a point's index taken apart, for each loop but the first
 MEETING = 80.0                     # a reduction over the threads of a block
@@ -45,6 +46,8 @@ class Nest:
         self._conflicts: dict[int, set[str]] = {}
         self._chains: dict[int, tuple[list[Loop], list[Let]]] = {}
         self._vectors: dict[int, tuple[int, float]] = {}
+        self._straight: dict[int, Straight] = {}
+        self._touches: dict[Any, float] = {}
         self.whole = Facts(self.kernel.body)
         self.counts = counted(self.whole.accesses)
         self.stored = {a.at.buffer.name for a in self.whole.accesses if a.store}
@@ -127,6 +130,59 @@ class Nest:
             found = self._vectors[id(s)] = (width, (TOUCH - NEAR) * len(near))
         return found
 
+    def straight(self, body: Sequence[Any]) -> Straight:
+        """The statements of a block, added up."""
+        found = self._straight.get(id(body))
+        if found is None:
+            found = self._straight[id(body)] = Straight(body)
+        return found
+
+    def touches(self, body: Sequence[Any], lane: Range | None, inner: Range | None, teams: bool) -> float:
+        """What the loads and stores of a block cost.  `teams`: do neighbouring rows stand in one block?"""
+        key = (id(body), lane, inner, teams)
+        found = self._touches.get(key)
+        if found is None:
+            near = self.kernel.parallel if teams and self.kernel.parallel is not lane else None
+            places = self.straight(body).places
+            found = self._touches[key] = sum([pieces(at, lane, inner, near) * count for at, count in places])
+        return found
+
+
+class Straight:
+    """A block: steps of its values, its places and how often each is touched, its accumulators, its loops."""
+
+    __slots__ = ("fixed", "places", "sums", "loops")
+
+    def __init__(self, body: Sequence[Any]) -> None:
+        self.fixed, self.sums = 0.0, 0
+        self.places: list[tuple[At, int]] = []
+        self.loops: list[Loop] = []
+        for s in body:
+            if type(s) is Let and s.op == "load":
+                self.places.append((s.params[0], 1))
+            elif type(s) is Let:
+                self.fixed += weight(s)
+            elif type(s) is Store:
+                self.places.append((s.at, 2 if s.op else 1))
+            elif type(s) is Loop:
+                self.loops.append(s)
+            elif type(s) is Init:
+                self.sums += 1
+            else:
+                self.fixed += 1
+
+
+def pieces(at: At, lane: Range | None, inner: Range | None, near: Range | None) -> float:
+    """What a load or store costs: how many pieces of memory neighbouring threads need.  Up to CACHED if the rest of a piece is
+    what the next turns of `inner` read, or the rows of `near` that others of the block have."""
+    if lane is None:
+        return TOUCH
+    count = max(1, min(abs(stride(at, lane)), SECTOR))
+    if count > CACHED and (inner is not None and inner is not lane and abs(stride(at, inner)) == 1
+                           or near is not None and abs(stride(at, near)) == 1):
+        count = CACHED
+    return float(TOUCH * count)
+
 
 def weight(s: Let) -> float:
     """Steps that a value costs, memory apart."""
@@ -165,36 +221,17 @@ class Judge:
 
     def _body(self, body: Sequence[Any], level: Level, lane: Range | None, inner: Range | None) -> float:
         """One execution of some statements.  `lane`: the range that was dealt to lanes; `inner`: the loop they stand in."""
-        total = 0.0
-        for s in body:
-            if type(s) is Let:
-                total += self._touch(s.params[0], lane, inner) if s.op == "load" else weight(s)
-            elif type(s) is Store:
-                total += self._touch(s.at, lane, inner) * (2 if s.op else 1)
-            elif type(s) is Loop:
-                total += self._loop(s, level, lane)
-            elif type(s) is Init:
-                total += self._meeting(self._width(level))
-            else:
-                total += 1
+        look = self.nest.straight(body)
+        total = look.fixed + self.nest.touches(body, lane, inner, self.way.team < self.way.owner)
+        if look.sums:
+            total += look.sums * self._meeting(self._width(level))
+        for s in look.loops:
+            total += self._loop(s, level, lane)
         return total
 
     def _meeting(self, width: int) -> float:
         """What it costs to combine the shares of so many threads in an accumulator."""
         return MEETING if width > 32 else SHUFFLE * (width - 1).bit_length()
-
-    def _touch(self, at: At, lane: Range | None, inner: Range | None) -> float:
-        """A load or store: how many pieces of memory neighbouring threads need."""
-        if lane is None:
-            return TOUCH
-        step = abs(stride(at, lane))
-        pieces = float(max(1, min(step, SECTOR)))
-        if pieces > 4 and inner is not None and inner is not lane and abs(stride(at, inner)) == 1:
-            pieces = 4.0                                    # the rest of a piece is what the next turns read
-        p = self.nest.kernel.parallel
-        if pieces > 4 and p is not None and p is not lane and self.way.team < self.way.owner and abs(stride(at, p)) == 1:
-            pieces = 4.0                                    # or what the other teams of the block read
-        return TOUCH * pieces
 
     # ------------------------------------------------------------------ loops
     def _loop(self, s: Loop, level: Level, lane: Range | None) -> float:

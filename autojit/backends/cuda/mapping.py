@@ -65,8 +65,7 @@ class _Builder:
         shared = {n for n in self.nest.stored if self.nest.counts[n] > 1}
         owners = self._owners()
         guarded = Guard(shared, self.homes).guarded(body, self.way.owner)
-        alone = all([type(s) is Let or type(s) is Deal and s.by == "lanes" for s in guarded])
-        slices = self.judge.slices if self.nest.loose and alone else 1
+        slices = self._slices(guarded)
         wide = self._wide(owners, slices)
         return Mapping(self.way, guarded, self.homes, grid, owners, self.nest.fixed, wide, vector, slices)
 
@@ -210,9 +209,17 @@ class _Builder:
             most = max(most, self.judge.grid(rows, each))
         return most
 
+    def _slices(self, body: Sequence[Any]) -> int:
+        """Blocks for each chunk, if its loops need no barrier and have more turns than a block has threads."""
+        alone = all([type(s) is Let or type(s) is Deal and s.by == "lanes" for s in body])
+        if not (self.nest.loose and alone and self.judge.slices > 1):
+            return 0
+        turns = max([self._count(d) // d.vector for d in body if type(d) is Deal])
+        return min(self.judge.slices, -(-turns // self.way.threads))
+
     def _wide(self, owners: int, slices: int) -> bool:
         """Are there places, or points and a step more, that 32 bits do not count?"""
-        step = owners * slices * self.way.owner * 8
+        step = owners * max(1, slices) * self.way.owner * 8
         for a in self.nest.whole.accesses:
             b = a.at.buffer
             home = self.homes.get(b.name)
@@ -227,8 +234,8 @@ class _Builder:
         return False
 
     def _count(self, d: Deal) -> int:
-        """Turns of a loop over rows."""
-        n = self.nest.step.n
+        """Turns of a loop, or points."""
+        n = self.nest.step.n if d.rows else int(d.range.extent)
         for r in d.ranges:
             n *= int(r.extent) if r is not d.range else 1
         return n
