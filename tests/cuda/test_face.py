@@ -637,3 +637,17 @@ def test_anomalies_are_found_there():
     x = aj.tensor([1.0, -1.0], device="cuda", requires_grad=True)
     with aj.autograd.detect_anomaly(), pytest.raises(RuntimeError, match="returned nan values"):
         x.log().sum().backward()
+
+
+def test_halves_are_sent_as_they_are(device):
+    for d in (aj.float16, aj.bfloat16):
+        x = aj.tensor([1.0, 2.0], device="cuda", dtype=d)
+        y = (x * 3).cpu()                                 # what waits is sent when it is computed
+        quiet(device)
+        assert y.tolist() == [3, 6] and y.dtype is d and device.bytes("out") == 4
+        c = aj.tensor([1.0, 2.0], dtype=d, requires_grad=True)
+        (c.cuda() * x).sum().backward()
+        assert c.grad.tolist() == [1, 2] and c.grad.dtype is d and not c.grad.is_cuda
+    wide = aj.tensor([1.0, 2.0])
+    quiet(device)
+    assert wide.to("cuda", aj.float16).tolist() == [1, 2] and device.bytes("in") == 4
