@@ -235,20 +235,33 @@ def test_empty_launches_are_left_out(memory):
 
 
 # ---------------------------------------------------------------------- arrays of others
-def test_misaligned_arrays_are_copied_where_loads_are_wide(memory):
+@pytest.mark.parametrize("kernels", [1, 2])
+def test_misaligned_arrays_are_copied_where_loads_are_wide(memory, kernels):
     n = 16
-    one = Emitted(WIDE, ("*f32", "*f32", "ix"), (("buffer", "x"), ("buffer", "y"), ("size", n // 4)), 32, 1, False, ("x", "y"))
-    program = linked(memory, [buffer("x", "input", n), buffer("y", "output", n)], [kernel_step(n)], ["x"], ["y"],
-                     {0: Launches((one,))})
+
+    def wide(a, b):
+        return Emitted(WIDE, ("*f32", "*f32", "ix"), (("buffer", a), ("buffer", b), ("size", n // 4)), 32, 1, False, (a, b))
+    chained = [wide("x", "y")] if kernels == 1 else [wide("x", "t"), wide("t", "y")]
+    buffers = [buffer("x", "input", n), buffer("t", "temp", n), buffer("y", "output", n)]
+    program = linked(memory, buffers, [kernel_step(n)] * kernels, ["x"], ["y"],
+                     {k: Launches((one,)) for k, one in enumerate(chained)})
     x, whole = given(memory, 0, n + 1)
     part = whole.part(1, (n,))
     assert part.ptr % 16 == 4
     for _ in range(4):
         (y,) = program([part])
-        assert (memory.to_host(y) == x[1:] * 2).all()
+        assert (memory.to_host(y) == x[1:] * 2 ** kernels).all()
         del y
-    assert len(memory.driver.calls("copy")) == 4 and len(memory.driver.calls("replay")) == 3
-    assert len(program.graphs) == 1
+    assert len(memory.driver.calls("copy")) == 4 and len(memory.driver.calls("replay")) == (3 if kernels == 2 else 0)
+
+
+def test_a_single_kernel_needs_no_graph(memory):
+    buffers = [buffer("x", "input"), buffer("s", "input", 1), buffer("y", "output")]
+    program = linked(memory, buffers, [kernel_step()], ["x", "s"], ["y"], {0: Launches((scale("x", "s", "y", 2.0),))})
+    x, there = given(memory)
+    for k in range(4):
+        assert np.allclose(memory.to_host(program([there, number(float(k))])[0]), x * 2 + k, rtol=1e-6)
+    assert names(memory).count("launch") == 4 and "begin_capture" not in names(memory)
 
 
 # ---------------------------------------------------------------------- memory

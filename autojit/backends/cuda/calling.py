@@ -46,11 +46,12 @@ class Numbers:
         self.changed = False
 
 
-def written(inputs: int, outputs: int, numbers: Sequence[int], products: bool) -> str:
-    """The text of the function: `numbers` are the inputs that may be the host's.
+def written(inputs: int, outputs: int, numbers: Sequence[int], products: bool, single: Sequence[int] | None = None) -> str:
+    """The text of the function: `numbers` are the inputs that may be the host's; `single`: the program is one kernel, which
+    needs these inputs aligned.
 
     >>> print(written(2, 1, [1], False))
-    def make(driver, graphs, takes, numbers, number, config, DeviceArray):
+    def make(driver, graphs, takes, numbers, number, run, config, DeviceArray):
         p0, = takes
         def call(program, arrays):
             with driver.lock:
@@ -80,11 +81,18 @@ def written(inputs: int, outputs: int, numbers: Sequence[int], products: bool) -
     lines += [f"o{k} = p{k}()" for k in range(outputs)]
     if products:
         lines += ["if program.precision != config.matmul_precision:", "    program.forget()"]
-    lines += [f"key = ({''.join([f'{x}.ptr, ' for x in (*a, *o)]).rstrip()})", "graph = graphs.get(key)", "if graph is None:",
-              f"    program.first(key, ({''.join([f'{x}, ' for x in a]).rstrip()}))", "else:", "    graphs.move_to_end(key)",
-              "    driver.replay(graph)", f"return [{''.join([f'{x}, ' for x in o]).rstrip()}]"]
+    lines.append(f"key = ({''.join([f'{x}.ptr, ' for x in (*a, *o)]).rstrip()})")
+    first = f"    program.first(key, ({''.join([f'{x}, ' for x in a]).rstrip()}))"
+    if single is None:
+        lines += ["graph = graphs.get(key)", "if graph is None:", first, "else:", "    graphs.move_to_end(key)",
+                  "    driver.replay(graph)"]
+    elif single:
+        lines += [f"if ({' | '.join([f'a{k}.ptr' for k in single])}) & 15:", first, "else:", "    run(key)"]
+    else:
+        lines.append("run(key)")
+    lines.append(f"return [{''.join([f'{x}, ' for x in o]).rstrip()}]")
     takes = f"    {', '.join([f'p{k}' for k in range(outputs)])}, = takes\n" if outputs else ""
-    return ("def make(driver, graphs, takes, numbers, number, config, DeviceArray):\n" + takes
+    return ("def make(driver, graphs, takes, numbers, number, run, config, DeviceArray):\n" + takes
             + "    def call(program, arrays):\n        with driver.lock:\n"
             + "".join([f"            {line}\n" for line in lines]) + "    return call\n")
 
@@ -95,12 +103,14 @@ _makers: dict[str, Callable[..., Any]] = {}
 def caller(program: Any, inputs: int) -> Callable[[Any, Sequence[Any]], list[DeviceArray]]:
     """The function for a program: called with it and its arrays.  It holds no reference to the program."""
     numbers = program.numbers
-    text = written(inputs, len(program.pools), [k for k, _ in numbers.places], program.products)
+    single = program.aligned if len(program.steps) == 1 and not program.products else None
+    text = written(inputs, len(program.pools), [k for k, _ in numbers.places], program.products, single)
     make = _makers.get(text)
     if make is None:
         names: dict[str, Any] = {}
         exec(compile(text, "<a call of a program>", "exec"), names)
         make = _makers[text] = names["make"]
     made: Callable[[Any, Sequence[Any]], list[DeviceArray]] = make(
-        program.driver, program.graphs, [pool.take for pool in program.pools], numbers, numbers.place, config, DeviceArray)
+        program.driver, program.graphs, [pool.take for pool in program.pools], numbers, numbers.place,
+        program.steps[0].run if program.steps else None, config, DeviceArray)
     return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from threading import RLock
@@ -113,6 +113,17 @@ class Driver:
         """Run a kernel.  `args`: (code, value) in the order of its signature; "*f32" an address (and the buffer's bytes as a
         third), "ix" "i64" ints (ix: of the width the kernel was compiled for), "f32" "f64" floats."""
         raise NotImplementedError
+
+    def bind(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[Any, ...]],
+             slots: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], None]:
+        """A launch whose addresses come later: `slots` says which argument is which element of what it is called with.  It is
+        called with `lock` held."""
+        def launch(pointers: Sequence[int]) -> None:
+            now = list(args)
+            for k, slot in slots:
+                now[k] = (args[k][0], pointers[slot], *args[k][2:])
+            self.launch(handle, blocks, threads, now)
+        return launch
 
     def gemm(self, record: Any, a: int, b: int, c: int) -> None:
         """Row-major C := alpha * op(A) @ op(B) + beta * C.  `record` has the fields of a `GemmStep` (dtype, trans_a,

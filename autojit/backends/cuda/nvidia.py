@@ -11,7 +11,7 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,20 +43,28 @@ def checked(result: tuple[Any, ...]) -> Any:
     return result[1] if len(result) == 2 else result[1:]
 
 
+class Arguments:
+    """Eight bytes for each argument of a launch, and the addresses of all as CUDA wants them."""
+
+    __slots__ = ("words", "pointers", "address")
+
+    def __init__(self, count: int) -> None:
+        self.words = (ctypes.c_uint64 * max(1, count))()
+        base = ctypes.addressof(self.words)
+        self.pointers = (ctypes.c_void_p * max(1, count))(*[base + 8 * k for k in range(count)])
+        self.address = ctypes.addressof(self.pointers)
+
+
 class Kernel:
     """A function of a loaded cubin, and the place where its arguments are written before a launch."""
 
-    __slots__ = ("function", "module", "pack", "words", "pointers", "address")
+    __slots__ = ("function", "module", "pack", "arguments", "count")
 
     def __init__(self, module: Any, function: Any, signature: Sequence[str], wide: bool) -> None:
-        self.module, self.function = module, function
+        self.module, self.function, self.count = module, function, len(signature)
         codes = ["Q" if c[0] == "*" else ("q" if wide else "i4x") if c == "ix" else _CODES[c] for c in signature]
-        self.pack = struct.Struct("<" + "".join(codes)).pack_into       # eight bytes for each
-        count = max(1, len(codes))
-        self.words = ctypes.create_string_buffer(8 * count)
-        base = ctypes.addressof(self.words)
-        self.pointers = (ctypes.c_void_p * count)(*[base + 8 * k for k in range(count)])
-        self.address = ctypes.addressof(self.pointers)
+        self.pack = struct.Struct("<" + "".join(codes)).pack_into
+        self.arguments = Arguments(self.count)
 
 
 class Event:
@@ -210,10 +218,27 @@ class Nvidia(Driver):
     def launch(self, handle: Kernel, blocks: int, threads: int, args: Sequence[tuple[Any, ...]]) -> None:
         with self.lock:
             self._ready()
-            handle.pack(handle.words, 0, *[a[1] for a in args])
-            status = cu.cuLaunchKernel(handle.function, blocks, 1, 1, threads, 1, 1, 0, self._stream, handle.address, 0)[0]
+            handle.pack(handle.arguments.words, 0, *[a[1] for a in args])
+            status = cu.cuLaunchKernel(handle.function, blocks, 1, 1, threads, 1, 1, 0, self._stream,
+                                       handle.arguments.address, 0)[0]
             if status != _OK:
                 raise failure(status)
+
+    def bind(self, handle: Kernel, blocks: int, threads: int, args: Sequence[tuple[Any, ...]],
+             slots: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], None]:
+        own = Arguments(handle.count)                     # written once, but for the addresses
+        handle.pack(own.words, 0, *[a[1] for a in args])
+        words, function, stream, local, start = own.words, handle.function, self._stream, self._local, cu.cuLaunchKernel
+
+        def launch(pointers: Sequence[int]) -> None:
+            if not hasattr(local, "entered"):
+                self._enter()
+            for k, slot in slots:
+                words[k] = pointers[slot]
+            status = start(function, blocks, 1, 1, threads, 1, 1, 0, stream, own.address, 0)[0]
+            if status != _OK:
+                raise failure(status)
+        return launch
 
     def gemm(self, record: Any, a: int, b: int, c: int) -> None:
         with self.lock:

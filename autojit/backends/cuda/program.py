@@ -7,7 +7,7 @@ Arrays' addresses stand in a CUDA graph.  So a program keeps a few graphs, one f
 ones come back, since results take the places of earlier results that nobody holds any more.  A set seen for the first time
 is launched step by step (which also loads what the driver loads late); seen a second time it is captured, and replayed from
 then on: one launch a call.  Where a program has all the graphs it may have, the one not used for longest is changed into the
-new one.
+new one.  A single kernel needs no graph.
 Numbers of the host lie in a little memory of the program's own, written before the launch when they have changed.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -120,44 +120,38 @@ class Where:
 
 
 class Launch:
-    """A kernel with its arguments; those that a call gives are patched in: (position, code, which pointer, bytes)."""
+    """A kernel with its arguments; `run` launches it with a call's addresses."""
 
-    __slots__ = ("handle", "blocks", "threads", "args", "patches", "name")
+    __slots__ = ("run", "name")
 
-    def __init__(self, handle: Any, emitted: Emitted, step: Any, where: Where, name: str) -> None:
-        self.handle, self.blocks, self.threads, self.name = handle, emitted.blocks, emitted.threads, name
-        self.args: list[tuple[Any, ...]] = []
-        self.patches: list[tuple[int, str, int, int]] = []
+    def __init__(self, driver: Any, handle: Any, emitted: Emitted, step: Any, where: Where, name: str) -> None:
+        args: list[tuple[Any, ...]] = []
+        slots: list[tuple[int, int]] = []
         for k, (code, entry) in enumerate(zip(emitted.signature, emitted.table, strict=True)):
             if entry[0] == "buffer":
-                name, nbytes = entry[1], where.nbytes[entry[1]]
-                if name in where.slots:
-                    self.patches.append((k, code, where.slots[name], nbytes))
-                self.args.append((code, where.fixed.get(name, 0), nbytes))
+                if entry[1] in where.slots:
+                    slots.append((k, where.slots[entry[1]]))
+                args.append((code, where.fixed.get(entry[1], 0), where.nbytes[entry[1]]))
             else:
-                self.args.append((code, step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]))
-
-    def run(self, driver: Any, pointers: Sequence[int]) -> None:
-        args = self.args.copy()
-        for k, code, slot, nbytes in self.patches:
-            args[k] = (code, pointers[slot], nbytes)
-        driver.launch(self.handle, self.blocks, self.threads, args)
+                args.append((code, step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]))
+        self.name = name
+        self.run: Callable[[Sequence[int]], None] = driver.bind(handle, emitted.blocks, emitted.threads, args, slots)
 
 
 class Product:
     """A matrix product: for each operand an address, or a byte offset from which pointer."""
 
-    __slots__ = ("step", "operands", "name")
+    __slots__ = ("driver", "step", "operands", "name")
 
-    def __init__(self, step: GemmStep, where: Where) -> None:
-        self.step, self.name = step, f"matrix product {step.m}x{step.n}x{step.k}"
-        size, result = step.dtype.itemsize, (step.result or step.dtype).itemsize
-        self.operands = [(where.slots.get(name, -1), offset * each + where.fixed.get(name, 0))
-                         for name, offset, each in zip((step.a, step.b, step.c), step.offsets, (size, size, result))]
+    def __init__(self, driver: Any, step: GemmStep, where: Where) -> None:
+        self.driver, self.step, self.name = driver, step, f"matrix product {step.m}x{step.n}x{step.k}"
+        size = step.dtype.itemsize
+        self.operands = [(where.slots.get(name, -1), offset * size + where.fixed.get(name, 0))
+                         for name, offset in zip((step.a, step.b, step.c), step.offsets)]
 
-    def run(self, driver: Any, pointers: Sequence[int]) -> None:
+    def run(self, pointers: Sequence[int]) -> None:
         a, b, c = [offset if slot < 0 else pointers[slot] + offset for slot, offset in self.operands]
-        driver.gemm(self.step, a, b, c)
+        self.driver.gemm(self.step, a, b, c)
 
 
 def _drop(driver: Any, graph: Any) -> None:
@@ -178,8 +172,8 @@ class CudaProgram:
         self.steps: list[Launch | Product] = []
         self.nbytes: list[int] = []                       # of what a step's launches touch, counted with the first
         for k, step in enumerate(schedule.steps):
-            made: list[Launch | Product] = [Product(step, where)] if isinstance(step, GemmStep) else [
-                Launch(handle, one, step, where, f"kernel {k}")
+            made: list[Launch | Product] = [Product(self.driver, step, where)] if isinstance(step, GemmStep) else [
+                Launch(self.driver, handle, one, step, where, f"kernel {k}")
                 for one, handle in zip(emitted[k].launches, handles[k], strict=True) if one.blocks]
             nbytes = sum([where.nbytes[n] for n in dict.fromkeys(touched(step, emitted.get(k)))])
             self.steps += made
@@ -208,7 +202,9 @@ class CudaProgram:
         if copies:                                        # what others made may lie anywhere: as their copies then
             key = (*[copies[k].ptr if k in copies else ptr for k, ptr in enumerate(key)],)
         graph = self.graphs.get(key)
-        if graph is not None:
+        if len(self.steps) == 1 and not self.products:
+            self._run(key)
+        elif graph is not None:
             self.graphs.move_to_end(key)
             self.driver.replay(graph)
         elif key in self.seen:
@@ -222,7 +218,7 @@ class CudaProgram:
 
     def _run(self, pointers: Sequence[int]) -> None:
         for step in self.steps:
-            step.run(self.driver, pointers)
+            step.run(pointers)
 
     def _captured(self, key: tuple[int, ...]) -> Any:
         old = self.graphs.popitem(last=False)[1] if len(self.graphs) >= GRAPHS else None
@@ -258,7 +254,7 @@ class CudaProgram:
             pointers = [a.ptr for a in (*given, *outs)]
             marks = [driver.event()]
             for step in self.steps:
-                step.run(driver, pointers)
+                step.run(pointers)
                 marks.append(driver.event())
             driver.synchronize()
         seconds = [driver.elapsed(a, b) / 1e3 for a, b in zip(marks, marks[1:])]
