@@ -1,13 +1,13 @@
 /* libcuda.so.1 and libcublas.so.13 without a GPU, for tests of the real driver's code.
  *
- * Device memory is the host's, with bounds; a stream does its work at once, or writes it down while it is captured; a graph is
- * what was written down.  Kernels are not run here: `fake_hook` names a function that gets each launch, with its arguments as
- * they were when the launch was asked for.  Both libraries are this one file, so that they share what is captured.
+ * Device memory is the host's, with bounds.  A stream does nothing until somebody waits, or copies to memory that is not
+ * pinned: whoever reads too early, or writes too early what a copy from pinned memory reads, sees it.  While it is captured,
+ * its work is written down; a graph is that.  Kernels are not run here: `fake_hook` names a function that gets each launch, with
+ * its arguments as they were when the launch was asked for.  Both libraries are this one file, and share the stream.
  *
  * What is wrong is an error of CUDA's, or, where CUDA would do nothing about it, the error 999 and a line in the log. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,23 +18,25 @@
 typedef int Result;
 typedef uint64_t Ptr;
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, BAD_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
-       CAPTURE_UNSUPPORTED = 900, UPDATE_FAILURE = 910, UNKNOWN = 999 };
-enum { KERNEL = 1, COPY, FILL, PRODUCT };
+       NOT_READY = 600, CAPTURE_UNSUPPORTED = 900, UPDATE_FAILURE = 910, UNKNOWN = 999 };
+enum { KERNEL = 1, COPY, FILL, PRODUCT, IN, OUT, FREE, MARK };
 enum { MANY = 4096, ARGS = 64 };
 
 typedef struct { int64_t op1, op2, m, n, k, a, lda, sa, b, ldb, sb, c, ldc, sc, batch; double alpha, beta; int type; } Product;
+typedef struct { double time; int asked, passed; } Event;
 typedef struct Kernel { char name[256]; int count; int sizes[ARGS]; } Kernel;
 typedef struct { int kind; Kernel *kernel; unsigned blocks, threads; uint64_t args[ARGS]; Ptr dst, src; size_t bytes; int byte;
-                 Product product; } Node;
+                 Product product; void *kept; Event *event; } Node;
 typedef struct Graph { Node *nodes; int count, room, alive; } Graph;
-typedef struct { double time; int recorded; } Event;
 
-static struct { Ptr start; size_t bytes; int live; } memory[MANY];
-static int regions;
+typedef struct { Ptr start; size_t bytes; int live; } Region;
+static Region memory[MANY], pinned[MANY];
+static int regions, pinned_regions;
 static size_t used, total = 1u << 30;
 static Kernel kernels[MANY];
 static int kernel_count;
-static Graph *capture;
+static Graph *capture, stream;                            /* what is captured; what waits to be done */
+static Result late;                                       /* the first error of work that was done after its call */
 static int stream_object, context_object, pool_object, module_object, blas_object;
 static __thread void *context;
 static char lines[1 << 20];
@@ -68,71 +70,25 @@ EXPORT void fake_kernel(const char *name, int count, const int *sizes) {
     memcpy(k->sizes, sizes, count * sizeof(int));
 }
 
-/* ------------------------------------------------------------------ memory */
+/* ------------------------------------------------------------------ work */
 static int region(Ptr p, size_t n) {
     for (int i = 0; i < regions; i++)
         if (memory[i].live && p >= memory[i].start && p + n <= memory[i].start + memory[i].bytes) return 1;
     return n == 0;
 }
 
-EXPORT Result cuMemPoolCreate(void **pool, const void *props) { READY; NEED(props, INVALID_VALUE); *pool = &pool_object; return OK; }
-EXPORT Result cuMemPoolSetAttribute(void *pool, int which, void *value) { NEED(pool == &pool_object, BAD_HANDLE); return OK; }
-EXPORT Result cuMemPoolTrimTo(void *pool, size_t keep) { NEED(pool == &pool_object, BAD_HANDLE); note("trim\n"); return OK; }
-EXPORT Result cuMemPoolGetAttribute(void *pool, int which, void *value) {
-    NEED(pool == &pool_object, BAD_HANDLE);
-    *(uint64_t *)value = used;
-    return OK;
+static int is_pinned(const void *p) {
+    for (int i = 0; i < pinned_regions; i++)
+        if ((Ptr)p >= pinned[i].start && (Ptr)p < pinned[i].start + pinned[i].bytes) return 1;
+    return 0;
 }
 
-EXPORT Result cuMemAllocFromPoolAsync(Ptr *p, size_t n, void *pool, void *s) {
-    NOW(s);
-    NEED(pool == &pool_object, BAD_HANDLE);
-    NEED(n > 0, INVALID_VALUE);
-    if (used + n > total) return OUT_OF_MEMORY;
-    NEED(regions < MANY, UNKNOWN);
-    void *fresh = aligned_alloc(256, (n + 255) / 256 * 256);
-    memset(fresh, 0xFF, n);
-    memory[regions].start = *p = (Ptr)fresh;
-    memory[regions].bytes = n;
-    memory[regions++].live = 1;
-    used += n;
-    note("alloc %zu\n", n);
-    return OK;
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e3 + t.tv_nsec * 1e-6;
 }
 
-EXPORT Result cuMemFreeAsync(Ptr p, void *s) {
-    NOW(s);
-    for (int i = 0; i < regions; i++)
-        if (memory[i].live && memory[i].start == p) {
-            memory[i].live = 0;                           /* kept, so that the address is nobody else's */
-            used -= memory[i].bytes;
-            note("free %zu\n", memory[i].bytes);
-            return OK;
-        }
-    NEED(!"a live allocation", INVALID_VALUE);
-    return OK;
-}
-
-EXPORT Result cuMemHostAlloc(void **p, size_t n, unsigned flags) { READY; *p = malloc(n); note("pinned %zu\n", n); return OK; }
-EXPORT Result cuMemGetInfo(size_t *free_, size_t *all) { READY; *free_ = total - used; *all = total; return OK; }
-
-EXPORT Result cuMemcpyHtoDAsync(Ptr d, const void *h, size_t n, void *s) {
-    NOW(s);
-    NEED(region(d, n), ILLEGAL_ADDRESS);
-    memcpy((void *)d, h, n);
-    note("in %zu\n", n);
-    return OK;
-}
-
-EXPORT Result cuMemcpyDtoHAsync(void *h, Ptr d, size_t n, void *s) {
-    NOW(s);
-    NEED(region(d, n), ILLEGAL_ADDRESS);
-    memcpy(h, (void *)d, n);
-    note("out %zu\n", n);
-    return OK;
-}
-
-/* ------------------------------------------------------------------ work */
 static void multiply(const Product *p) {
     for (int64_t t = 0; t < p->batch; t++)
         for (int64_t i = 0; i < p->m; i++)
@@ -154,25 +110,115 @@ static Result done(const Node *n) {
         void *params[ARGS];
         for (int i = 0; i < n->kernel->count; i++) params[i] = (void *)&n->args[i];
         if (hook) hook(n->kernel->name, n->blocks, n->threads, params);
-    } else if (n->kind == PRODUCT) {
-        multiply(&n->product);
-    } else {
-        NEED(region(n->dst, n->bytes), ILLEGAL_ADDRESS);
-        NEED(n->kind == FILL || region(n->src, n->bytes), ILLEGAL_ADDRESS);
-        if (n->kind == COPY) memmove((void *)n->dst, (void *)n->src, n->bytes);
-        else memset((void *)n->dst, n->byte, n->bytes);
+        return OK;
     }
+    if (n->kind == PRODUCT) {
+        multiply(&n->product);
+        return OK;
+    }
+    if (n->kind == FREE) {
+        memory[n->byte].live = 0;                         /* kept, so that the address is nobody else's */
+        return OK;
+    }
+    if (n->kind == MARK) {
+        n->event->time = now();
+        n->event->passed = n->event->asked;
+        return OK;
+    }
+    NEED(n->kind == OUT || region(n->dst, n->bytes), ILLEGAL_ADDRESS);
+    NEED(n->kind == FILL || n->kind == IN || region(n->src, n->bytes), ILLEGAL_ADDRESS);
+    if (n->kind == FILL) memset((void *)n->dst, n->byte, n->bytes);
+    else memmove((void *)n->dst, (void *)n->src, n->bytes);
+    free(n->kept);
     return OK;
 }
 
-static Result work(Node n) {
-    if (!capture) return done(&n);
-    if (capture->count == capture->room) {
-        capture->room = capture->room * 2 + 16;
-        capture->nodes = realloc(capture->nodes, capture->room * sizeof(Node));
+static void add(Graph *g, const Node *n) {
+    if (g->count == g->room) {
+        g->room = g->room * 2 + 16;
+        g->nodes = realloc(g->nodes, g->room * sizeof(Node));
     }
-    capture->nodes[capture->count++] = n;
+    g->nodes[g->count++] = *n;
+}
+
+static Result work(Node n) {
+    add(capture ? capture : &stream, &n);
     return OK;
+}
+
+/* Somebody waits. */
+static Result drained(void) {
+    for (int i = 0; i < stream.count; i++) {
+        Result r = done(&stream.nodes[i]);
+        if (r && !late) late = r;
+    }
+    stream.count = 0;
+    Result r = late;
+    late = OK;
+    return r;
+}
+
+/* ------------------------------------------------------------------ memory */
+EXPORT Result cuMemPoolCreate(void **pool, const void *props) { READY; NEED(props, INVALID_VALUE); *pool = &pool_object; return OK; }
+EXPORT Result cuMemPoolSetAttribute(void *pool, int which, void *value) { NEED(pool == &pool_object, BAD_HANDLE); return OK; }
+EXPORT Result cuMemPoolTrimTo(void *pool, size_t keep) { NEED(pool == &pool_object, BAD_HANDLE); note("trim\n"); return OK; }
+EXPORT Result cuMemPoolGetAttribute(void *pool, int which, void *value) {
+    NEED(pool == &pool_object, BAD_HANDLE);
+    *(uint64_t *)value = used;
+    return OK;
+}
+
+EXPORT Result cuMemAllocFromPoolAsync(Ptr *p, size_t n, void *pool, void *s) {
+    NOW(s);
+    NEED(pool == &pool_object, BAD_HANDLE);
+    NEED(n > 0, INVALID_VALUE);
+    if (used + n > total) return OUT_OF_MEMORY;
+    NEED(regions < MANY, UNKNOWN);
+    void *fresh = aligned_alloc(256, (n + 255) / 256 * 256);
+    memset(fresh, 0xFF, n);
+    memory[regions++] = (Region){*p = (Ptr)fresh, n, 1};
+    used += n;
+    note("alloc %zu\n", n);
+    return OK;
+}
+
+EXPORT Result cuMemFreeAsync(Ptr p, void *s) {
+    NOW(s);
+    for (int i = 0; i < regions; i++)
+        if (memory[i].live == 1 && memory[i].start == p) {
+            memory[i].live = 2;                           /* what was asked for before may still use it */
+            used -= memory[i].bytes;
+            note("free %zu\n", memory[i].bytes);
+            return work((Node){.kind = FREE, .byte = i});
+        }
+    NEED(!"a live allocation", INVALID_VALUE);
+    return OK;
+}
+
+EXPORT Result cuMemHostAlloc(void **p, size_t n, unsigned flags) {
+    NOW(&stream_object);
+    NEED(pinned_regions < MANY, UNKNOWN);
+    *p = memset(malloc(n), 0xFF, n);
+    pinned[pinned_regions++] = (Region){(Ptr)*p, n, 1};
+    note("pinned %zu\n", n);
+    return OK;
+}
+EXPORT Result cuMemGetInfo(size_t *free_, size_t *all) { READY; *free_ = total - used; *all = total; return OK; }
+
+EXPORT Result cuMemcpyHtoDAsync(Ptr d, const void *h, size_t n, void *s) {
+    NOW(s);
+    NEED(region(d, n), ILLEGAL_ADDRESS);
+    note("in %zu\n", n);
+    void *kept = is_pinned(h) ? NULL : memcpy(malloc(n + 1), h, n);
+    return work((Node){.kind = IN, .dst = d, .src = kept ? (Ptr)kept : (Ptr)h, .bytes = n, .kept = kept});
+}
+
+EXPORT Result cuMemcpyDtoHAsync(void *h, Ptr d, size_t n, void *s) {
+    NOW(s);
+    NEED(region(d, n), ILLEGAL_ADDRESS);
+    note("out %zu\n", n);
+    work((Node){.kind = OUT, .dst = (Ptr)h, .src = d, .bytes = n});
+    return is_pinned(h) ? OK : drained();
 }
 
 EXPORT Result cuMemcpyDtoDAsync(Ptr d, Ptr from, size_t n, void *s) {
@@ -187,6 +233,7 @@ EXPORT Result cuMemsetD8Async(Ptr d, unsigned char byte, size_t n, void *s) {
     return work((Node){.kind = FILL, .dst = d, .byte = byte, .bytes = n});
 }
 
+/* ------------------------------------------------------------------ kernels */
 EXPORT Result cuModuleLoadData(void **m, const void *image) {
     READY;
     NEED(!memcmp(image, "\177ELF", 4), INVALID_VALUE);
@@ -283,42 +330,49 @@ EXPORT Result cuGraphLaunch(void *graph, void *s) {
     Graph *g = graph;
     NEED(g->alive, BAD_HANDLE);
     note("replay %d\n", g->count);
-    for (int i = 0; i < g->count; i++) {
-        Result r = done(&g->nodes[i]);
-        if (r) return r;
-    }
+    for (int i = 0; i < g->count; i++) add(&stream, &g->nodes[i]);
     return OK;
 }
 
 /* ------------------------------------------------------------------ streams, events */
 EXPORT Result cuStreamCreate(void **s, unsigned flags) { READY; *s = &stream_object; return OK; }
-EXPORT Result cuStreamSynchronize(void *s) { NOW(s); note("synchronize\n"); return OK; }
+EXPORT Result cuStreamSynchronize(void *s) { NOW(s); note("synchronize\n"); return drained(); }
+EXPORT Result cuCtxSynchronize(void) { NOW(&stream_object); note("synchronize\n"); return drained(); }
 EXPORT Result cuStreamWaitEvent(void *s, void *event, unsigned flags) {
     READY;
-    NEED(event && ((Event *)event)->recorded, INVALID_VALUE);
+    NEED(event && ((Event *)event)->asked, INVALID_VALUE);
     note("wait %s\n", s == &stream_object ? "ours" : "other");
     return OK;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e3 + t.tv_nsec * 1e-6;
-}
-
 EXPORT Result cuEventCreate(void **event, unsigned flags) { READY; *event = calloc(1, sizeof(Event)); return OK; }
-EXPORT Result cuEventDestroy(void *event) { ((Event *)event)->recorded = 0; return OK; }
-EXPORT Result cuEventQuery(void *event) { READY; NEED(((Event *)event)->recorded, BAD_HANDLE); return OK; }
+EXPORT Result cuEventDestroy(void *event) { return OK; }  /* kept: the stream may have it still */
 EXPORT Result cuEventRecord(void *event, void *s) {
     READY;
     NEED(!capture, CAPTURE_UNSUPPORTED);
-    *(Event *)event = (Event){now(), 1};
-    return OK;
+    ((Event *)event)->asked++;
+    return s == &stream_object ? work((Node){.kind = MARK, .event = event}) : done(&(Node){.kind = MARK, .event = event});
+}
+
+EXPORT Result cuEventQuery(void *event) {
+    READY;
+    Event *e = event;
+    NEED(e->asked, BAD_HANDLE);
+    return e->passed == e->asked ? OK : NOT_READY;
+}
+
+EXPORT Result cuEventSynchronize(void *event) {
+    READY;
+    NEED(((Event *)event)->asked, BAD_HANDLE);
+    note("wait for a mark\n");
+    return drained();
 }
 
 EXPORT Result cuEventElapsedTime(float *ms, void *start, void *end) {
-    NEED(((Event *)start)->recorded && ((Event *)end)->recorded, BAD_HANDLE);
-    *ms = ((Event *)end)->time - ((Event *)start)->time;
+    Event *a = start, *b = end;
+    NEED(a->asked && b->asked, BAD_HANDLE);
+    if (a->passed != a->asked || b->passed != b->asked) return NOT_READY;
+    *ms = b->time - a->time;
     return OK;
 }
 
@@ -340,7 +394,8 @@ EXPORT Result cuCtxGetCurrent(void **c) { *c = context; return OK; }
 EXPORT Result cuGetErrorName(Result r, const char **name) {
     *name = r == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : r == CAPTURE_UNSUPPORTED ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
           : r == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS" : r == BAD_HANDLE ? "CUDA_ERROR_INVALID_HANDLE"
-          : r == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND" : r == NO_CONTEXT ? "CUDA_ERROR_INVALID_CONTEXT" : "CUDA_ERROR_INVALID_VALUE";
+          : r == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND" : r == NOT_READY ? "CUDA_ERROR_NOT_READY"
+          : r == NO_CONTEXT ? "CUDA_ERROR_INVALID_CONTEXT" : "CUDA_ERROR_INVALID_VALUE";
     return OK;
 }
 EXPORT Result cuGetErrorString(Result r, const char **text) { *text = "as the fake driver says"; return OK; }

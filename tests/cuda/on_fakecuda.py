@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from autojit.backends.cuda.cells import STORAGE
 from autojit.backends.cuda.compiled import Compiled, Resources
 from autojit.backends.cuda.driver import DriverError, OutOfMemory, open_driver
 from autojit.backends.cuda.nvidia import Nvidia
+from autojit.backends.cuda.staging import Staging
 from autojit.dtypes import float32, float64
 from autojit.schedule.loops import GemmStep
 
@@ -88,12 +89,24 @@ class Device:
 class Told(Nvidia):
     """The real driver, which tells the device how long buffers are."""
 
-    def launch(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[Any, ...]]) -> None:
+    def _tell(self, handle: Any, args: Sequence[tuple[Any, ...]]) -> None:
         entry = next(name for name, kernel in self._kernels.items() if kernel is handle)
         pointers = [a for a in args if a[0][0] == "*"]
         device.room[(entry, *[a[1] for a in pointers])] = [a[2] for a in pointers]
+
+    def launch(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[Any, ...]]) -> None:
+        self._tell(handle, args)
         super().launch(handle, blocks, threads, args)
-        assert not device.wrong, device.wrong
+
+    def bind(self, handle: Any, blocks: int, threads: int, args: Sequence[tuple[Any, ...]],
+             slots: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], None]:
+        bound = super().bind(handle, blocks, threads, args, slots)
+
+        def launch(pointers: Sequence[int]) -> None:
+            given = dict(slots)
+            self._tell(handle, [(a[0], pointers[given[k]], *a[2:]) if k in given else a for k, a in enumerate(args)])
+            bound(pointers)
+        return launch
 
 
 device = Device()
@@ -113,6 +126,8 @@ def alike(driver: Told) -> Iterator[None]:
     """Nothing went wrong unseen: the fake library notes the errors that it gave."""
     before = len(log())
     yield
+    driver.synchronize()
+    assert not device.wrong, device.wrong
     assert not [line for line in log()[before:] if line.startswith("error") and line not in expected], log()[before:]
     expected.clear()
 
@@ -199,6 +214,39 @@ def test_each_thread_enters_the_context(driver: Told) -> None:
     thread.start()
     thread.join()
     assert (got[0] == x).all()
+
+
+def test_nothing_is_there_before_somebody_waits(driver: Told) -> None:
+    """What the fake stream is for: a copy from pinned memory reads what is there when it is done."""
+    host, out = (driver.pinned(32).view(np.float32) for _ in range(2))
+    host[:] = 1
+    a = driver.alloc(32)
+    driver.copy_in(a, host, wait=False)
+    host[:] = 2
+    driver.copy_out(out, a, wait=False)
+    assert np.isnan(out).all()
+    driver.synchronize()
+    assert (out == 2).all()
+    pageable = np.ones(8, np.float32)
+    driver.copy_in(a, pageable, wait=False)
+    pageable[:] = 3
+    assert (get(driver, a, out) == 1).all()
+
+
+def test_large_copies_wait_for_their_buffers(driver: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven pieces through two buffers, there and back, with another such copy right behind."""
+    monkeypatch.setattr("autojit.backends.cuda.staging.PIECE", 4096)
+    staging = Staging(driver)
+    arrays = [np.random.default_rng(k).standard_normal(3333) for k in range(2)]
+    pointers = [driver.alloc(a.nbytes) for a in arrays]
+    for ptr, a in zip(pointers, arrays, strict=True):
+        kept = a.copy()
+        staging.copy_in(ptr, kept)
+        kept[:] = 0                                        # as one may when it has returned
+    for ptr, a in zip(pointers, arrays, strict=True):
+        out = np.empty_like(a)
+        staging.copy_out(out, ptr)
+        assert (out == a).all()
 
 
 # ---------------------------------------------------------------------------------------------- launches
@@ -337,6 +385,10 @@ def test_the_precision_of_products(driver: Told) -> None:
 # ---------------------------------------------------------------------------------------------- streams
 def test_marks_and_other_streams(driver: Told) -> None:
     first, second, before = driver.event(), driver.event(), len(log())
+    assert not driver.done(second)
+    with pytest.raises(DriverError, match="NOT_READY"):
+        driver.elapsed(first, second)
+    driver.synchronize()
     assert driver.elapsed(first, second) >= 0 and driver.done(second)
     driver.order(driver.stream, 0x1234)
     driver.order(0x1234, driver.stream)
