@@ -33,17 +33,27 @@ def _floating(outs: Any) -> list[Tensor]:
     return [o for o in _tuple(outs) if isinstance(o, Tensor) and o.aval.dtype.category >= FLOAT]
 
 
+def _array(t: Tensor) -> np.ndarray:
+    """A tensor's values on the host."""
+    return t.detach().cpu().numpy()  # type: ignore[attr-defined, no-any-return]
+
+
+def _beside(array: np.ndarray, t: Tensor) -> Tensor:
+    """A tensor over an array, on the device of another."""
+    return from_numpy(array).to(t.device)  # type: ignore[attr-defined, no-any-return]
+
+
 def _numerical(fn: Callable[..., Any], inputs: tuple[Any, ...], k: int, eps: float) -> list[np.ndarray]:
     """For each output the Jacobian (input elements, output elements), by central differences in memory that fn sees."""
-    base = np.array(inputs[k].detach().numpy(), copy=True)
+    base = np.array(_array(inputs[k]), copy=True)
     rows: list[list[np.ndarray]] = []
     for i in range(base.size):
         ends = []
         for sign in (1, -1):
             moved = base.copy()
             moved.reshape(-1)[i] += sign * eps
-            args = [from_numpy(moved).requires_grad_() if j == k else x for j, x in enumerate(inputs)]
-            ends.append([o.detach().numpy().copy().reshape(-1) for o in _floating(fn(*args))])
+            args = [_beside(moved, x).requires_grad_() if j == k else x for j, x in enumerate(inputs)]
+            ends.append([_array(o).copy().reshape(-1) for o in _floating(fn(*args))])
         rows.append([(a - b) / (2 * eps) for a, b in zip(*ends)])
     if not rows:
         return [np.zeros((0, o.aval.size)) for o in _floating(fn(*inputs))]
@@ -58,9 +68,9 @@ def _analytical(outs: list[Tensor], x: Tensor) -> list[np.ndarray]:
         for i in range(o.aval.size if o.requires_grad else 0):
             pick = np.zeros(o.aval.shape, o.aval.dtype.np)
             pick.reshape(-1)[i] = 1
-            g, = grad(o, x, from_numpy(pick), retain_graph=True, allow_unused=True)
+            g, = grad(o, x, _beside(pick, o), retain_graph=True, allow_unused=True)
             if g is not None:
-                columns[:, i] = g.detach().numpy().reshape(-1)
+                columns[:, i] = _array(g).reshape(-1)
         found.append(columns)
     return found
 
@@ -114,7 +124,7 @@ def gradgradcheck(func: Callable[..., Any], inputs: Inputs, grad_outputs: Inputs
     outs = _floating(func(*given))
     rng = np.random.default_rng(0)
     cts = _tuple(grad_outputs) if grad_outputs is not None else tuple(
-        [from_numpy(rng.standard_normal(o.aval.shape)).requires_grad_() for o in outs])
+        [_beside(rng.standard_normal(o.aval.shape), o).requires_grad_() for o in outs])
     count = len(given)
 
     def first(*args: Any) -> tuple[Tensor, ...]:

@@ -651,3 +651,8 @@ def test_halves_are_sent_as_they_are(device):
     wide = aj.tensor([1.0, 2.0])
     quiet(device)
     assert wide.to("cuda", aj.float16).tolist() == [1, 2] and device.bytes("in") == 4
+
+
+def test_gradients_are_checked_there():
+    x = aj.tensor([0.3, 2.0], dtype=aj.float64, device="cuda", requires_grad=True)
+    assert aj.testing.gradcheck(lambda x: x.sin() * x, x) and aj.testing.gradgradcheck(lambda x: (x.exp() * x).sum(), x)
