@@ -223,6 +223,17 @@ def test_a_program_without_inputs(memory):
         assert (memory.to_host(program([])[0]) == 7.0).all()
 
 
+def test_constants_are_float32s(memory):
+    buffers = [buffer("x", "input"), buffer("s", "input", 1), buffer("y", "output")]
+    for factor in (1e300, 0.1):
+        program = linked(memory, buffers, [kernel_step()], ["x", "s"], ["y"], {0: Launches((scale("x", "s", "y", factor),))})
+        x, there = given(memory)
+        with np.errstate(over="ignore"):
+            want = x * np.float32(factor)
+        assert (memory.to_host(program([there, number(0.0)])[0]) == want).all()
+        assert memory.driver.calls("launch")[-1][4][4][1] == float(np.float32(factor) if factor < 1 else np.inf)
+
+
 def test_empty_launches_are_left_out(memory):
     one = Emitted(SCALE, ("*f32", "*f32", "*f32", "ix", "f32"), (("buffer", "x"), ("buffer", "s"), ("buffer", "y"), ("size", 0),
                                                                  ("const", 2.0, float32)), 32, 0)

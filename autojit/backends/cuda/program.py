@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ...config import config
 from ...errors import explain
 from ...ir.aval import Aval
@@ -119,6 +121,12 @@ class Where:
         self.slots, self.fixed, self.nbytes = slots, fixed, nbytes
 
 
+def rounded(value: Any) -> float:
+    """A number as float32 has it: what is too large is infinite."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
 class Launch:
     """A kernel with its arguments; `run` launches it with a call's addresses."""
 
@@ -133,7 +141,8 @@ class Launch:
                     slots.append((k, where.slots[entry[1]]))
                 args.append((code, where.fixed.get(entry[1], 0), where.nbytes[entry[1]]))
             else:
-                args.append((code, step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]))
+                value = step.n if entry[0] == "rows" else step.chunks if entry[0] == "chunks" else entry[1]
+                args.append((code, rounded(value) if code == "f32" else value))
         self.name = name
         self.run: Callable[[Sequence[int]], None] = driver.bind(handle, emitted.blocks, emitted.threads, args, slots)
 
