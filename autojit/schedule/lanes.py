@@ -20,7 +20,6 @@ MULTIPROCESSORS = 132
 THREADS = 512                      # busy threads a multiprocessor that keep it at work
 ALL = MULTIPROCESSORS * THREADS
 GROUP = 256                        # threads of the one group that small work gets
-BLOCK = 512                        # threads of a block, at most
 LAUNCH = 800.0                     # entering one more kernel
 TOUCH = 8                          # a load or store of neighbours
 NEIGHBOURS = 4                     # elements from one thread's to the next that still are neighbours
@@ -36,65 +35,74 @@ SHARE = 0.03                       # of a kernel's work that areas may cost
 
 class Lanes:
     """A kernel parallel over p: the best number of threads a row (`width`), how many chunks (`chunks`), its `cost` in units of
-    time.  `places`: sums over p that a chunk has of its own; `columns`: how many of them stand side by side if each thread
-    takes whole columns, else 0."""
+    time.  `places`: sums over p that a chunk has of its own.  `columns`, if whole sums over p are made in a chunk one beside
+    the other: how many, and how many terms of each a row has; else (0, 1)."""
 
     def __init__(self, sinks: Sequence[Sink], p: Range, order: dict[int, int], space: Space, places: int,
-                 columns: int) -> None:
+                 columns: tuple[int, int]) -> None:
         self.space, self.p, self.order = space, p, order
         # (turns of the loop in a row that is dealt to threads, what each costs a thread that has the row alone, and others)
         self.items: list[tuple[int, float, float]] = []
         self.meets = 0                                      # reductions that the threads of a row share
-        apart = False                                       # are sums of different rows added to one place?
+        self.apart = not columns[0] and any([s.summed and bool(s.mask & ~p.bit) for s in sinks])
+        self.beside = 0 if self.apart or columns[0] else self._beside(sinks)
+        self.rows = p.usual * space.usual(self.beside)
         seen: set[E] = set()
         for sink in sinks:
-            mask = sink.mask & ~p.bit
-            apart = apart or sink.summed and bool(mask) and not columns
-            if not (sink.summed and columns):
-                self._access(mask, sink.index, sink.shape, 3 * TOUCH if sink.summed else TOUCH)
+            if not (sink.summed and columns[0]):
+                self._access(sink.mask & ~p.bit, sink.index, sink.shape, 3 * TOUCH if sink.summed else TOUCH)
             self._walk(sink.expr, seen)
-        work = p.usual * sum([turns * each for turns, _, each in self.items])
         self.loops = any([turns > 1 for turns, _, _ in self.items])
-        most = 1 << 60
-        if apart or columns:
-            most = max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * places)))
-        ways = [self._way(w, most, places, columns, apart) for w in MEET if not (w == 1 and apart)]
+        work = self.rows * sum([turns * each for turns, _, each in self.items])
+        most = max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * places))) if self.apart or columns[0] else 1 << 60
+        ways = [self._down(work, most, *columns)] if columns[0] else [
+            self._across(w, most, places) for w in MEET if not (w == 1 and self.apart)]
         self.cost, self.width, self.chunks = min(ways)
 
-    def _way(self, width: int, most: int, places: int, columns: int, apart: bool) -> tuple[float, int, int]:
+    def _beside(self, sinks: Sequence[Sink]) -> int:
+        """Ranges whose turns have nothing in common: with p they make up the rows, if no sum is left to other kernels."""
+        mask = -1
+        for sink in sinks:
+            mask &= sink.mask
+        for e in below([s.expr for s in sinks]):
+            if e.op == "red" and e.free & self.p.bit:
+                mask &= e.free
+        return mask & ~self.p.bit
+
+    def _across(self, width: int, most: int, places: int) -> tuple[float, int, int]:
         """What the kernel costs with so many threads a row, and how many chunks it has then."""
-        rows = self.p.usual
-        if not places:
-            groups = rows                                   # any grid will do
-            chunks = min(-(-rows // GROUP) if width == 1 else rows, RESIDENT[width])
-        elif columns >= COLUMNS:
-            chunks = min(-(-rows // LEAST), max(1, 4 * ALL // columns), most)
-            groups = chunks * max(1, min(columns, BLOCK) // width)     # each thread walks down its columns
-        elif columns or not self.loops:
-            chunks = min(-(-rows // GROUP), RESIDENT[1], most)
-            groups = chunks * GROUP // width
-        elif not apart:                                     # a chunk's sums are numbers: many chunks cost nothing
-            chunks = min(rows, RESIDENT[32])
-            groups = min(rows, ALL // width)
-        else:
-            groups = chunks = min(rows, RESIDENT[width], most)
+        rows = self.rows
+        chunks = min(-(-self.p.usual // GROUP), RESIDENT[1]) if not self.loops else min(self.p.usual, RESIDENT[32])
+        groups = min(rows, ALL // width)
+        if self.apart:                                      # a group has the sums of a chunk to itself
+            groups = chunks = min(self.p.usual, RESIDENT[width], most)
         busy = max(1.0, groups * width / ALL) / groups
-        if columns >= COLUMNS:
-            cost = sum([each * inner * rows for inner, _, each in self.items]) / width * busy
+        cost = rows * busy * sum([-(-turns // width) * (lone if width == 1 else each) for turns, lone, each in self.items])
+        return cost + self.meets * MEET[width] * busy * rows, width, chunks
+
+    def _down(self, work: float, most: int, columns: int, terms: int) -> tuple[float, int, int]:
+        """The same where threads run down columns, or groups do if a row has many terms of each, or there are few."""
+        rows, beside = self.p.usual, columns * min(terms, GROUP)
+        if beside >= COLUMNS:
+            chunks = min(-(-rows // LEAST) if terms < LEAST else rows, max(1, 4 * ALL // beside), most)
+            threads = chunks * beside
         else:
-            cost = rows * busy * sum([-(-inner // width) * (lone if width == 1 else each)
-                                      for inner, lone, each in self.items])
-            cost += self.meets * MEET[width] * busy * (chunks if columns else rows)
-        return cost, width, max(1, chunks)
+            chunks = min(-(-rows // GROUP), RESIDENT[1], most)
+            threads = chunks * GROUP
+            work = rows * sum([turns * lone for turns, lone, _ in self.items])
+        width = GROUP if terms >= LEAST else 1
+        return work / min(threads, ALL) + MEET[256] * columns * (terms >= LEAST or beside < COLUMNS) / 8, width, chunks
 
     def _access(self, mask: int, index: Sequence[Ix], shape: Sequence[int], each: float) -> None:
         """A load or store at the points of a row in `mask`; neighbours are those of the threads."""
-        lone = self._near(self.p, index, shape)
+        mask &= ~self.beside
+        lone = self._near(self._inner(self.beside | self.p.bit), index, shape)
         near = self._near(self._inner(mask), index, shape) if mask else lone
         self._item(mask, each * lone, each * near)
 
     def _item(self, mask: int, lone: float, each: float) -> None:
         """Something done at the points of a row in `mask`: the outermost of its loops is dealt to threads."""
+        mask &= ~self.beside
         points = self.space.usual(mask)
         turns = self._outer(mask).usual if mask else 1
         self.items.append((turns, points / turns * lone, points / turns * each))
@@ -125,7 +133,7 @@ class Lanes:
             if e.op == "red":
                 for r in e.params[1]:
                     mask |= r.bit & ~self.p.bit
-                self.meets += not free and bool(mask)
+                self.meets += not free & ~self.beside and bool(mask)
             if e.op == "load":
                 self._access(free, e.params[1], e.params[2], TOUCH)
             else:

@@ -20,7 +20,7 @@ from .tasks import Memory, Room, Task, mask_of
 
 VECTOR = 16                        # turns from which an inner loop vectorises well
 MANY = 64                          # float32 terms from which an array of sums is one of float64
-VERY = 12                          # an operation from which threads keep values
+VERY = 16                          # an operation from which threads keep values
 FEW = 4                            # terms up to which a thread adds up again
 PACKED = 32                        # turns of a loop from which packing a strided load before it pays
 

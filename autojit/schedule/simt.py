@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from .index import Range, Size
-from .lanes import ALL, LAUNCH, TOUCH, Lanes, common, in_rows, one_group, still
+from .lanes import ALL, LAUNCH, RESIDENT, TOUCH, Lanes, common, in_rows, one_group, still
 from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
 from .nest import Nest
 from .roll import roll
@@ -92,18 +92,20 @@ class SimtStager(Stager):
         if rest:
             cost += still([(g.mask, g.expr) for g in rest], shared, self.space)
         choice = Choice(p, now, later, shared, lanes.cost * ALL, cost, None)
-        choice.width, choice.columns, choice.chunks = lanes.width, columns, lanes.chunks
+        choice.width, choice.columns, choice.chunks = lanes.width, columns[0], lanes.chunks
         return [choice]
 
-    def _columns(self, now: list[Goal], shared: list[E], p: Range) -> int:
-        """How many sums over p stand side by side, if threads can take a column each: nothing needs a whole row first."""
-        free = {e.free for e in shared if e.free}
-        if len(free) != 1 or in_rows([*[g.expr for g in now], *[e.args[0] for e in shared]], p):
-            return 0
-        return self.space.usual(free.pop())
+    def _columns(self, now: list[Goal], shared: list[E], p: Range) -> tuple[int, int]:
+        """How many sums over p stand side by side, if they can be made one by one since nothing needs a whole row first; and
+        how many terms of each a row has."""
+        sums = [e for e in shared if e.free]
+        if len({e.free for e in sums}) != 1 or in_rows([*[g.expr for g in now], *[e.args[0] for e in shared]], p):
+            return 0, 1
+        terms = min([self.space.usual(mask_of(e.params[1]) & ~p.bit) for e in sums])
+        return self.space.usual(sums[0].free), terms
 
     def _chunks(self, c: Choice, body: list[Any], parts: list[Part]) -> int:
-        return min(c.parallel.hi + 1, c.chunks)
+        return min(c.parallel.hi + 1, c.chunks if parts else RESIDENT[32])
 
     def _wide(self, e: E) -> Any:
         return e.dtype
