@@ -16,7 +16,7 @@ from typing import Any
 from ...ir.primitive import REGISTRY
 from ...schedule.index import Range
 from ...schedule.loops import At, Init, Kernel, KernelStep, Let, Loop, Store
-from .access import Facts, conflicts, counted, lone, moves, small, stride, vectors
+from .access import Facts, conflicts, counted, elements, lone, moves, small, stride, vectors
 from .deals import Way
 
 MULTIPROCESSORS = 132
@@ -30,7 +30,7 @@ TURN = 2                           # the turn of a loop
 DIVIDE = 12                        # a point's index taken apart, for each loop but the first
 MEETING = 80.0                     # a reduction over the threads of a block
 SHUFFLE = 6.0                      # a step of one over lanes
-PRIVATE = 12 << 10                 # bytes of shared memory for one array that each thread has of its own
+PRIVATE = 12 << 10                 # bytes of shared memory for the arrays that each thread has of its own in a loop
 INDEXED = {"index": 1, "inside": 2, "index_div": DIVIDE, "index_mod": DIVIDE, "index_clamp": 1}
 
 Level = str                        # owner: its threads together; team: those of a row; lane: each on its own
@@ -93,12 +93,18 @@ class Nest:
         return found
 
     def owned(self, s: Loop, copies: int) -> set[str]:
-        """Those of the conflicting buffers that each thread, or team, can have a copy of: small scratch that is begun anew in
-        each turn.  `copies`: of the threads of a block, or 0 where the size does not matter."""
+        """Those of the conflicting buffers that each thread, or team, can have a copy of: scratch that is begun anew in each
+        turn, and small if `copies` of it are to stand in shared memory (0: it may lie anywhere)."""
         places: dict[str, At] = {a.at.buffer.name: a.at for a in self.about(s).accesses}
-        return {name for name in self.against(s) if places[name].buffer.kind == "scratch"
-                and lone(name, self.about(s), self.counts)
-                and (not copies or small(places[name], copies, PRIVATE))}
+        left, out = PRIVATE, set()
+        for name in sorted(self.against(s)):
+            at = places[name]
+            if at.buffer.kind != "scratch" or not lone(name, self.about(s), self.counts):
+                continue
+            if not copies or small(at, copies, left):
+                left -= elements(at) * at.buffer.dtype.itemsize * copies
+                out.add(name)
+        return out
 
     def dealable(self, s: Loop, copies: int) -> bool:
         return not self.about(s).carried and self.against(s) <= self.owned(s, copies)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...errors import CompileError
 from ...schedule.index import literal
 from ...schedule.loops import Accumulate, At, Init, KernelStep, Let, Loop, Store
 from .access import Facts, buffers_of, elements, vectors
@@ -18,6 +19,8 @@ from .deals import Combine, Deal, Home, Mapping, Single, Way
 from .judge import Judge, Level, Nest
 
 SHARED = 16 << 10                  # bytes of shared memory for the scratch of a block
+ROOM = 40 << 10                    # and of what threads have of their own with it
+AREAS = 64 << 20                   # bytes that the areas of a grid of any size may take
 MANY = 1 << 17                     # points from which a loop over rows is worth vectors
 LONG = 100                         # values that a thread may compute in a turn of vectors
 BOUND = (1 << 31) - (1 << 16)        # what 32-bit indices count to, with a last step beyond the end
@@ -31,8 +34,11 @@ RANK = {"owner": 0, "team": 1, "lane": 2}
 def mapped(step: KernelStep) -> Mapping:
     """How the kernel of a step runs."""
     nest = Nest(step)
-    judge = min([Judge(nest, way) for way in _ways(nest)], key=lambda j: j.cost)
-    return _Builder(nest, judge).mapping()
+    for judge in sorted([Judge(nest, way) for way in _ways(nest)], key=lambda j: j.cost):
+        builder = _Builder(nest, judge)
+        if builder.fits():
+            return builder.mapping()
+    raise CompileError("a kernel's scratch arrays do not fit into the shared memory of a block")
 
 
 def _ways(nest: Nest) -> list[Way]:
@@ -54,9 +60,14 @@ class _Builder:
         self.began: dict[str, int] = {}                     # accumulator → the rank of the level that begins it
         self.added: dict[str, int] = {}                     # and of the innermost that adds to it
 
+    def fits(self) -> bool:
+        """Is there room in shared memory for what threads need for themselves?"""
+        self._homes(self.nest.kernel.body)
+        dtypes = {a.at.buffer.name: a.at.buffer.dtype for a in self.nest.whole.accesses}
+        return sum([h.size * h.copies * dtypes[n].itemsize for n, h in self.homes.items() if h.kind == "shared"]) <= ROOM
+
     def mapping(self) -> Mapping:
         kernel = self.nest.kernel
-        self._homes(kernel.body)
         self._ranks(kernel.body, "owner")
         body = self._block(kernel.body, "owner")
         grid = len({(d.by, d.lanes, d.ranges) for d in self.rows}) <= 1
@@ -207,7 +218,9 @@ class _Builder:
             rows = self._count(d)
             each = {"lanes": d.lanes * d.vector, "teams": self.way.owner // self.way.team}.get(d.by, 1)
             most = max(most, self.judge.grid(rows, each))
-        return most
+        dtypes = {a.at.buffer.name: a.at.buffer.dtype for a in self.nest.whole.accesses}
+        size = sum([h.size * h.copies * dtypes[n].itemsize for n, h in self.homes.items() if h.kind == "area"])
+        return most if not size else max(1, min(most, AREAS // size * self.way.owners))
 
     def _slices(self, body: Sequence[Any]) -> int:
         """Blocks for each chunk, if its loops need no barrier and have more turns than a block has threads."""
