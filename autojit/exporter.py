@@ -126,6 +126,9 @@ class _Module:
         self.prepared = pipeline.prepare(self.graph)
         refuse_host(self.prepared, name, "exported")
         self.schedule: Schedule = self.prepared.schedule
+        if any([n.dtype.half for n in self.graph.order]):
+            raise explain(NotImplementedError(f"{name} uses float16 or bfloat16: exported modules have no such arrays"),
+                          hint="convert inside the caller: x.float()")
         self.kernels = {text: f"kernel{k}" for k, text in enumerate(self.prepared.texts)}
         self.products = any(isinstance(s, GemmStep) for s in self.schedule.steps)
         imports, self.words = definitions(self.prepared.texts, ["gemm"] if self.products else [])

@@ -15,7 +15,7 @@ import pytest
 
 import autojit as aj
 from autojit import dtypes, halves
-from autojit.backends.cpu import direct, front, interpret
+from autojit.backends.cpu import direct, front, interpret, target
 from autojit.backends.cpu.emit import emit_kernel
 from autojit.backends.emitting import LITERALS
 from autojit.config import config
@@ -35,6 +35,7 @@ from .checking import Number
 from .oplist import SAMPLES
 from .sampling import Sample
 from .test_direct import alike, outputs
+from .test_ops import BINARY, UNARY
 
 try:
     import torch
@@ -132,6 +133,28 @@ def test_kernels_read_and_write_halves(monkeypatch):
         assert np.array_equal(mine, compiled[:m], equal_nan=mine.dtype.kind == "f")
 
 
+def test_float16_without_instructions_for_it(monkeypatch):
+    """Processors before 2012: the same bits by integers, for every pattern and beside every boundary."""
+    words = all_words()
+    middle = (words.view(np.float16).astype(np.float32) + np.nextafter(words.view(np.float16), np.float16(np.inf)).astype(
+        np.float32)) / 2
+    with np.errstate(all="ignore"):
+        beside = [np.nextafter(middle, np.float32(s * np.inf)) for s in (1, -1)]
+        x = np.concatenate([middle, *beside, hard()])
+    text = CASTS[:CASTS.index("        y[i]")] + "        y[i] = to_f16(x[i])\n        v[i] = to_f32(h[i])\n"
+    n = len(x)
+    h = np.resize(words, n).view(np.float16)
+    given = [x, h, np.zeros(n, np.uint16), np.zeros(n, np.float16), np.zeros(n, np.uint16), np.zeros(n, np.float32),
+             np.zeros(n, np.float32)]
+    for has in (True, False):
+        monkeypatch.setattr(target, "has_half", lambda has=has: has)
+        made = outputs(text + f"    # {has}\n", given, [], n, monkeypatch)[0]
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(made[3], x.astype(np.float16))
+            np.testing.assert_array_equal(made[5], h.astype(np.float32))
+        assert np.array_equal(np.signbit(made[3]), np.signbit(x)) and np.array_equal(np.signbit(made[5]), np.signbit(h))
+
+
 @pytest.mark.parametrize("line", ["y[i] = h[i] + h[i]", "v[i] = to_f64(h[i])", "y[i] = to_f16(to_i64(1))", "v[i] = h[i]",
                                   "z[i] = h[i]"])
 def test_halves_do_nothing_else(line):
@@ -159,6 +182,30 @@ def test_promotion_is_torchs():
             for v in (True, 2, 2.5):
                 mine, their = aj.ones(shape, dtype=d), torch.ones(shape, dtype=theirs(d))
                 assert repr((mine * v).dtype) == repr((their * v).dtype) == repr((v + mine).dtype)
+
+
+def same_dtypes(op: Any, d: Any, operands: list[tuple[Any, tuple[int, ...]]]) -> None:
+    """The op's result has torch's dtype; what torch refuses, it refuses."""
+    try:
+        want = getattr(torch, op.name)(*[torch.ones(s, dtype=theirs(k)) for k, s in operands])
+    except (RuntimeError, NotImplementedError, TypeError) as e:
+        if "not implemented for" not in str(e) or not any([k.half for k, _ in operands]):
+            with pytest.raises((RuntimeError, NotImplementedError, TypeError)):
+                getattr(aj, op.name)(*[aj.ones(s, dtype=k) for k, s in operands])
+        return
+    got = getattr(aj, op.name)(*[aj.ones(s, dtype=k) for k, s in operands])
+    assert repr(got.dtype) == repr(want.dtype), f"{op.name} of {operands}"
+
+
+@needs_torch
+@EACH
+@pytest.mark.parametrize("op", [*BINARY, *UNARY], ids=lambda op: op.name)
+def test_every_op_gives_torchs_dtype(op, d):
+    if op.ntensors == 1:
+        return same_dtypes(op, d, [(d, (2,))])
+    for other in dtypes.ALL:
+        for sa, sb in (((2,), (2,)), ((2,), ()), ((), (2,)), ((), ())):
+            same_dtypes(op, d, [(d, sa), (other, sb)])
 
 
 ALIKE = """
@@ -439,6 +486,11 @@ def test_sums_are_added_up_in_float32(d, tier):
         assert ones.mean().item() == 1 and aj.cumsum(ones, 0)[-1].item() == ones.sum().item()
         a = aj.ones((3, 4096), dtype=d)
         assert (a @ a.T).tolist() == [[4096.0] * 3] * 3
+
+
+def test_modules_have_no_halves(tmp_path):
+    with pytest.raises(NotImplementedError, match="uses float16 or bfloat16"):
+        aj.export(lambda x: x * 2, aj.ones(3, dtype=float16), path=str(tmp_path / "made.py"))
 
 
 # ---------------------------------------------------------------- the rewrite

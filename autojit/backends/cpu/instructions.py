@@ -13,6 +13,8 @@ from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 from llvmlite.ir.instructions import Instruction
 
+from autojit.backends.cpu import target
+
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
@@ -63,12 +65,37 @@ def to_float(b: Builder, x: Any, ty: Any) -> Any:
 def wide(b: Builder, x: Any) -> Any:
     """A float16, or the bits of a bfloat16, as float32."""
     if x.type == F16:
-        return b.fpext(x, F32)
+        return b.fpext(x, F32) if target.has_half() else _wide_by_bits(b, x)
     return b.bitcast(b.shl(b.zext(x, I32), I32(16)), F32)
 
 
 def to_half(b: Builder, x: Any) -> Any:
-    return b.fptrunc(x, F16)
+    """A float32 rounded to float16."""
+    return b.fptrunc(x, F16) if target.has_half() else _half_by_bits(b, x)
+
+
+def _wide_by_bits(b: Builder, x: Any) -> Any:
+    """float16 to float32 where the processor has no instruction: the exponent moved by a product, which is exact."""
+    word = b.zext(b.bitcast(x, I16), I32)
+    size = b.shl(b.and_(word, I32(0x7FFF)), I32(13))
+    finite = b.bitcast(b.fmul(b.bitcast(size, F32), F32(2.0 ** 112)), I32)
+    endless = b.icmp_unsigned(">=", size, I32(0x7C00 << 13))
+    sign = b.shl(b.and_(word, I32(0x8000)), I32(16))
+    return b.bitcast(b.or_(b.select(endless, b.or_(size, I32(0x7F800000)), finite), sign), F32)
+
+
+def _half_by_bits(b: Builder, x: Any) -> Any:
+    """The other way, to nearest even; denormals are rounded by adding a number whose last place is theirs."""
+    word = b.bitcast(x, I32)
+    size = b.and_(word, I32(0x7FFFFFFF))
+    odd = b.and_(b.lshr(size, I32(13)), I32(1))
+    normal = b.lshr(b.add(size, b.add(odd, I32(0xFFF - (112 << 23)))), I32(13))
+    small = b.sub(b.bitcast(b.fadd(b.bitcast(size, F32), F32(0.5)), I32), I32(0x3F000000))
+    out = b.select(b.icmp_unsigned("<", size, I32(0x38800000)), small, normal)
+    out = b.select(b.icmp_unsigned(">=", size, I32(0x477FF000)), I32(0x7C00), out)
+    nan = b.or_(I32(0x7E00), b.and_(b.lshr(size, I32(13)), I32(0x1FF)))
+    out = b.select(b.icmp_unsigned(">", size, I32(0x7F800000)), nan, out)
+    return b.bitcast(b.trunc(b.or_(out, b.and_(b.lshr(word, I32(16)), I32(0x8000))), I16), F16)
 
 
 def to_bfloat(b: Builder, x: Any) -> Any:

@@ -28,6 +28,12 @@ def features() -> str:
 
 
 @cache
+def has_half() -> bool:
+    """Does this CPU convert float16 itself?  LLVM calls a function that we lack where an x86 does not."""
+    return not llvm.get_process_triple().startswith(("x86", "i686")) or bool(re.search(r"\+f16c\b", features()))
+
+
+@cache
 def cpu_name() -> str:
     return llvm.get_host_cpu_name()
 
