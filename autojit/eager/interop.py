@@ -164,7 +164,9 @@ def _cuda_interface(self: Tensor) -> Any:
 
 
 def _dlpack_device(self: Tensor) -> tuple[int, int]:
-    return (1, 0) if self.aval.device == "cpu" else (2, 0)
+    if self.aval.device == "cpu":
+        return 1, 0
+    return lent(self).__dlpack_device__()  # type: ignore[no-any-return]
 
 
 def from_dlpack(ext: Any) -> Tensor:

@@ -47,6 +47,9 @@ class FakeArray:
     def __dlpack__(self, **_: Any) -> Any:
         return self._inside.__dlpack__()
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
 
 class FakeBackend(devices.Backend):
     """`copied`: (direction, bytes) of every copy; `runs`: of programs; `graphs`: what was scheduled, by schedule."""
