@@ -70,11 +70,8 @@ def check(compiled: Compiled, budget: int = MOST_REGISTERS) -> list[str]:
     >>> check(Compiled("k", b"", "", ("*f32",), 1024, False, Resources(registers=80, f64=True)))
     ['float64 in a kernel of float32', '80 registers in each of 1024 threads: a block has 65536']
     """
-    from .mathematics import DOUBLE
-
     r, out = compiled.resources, []
-    words = set(re.findall(r"\w+", compiled.text))
-    asked = any("f64" in code for code in compiled.signature) or _DOUBLE.search(compiled.text) or words & DOUBLE
+    asked = any("f64" in code for code in compiled.signature) or _DOUBLE.search(compiled.text)
     if r.f64 and not asked:
         out.append("float64 in a kernel of float32")
     if r.local_bytes > r.spill_bytes:

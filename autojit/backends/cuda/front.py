@@ -14,6 +14,7 @@ import threading
 from functools import cache
 from typing import Any
 
+from numba.core.errors import NumbaError as NumbaOwnError
 from numba.cuda.core.errors import NumbaError
 
 from autojit.backends.cuda import library
@@ -179,7 +180,7 @@ def ptx(text: str, name: str, signature: tuple[str, ...], threads: int, wide: bo
             if unknown:
                 raise CompileError(f"unknown words: {', '.join(unknown)}")
             made = _made(kernel, args, threads, cc, public)
-        except (NumbaError, SyntaxError, KeyError, NotImplementedError, CompileError) as e:
+        except (NumbaError, NumbaOwnError, SyntaxError, KeyError, NotImplementedError, CompileError) as e:
             raise CompileError(f"a kernel does not compile: {e}\n{text}") from e
     found = _ENTRY.search(made)
     if found is None:

@@ -12,7 +12,8 @@ from typing import Any
 from autojit.backends.cpu.vecmath.core import Value, bits, copysign, f4, fabs, fma, from_bits, i4, select, sqrt
 from autojit.backends.cpu.vecmath.exp32 import HALF, INF, LN2, NAN, ONE, TINY, TWO, ZERO, floats, log_join
 
-_LARGE, _SCALE_UP, _SCALE_DOWN, _SMALL = floats(2.0**60, 2.0**64, 2.0**-64, 2.0**-40)
+_LARGE, _SMALL = floats(2.0**60, 2.0**-40)
+_UP, _DOWN, _FAR_UP, _FAR_DOWN = floats(2.0**70, 2.0**-70, 2.0**100, 2.0**-100)
 _FAR = f4(2.0**28)                                        # asinh(x) = acosh(x) = log(2 x) from here on
 _THREE_QUARTERS_BITS, _TWO_BITS = i4(0x3F400000), i4(128 << 23)
 
@@ -53,8 +54,8 @@ def hypot_f32(x: Value, y: Value) -> Value:
     swap = b > a
     a, b = select(swap, b, a), select(swap, a, b)
     large, small = a > _LARGE, a < _SMALL
-    scale = select(large, _SCALE_DOWN, select(small, _SCALE_UP, ONE))
-    back = select(large, _SCALE_UP, select(small, _SCALE_DOWN, ONE))
+    scale = select(large, _DOWN, select(small, _FAR_UP, ONE))
+    back = select(large, _UP, select(small, _FAR_DOWN, ONE))
     p, e = _square(a * scale)
     q, f = _square(b * scale)
     s, t = _sum(p, q)

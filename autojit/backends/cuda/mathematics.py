@@ -2,7 +2,7 @@
 
 In: names such as ``exp_f32`` and LLVM values.  Out: an LLVM value: a call of libdevice's function where its greatest error
 (as NVIDIA tells it) is 2 ulp at most (erf, pow, gamma: 4) and float32 ones stay in float32; of our own elsewhere: those of
-the CPU's `vecmath` that need no other type, and what `angles` and `inverses` have.  Our own are written as one function of the
+the CPU's `vecmath` that need no other type, and what `angles`, `inverses` and `gammas` have.  Our own are written as one function of the
 module a word, for NVVM to inline; nothing in them is fused but by name.  Never imports Numba.
 """
 
@@ -24,9 +24,6 @@ LIBDEVICE: dict[str, str] = {f"{name}_{kind}": f"__nv_{name}{'f' if kind == 'f32
                              for kind in ("f32", "f64") for name in (*_BOTH, *_ONLY[kind])}
 """Word → the function of libdevice that it is."""
 
-DOUBLE = frozenset(("digamma_f32", "lgamma_f32"))
-"""Words of float32 that compute in float64."""
-
 ARITY: dict[str, int] = {f"{name}_{kind}": 2 if name in interpret.BINARY else 1
                          for kind in ("f32", "f64") for name in interpret.MATH}
 
@@ -39,9 +36,9 @@ _ARGUMENTS = {"copysign": 2, "fma": 3}
 def functions() -> dict[str, Callable[..., Any]]:
     """Word → what writes it, over the values of `vecmath.core`: all that libdevice does not give."""
     from autojit.backends.cpu.vecmath import FUNCTIONS
-    from autojit.backends.cuda import angles, inverses
+    from autojit.backends.cuda import angles, gammas, inverses
 
-    ours = {**FUNCTIONS, **angles.FUNCTIONS, **inverses.FUNCTIONS}
+    ours = {**FUNCTIONS, **angles.FUNCTIONS, **gammas.FUNCTIONS, **inverses.FUNCTIONS}
     return {name: ours[name] for name in ARITY if name not in LIBDEVICE}
 
 
