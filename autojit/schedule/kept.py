@@ -14,6 +14,7 @@ from ..ir.primitive import CONTRACT, REDUCE
 from .axes import operands
 
 AGAIN = 40                         # operations up to which a value is made again
+MANY = 8                           # arrays of any size from which nothing is made again
 ARRAYS = 2                         # large arrays that it may be made of
 SMALL = 8                          # how many times less elements a sum has that is kept in place of what is made of it
 
@@ -46,6 +47,8 @@ def kept(order: Sequence[Node], wanted: Collection[Node], late: Collection[Node]
         ins = [made[i] for i in operands(n) if i in made]
         way, arrays = _way(n, ins), NONE.union(*[m.arrays for m in ins])
         sums = NONE.union(*[m.sums for m in ins])
+        if way is None or len(arrays) > MANY:               # never made again: what it is made of need not be known
+            way, arrays, sums = None, NONE, NONE
         reduced = n.prim.kind in (REDUCE, CONTRACT)
         if n in wanted or n in late and (reduced or way is None or _large(arrays, n) > ARRAYS):
             out.add(n)

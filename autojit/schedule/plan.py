@@ -360,6 +360,8 @@ class _Planner:
             names = tuple([self.memory[i].name for i in ins])
             self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
         elif n in self.turns:
+            if self.target.simt:
+                self.notes.append(f"{n!r} ends a loop over tiny values, which one thread runs")
             loop = TurnsKernel(self.turns[n], self.memory, self._place, self.buffer, self.by_turn, self.uniform)
             self.steps.append(loop.step())
         elif n in self.added:
