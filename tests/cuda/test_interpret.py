@@ -119,6 +119,23 @@ def test_elementwise_in_strides_of_the_grid(wide: bool) -> None:
     np.testing.assert_allclose(y, np.where(x < -1, np.float32(7), np.where(x > 0, np.exp(x * np.float32(0.5)), -x)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_data_as_indices(wide: bool) -> None:
+    """Of either width, an index is no int64: it takes a word to go from one to the other."""
+    text = """def kernel(x0, x1, x2, n0):
+    for i in range(thread(), n0, 32):
+        k = index_clamp(to_ix(x1[i]) - 1)
+        j = k % n0 + n0 // n0 - 1
+        x2[i] = x0[j if j < n0 else 0] + to_i64(j * 1) + to_i64(select(i < 3, i, 3))
+"""
+    x, at, y = rng.integers(0, 99, 70), rng.integers(0, 70, 70), np.zeros(70, np.int64)
+    run(text, ("*i64", "*i64", "*i64", "ix"), (x, at, y, 70), 1, 32, wide=wide)
+    j = np.maximum(at - 1, 0)
+    assert (y == x[j] + j + np.minimum(np.arange(70), 3)).all()
+    with pytest.raises(KernelFault, match="[*] of i64 and ix"):
+        run("def kernel(x0, n0):\n    v = x0[thread()] * n0\n", ("*i64", "ix"), (x, 70), 1, 32, wide=wide)
+
+
 def test_sixteen_bytes_at_a_time() -> None:
     text = """def kernel(x0, x1, n0):
     for i in range(thread(), n0 // 4, 32):

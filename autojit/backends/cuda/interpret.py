@@ -177,10 +177,11 @@ def _to_ix(g: Grid, m: Mask, v: Any) -> Any:
     found = code(v)
     if found not in ("i64", "ix"):
         raise KernelFault("type", f"to_ix of {found}")
-    lost = np.asarray(v) != np.asarray(v).astype(g.integer)
+    out = np.asarray(v).astype(g.integer)
+    lost = out != v
     if np.any(lost if m is None else lost & m):
         raise KernelFault("type", "to_ix of what does not fit an index")
-    return g.integer(v)
+    return out[()]
 
 
 def _merge(g: Grid, m: Mask, old: Any, new: Any) -> Any:
