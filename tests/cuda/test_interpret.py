@@ -42,6 +42,15 @@ def test_rows_reduced_by_a_block(what: str, threads: int) -> None:
     np.testing.assert_allclose(y, reference(x, 1), rtol=1e-4, atol=1e-5)
 
 
+def test_blocks_together_are_blocks_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = ROWS.format(start="0.0", join="add_f32", what="sum", threads=64)
+    x, y, z = random(9, 100), np.zeros(9, np.float32), np.zeros(9, np.float32)
+    for out, together in ((y, 8192), (z, 1)):
+        monkeypatch.setattr("autojit.backends.cuda.interpret.LANES", together)
+        run(text, ("*f32", "*f32", "ix", "ix", "ix"), (x.reshape(-1), out, 100, 9, 4), 4, 64)
+    assert (y == z).all()
+
+
 def test_a_nan_wins_the_maximum() -> None:
     x, y = random(2, 64), np.zeros(2, np.float32)
     x[1, 63] = np.nan
