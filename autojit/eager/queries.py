@@ -156,7 +156,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     w = array_of(weights.detach())
     if w.shape != a.shape:
         raise explain(RuntimeError("weights should be 1-d and have the same length as input"))
-    return _new(np.bincount(a, w, minlength).astype(np.float32 if w.dtype == np.float32 else np.float64))
+    return _new(np.bincount(a, w, minlength).astype(np.float32 if weights.aval.dtype is float32 else np.float64))
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
