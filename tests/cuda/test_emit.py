@@ -269,16 +269,20 @@ def test_barriers_are_needed(monkeypatch: pytest.MonkeyPatch):
         execute(dataclasses.replace(kernel, text=kernel.text.replace("    sync()\n", "")), arrays)
 
 
-def test_loops_that_have_nothing_in_common_take_several_blocks(monkeypatch: pytest.MonkeyPatch):
-    """Column sums of a chunk: threads of several blocks take a column each, and none of them waits for another."""
+@pytest.mark.parametrize("cut, blocks, head", [
+    ("lanes", 3 * 10, "for i in range(block() % slices * 32 + thread(), n0, slices * 32)"),
+    ("turns", 3 * 300, "for i in range(block() % slices, n0, slices)"), ("", 3, "for i in range(thread(), n0, 32)")])
+def test_a_chunk_for_several_blocks(cut: str, blocks: int, head: str, monkeypatch: pytest.MonkeyPatch):
+    """Column sums of a chunk: threads of several blocks, or several blocks, take a column each; none waits for another."""
     forced(monkeypatch, Way(32, 32, 32))
+    monkeypatch.setattr(mapping, "_cuts", lambda nest, way: [cut])
     i, j = row_and_column(40, 300)
     x, part = Buffer("x", "input", float32, 12000), Buffer("part", "part", float32, 300, True)
     value = load("t1", At(x, (index((i, 1)), index((j, 1))), (i.extent, j.extent)))
     body = (Loop(j, (Init("a", "sum", float32), Loop(i, (value, Accumulate("a", "sum", float32, "t1")), "chunk"),
                      Store(At(part, (index((j, 1)),), (j.extent,)), "a"))),)
     kernel = emitted(body, i, 40, 3)
-    assert "chunk = block() // slices" in kernel.text and kernel.blocks == 3 * 10
+    assert head in kernel.text and kernel.blocks == blocks
     arrays = {"x": aligned(12000, np.float32), "part": aligned(900, np.float32)}
     arrays["x"][:] = np.arange(12000) % 7
     execute(kernel, arrays, 40, 3)

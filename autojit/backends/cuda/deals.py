@@ -23,7 +23,8 @@ class Deal:
     lanes    `lanes` threads one each, in `vector`s of neighbours
     teams    a row for each team of `lanes` threads
 
-    `ranges`: loops whose points are dealt in the place of turns, the last of them from thread to thread."""
+    `ranges`: loops whose points are dealt in the place of turns, the last of them from thread to thread.  `cut`: is it dealt
+    among several blocks that share a chunk?"""
 
     range: Range
     body: tuple[Any, ...]
@@ -32,6 +33,7 @@ class Deal:
     rows: bool = False                          # is it the chunk's part of the parallel range?
     vector: int = 1
     ranges: tuple[Range, ...] = ()
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Way:
 class Mapping:
     """How a kernel runs.  `grid`: rows go round over the owners, dealt in one way; else each owner has its part of them, from
     `lo` to `hi`.  `owners`: how many there are in the grid; `fixed`: the chunks, neither more nor less.  `slices`: how many
-    blocks deal the loops of one chunk among their threads, which have nothing else in common; 0 where a block is whole."""
+    blocks share one chunk and have nothing in common; 0 where a block has all of it."""
 
     way: Way
     body: tuple[Any, ...]

@@ -274,11 +274,12 @@ class CudaWriter(Writer):
             who, of = "team", self.way.owner // self.way.team
         elif s.by == "lanes":
             who, of = self._lane(s.lanes), s.lanes
-        if self.mapping.slices and of == self.way.threads:
-            if self.kernel.parallel is None:
-                return f"block() * {of} + {who}", f"blocks() * {of}"
-            self.used |= {"slices", "chunks"}
-            return f"block() % slices * {of} + {who}", f"slices * {of}"
+        if s.cut:
+            block, blocks = "block()", "blocks()"
+            if self.kernel.parallel is not None:
+                self.used |= {"slices", "chunks"}
+                block, blocks = "block() % slices", "slices"
+            return (block, blocks) if of == 1 else (f"{block} * {of} + {who}", f"{blocks} * {of}")
         if not (s.rows and self.mapping.grid):
             return who, str(of)
         owner, count = "block()", self._count()
@@ -329,7 +330,7 @@ class CudaWriter(Writer):
             self.used.add("rows")
             self._head(r, f"({start}) * {width}", f"rows - {width - 1}", f"{step} * {width}", indent)
         else:
-            start, step = (f"({start})", f"{step} * {width}") if self.mapping.slices else (start, str(s.lanes * width))
+            start, step = (f"({start})", f"{step} * {width}") if s.cut else (start, str(s.lanes * width))
             self._head(r, f"{start} * {width}", self._size(r.extent), step, indent)
         below, name = indent + STEP, self._loop(r)
         loaded: dict[Any, list[str]] = {}                  # by the name of a value, or the store that adds to it

@@ -31,6 +31,7 @@ DIVIDE = 12                        # a point's index taken apart, for each loop 
 MEETING = 80.0                     # a reduction over the threads of a block
 SHUFFLE = 6.0                      # a step of one over lanes
 PRIVATE = 12 << 10                 # bytes of shared memory for the arrays that each thread has of its own in a loop
+IMPOSSIBLE = 1e30
 INDEXED = {"index": 1, "inside": 2, "index_div": DIVIDE, "index_mod": DIVIDE, "index_clamp": 1}
 
 Level = str                        # owner: its threads together; team: those of a row; lane: each on its own
@@ -52,6 +53,7 @@ class Nest:
         self.counts = counted(self.whole.accesses)
         self.stored = {a.at.buffer.name for a in self.whole.accesses if a.store}
         self.fixed = self._fixed(self.kernel.body)          # do its chunks store anything of their own?
+        self.top = [s for s in self.kernel.body if type(s) is Loop]
         self.loose = self.fixed and all(map(self._alone, self.kernel.body))     # are chunks free to be cut once more?
         self.linked = self._linked(self.kernel.body)        # does a loop over rows read what is stored in one before it?
     def _fixed(self, body: Sequence[Any]) -> bool:
@@ -196,17 +198,15 @@ def weight(s: Let) -> float:
 
 
 class Judge:
-    """One way for one kernel."""
+    """One way for one kernel.  `cut`: several blocks share a chunk, whose loops they deal among their "lanes", or whose one
+    loop in whole "turns"; "" if a block has all of it."""
 
-    def __init__(self, nest: Nest, way: Way) -> None:
-        self.nest, self.way = nest, way
+    def __init__(self, nest: Nest, way: Way, cut: str = "") -> None:
+        self.nest, self.way, self.cut = nest, way, cut
         self.deals: dict[int, tuple[str, int]] = {}         # loop → by whom, and how many loops go together as points
         self.innermost: dict[int, Range] = {}               # of the points of a loop: what moves from thread to thread
         self.chunks = nest.step.chunks if nest.fixed else 0
-        self.slices = 1                                     # blocks that share a chunk
-        if nest.loose and way.owner == way.threads == way.team:
-            most = max([s.range.usual for s in nest.kernel.body if type(s) is Loop], default=1)
-            self.slices = self._slices(most)
+        self.slices = self._slices() if cut else 1          # blocks that share a chunk
         self.cost = self._body(nest.kernel.body, "owner", None, None)
         if self.chunks:
             self.cost *= self._slow(self.chunks * self.slices)
@@ -214,10 +214,12 @@ class Judge:
     def _width(self, level: Level) -> int:
         return {"owner": self.way.owner, "team": self.way.team, "lane": 1}[level]
 
-    def _slices(self, turns: int) -> int:
-        """How many blocks a chunk is enough for, if its loops have no more turns than these."""
-        most = MULTIPROCESSORS * RESIDENT // (self.way.threads * self.chunks)
-        return max(1, min(-(-turns // self.way.threads), most))
+    def _slices(self) -> int:
+        """How many blocks a chunk is enough for."""
+        threads = self.way.threads
+        turns = max([s.range.usual for s in self.nest.top])
+        return max(1, min(-(-turns // threads) if self.cut == "lanes" else turns,
+                          MULTIPROCESSORS * RESIDENT // (threads * self.chunks)))
 
     def _slow(self, owners: int) -> float:
         """How much slower each of many owners runs than one alone."""
@@ -251,18 +253,18 @@ class Judge:
 
     def _plain(self, s: Loop, level: Level) -> list[tuple[float, int, str]]:
         width, n = self._width(level), s.range.usual
+        cut = self.cut if any([s is q for q in self.nest.top]) else ""
         ways = []
         if width > 1 and self.nest.dealable(s, self.way.threads):
-            loose = self.nest.loose and level == "owner"
             for depth in self._depths(s, level="lane"):
                 points, each = self._points(s, depth, "lane")
-                threads = width * (self.slices if loose else 1)
+                threads = width * (self.slices if cut else 1)
                 ways.append((self._turns(s, points, threads, each, depth), depth, "lanes"))
-            if loose:
-                return ways
+        if cut == "lanes":
+            return ways or [(IMPOSSIBLE, 1, "turns")]
         each = self._body(s.body, level, None, s.range) + TURN
-        ways.append((n * each, 1, "turns"))
-        return ways
+        turns = (float(-(-n // self.slices) if cut else n) * each, 1, "turns")
+        return [turns] if cut else [*ways, turns]
 
     def _turns(self, s: Loop, points: int, threads: int, each: float, depth: int) -> float:
         """What a thread's share of a loop costs, one by one or in vectors."""

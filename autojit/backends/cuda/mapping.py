@@ -34,10 +34,13 @@ RANK = {"owner": 0, "team": 1, "lane": 2}
 def mapped(step: KernelStep) -> Mapping:
     """How the kernel of a step runs."""
     nest = Nest(step)
-    for judge in sorted([Judge(nest, way) for way in _ways(nest)], key=lambda j: j.cost):
+    judges = [Judge(nest, way, cut) for way in _ways(nest) for cut in _cuts(nest, way)]
+    for judge in sorted(judges, key=lambda j: j.cost):
         builder = _Builder(nest, judge)
         if builder.fits():
-            return builder.mapping()
+            mapping = builder.mapping()
+            if mapping is not None:
+                return mapping
     raise CompileError("a kernel's scratch arrays do not fit into the shared memory of a block")
 
 
@@ -48,6 +51,13 @@ def _ways(nest: Nest) -> list[Way]:
         return WHOLE                                        # nothing inside a row
     scratch = any([a.at.buffer.per_chunk and not a.at.whole for a in nest.whole.accesses])
     return [*WHOLE, *TEAMS, *(OWNERS if scratch else [])]
+
+
+def _cuts(nest: Nest, way: Way) -> list[str]:
+    """Ways to share a chunk between blocks."""
+    if not nest.loose or not nest.top or way.team < way.threads:
+        return [""]
+    return ["", "lanes", "turns"] if len(nest.top) == 1 else ["", "lanes"]
 
 
 class _Builder:
@@ -66,7 +76,8 @@ class _Builder:
         dtypes = {a.at.buffer.name: a.at.buffer.dtype for a in self.nest.whole.accesses}
         return sum([h.size * h.copies * dtypes[n].itemsize for n, h in self.homes.items() if h.kind == "shared"]) <= ROOM
 
-    def mapping(self) -> Mapping:
+    def mapping(self) -> Mapping | None:
+        """None if blocks that share a chunk would have to wait for each other."""
         kernel = self.nest.kernel
         self._ranks(kernel.body, "owner")
         body = self._block(kernel.body, "owner")
@@ -76,7 +87,9 @@ class _Builder:
         shared = {n for n in self.nest.stored if self.nest.counts[n] > 1}
         owners = self._owners()
         guarded = Guard(shared, self.homes).guarded(body, self.way.owner)
-        slices = self._slices(guarded)
+        if self.judge.cut and not all([type(s) is Let or type(s) is Deal and s.cut for s in guarded]):
+            return None
+        slices = self._slices(guarded) if self.judge.cut else 0
         wide = self._wide(owners, slices)
         return Mapping(self.way, guarded, self.homes, grid, owners, self.nest.fixed, wide, vector, slices)
 
@@ -178,6 +191,7 @@ class _Builder:
             made.body = (*[v for v in values if any([v in q.body for q in loops[:depth - 1]])], *made.body)
             last = self.judge.innermost[id(s)] if deal == "lanes" else loops[depth - 1].range
             made.ranges = (*[q.range for q in loops[:depth] if q.range is not last], last)
+        made.cut = bool(self.judge.cut) and any([s is q for q in self.nest.top])
         if rows:
             self.rows.append(made)
         return made
@@ -223,12 +237,9 @@ class _Builder:
         return most if not size else max(1, min(most, AREAS // size * self.way.owners))
 
     def _slices(self, body: Sequence[Any]) -> int:
-        """Blocks for each chunk, if its loops need no barrier and have more turns than a block has threads."""
-        alone = all([type(s) is Let or type(s) is Deal and s.by == "lanes" for s in body])
-        if not (self.nest.loose and alone and self.judge.slices > 1):
-            return 0
+        """Blocks for each chunk: not more than its loops have work for."""
         turns = max([self._count(d) // d.vector for d in body if type(d) is Deal])
-        return min(self.judge.slices, -(-turns // self.way.threads))
+        return min(self.judge.slices, -(-turns // self.way.threads) if self.judge.cut == "lanes" else turns)
 
     def _wide(self, owners: int, slices: int) -> bool:
         """Are there places, or points and a step more, that 32 bits do not count?"""
