@@ -306,5 +306,5 @@ def test_after_a_fork_the_child_is_told():
     done = subprocess.run([sys.executable, "-c", FORK], env={**os.environ, "AUTOJIT_CUDA": "standin"}, capture_output=True,
                           text=True, timeout=60)
     assert done.stdout.splitlines() == [
-        "child: Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start "
-        "method", "parent: False"] and done.stderr == ""
+        "child: Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' "
+        "start method", "parent: False"] and done.stderr == ""
