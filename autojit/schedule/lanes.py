@@ -30,6 +30,7 @@ WORSE = 6                          # what kernels cost that are still to be made
 COLUMNS = 32                       # columns from which a thread takes one of them
 LEAST = 8                          # rows of a column that a thread adds up, at least
 AREA = 64                          # what a sum in a chunk's area costs, written and read again
+PARTS = 1 << 24                    # sums in the areas of all chunks together
 SHARE = 0.03                       # of a kernel's work that areas may cost
 
 
@@ -54,7 +55,9 @@ class Lanes:
             self._walk(sink.expr, seen)
         self.loops = any([turns > 1 for turns, _, _ in self.items])
         work = self.rows * sum([turns * each for turns, _, each in self.items])
-        most = max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * places))) if self.apart or columns[0] else 1 << 60
+        most = 1 << 60
+        if self.apart or columns[0]:
+            most = min(max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * places))), max(1, PARTS // places))
         ways = [self._down(work, most, *columns)] if columns[0] else [
             self._across(w, most, places) for w in MEET if not (w == 1 and self.apart)]
         self.cost, self.width, self.chunks = min(ways)

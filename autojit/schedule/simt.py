@@ -22,6 +22,7 @@ from .tasks import Memory, Task, mask_of
 
 NEAR = 8 << 10                     # bytes of sums that a group adds up in its shared memory
 ARRAY = 1024                       # elements of an array that has a literal size, so that it can lie there
+ALONE = 1.5                        # how much worse sums in parts are if there is one chunk
 FEW = 8                            # sums that a later kernel puts together from the chunks' on the way
 
 
@@ -88,6 +89,8 @@ class SimtStager(Stager):
         places = sum([self.space.usual(e.free) for e in shared])
         lanes = Lanes(self._sinks(now, shared, p), p, self.order, self.space, places, columns)
         cost = lanes.cost + LAUNCH * (1 + bool(shared)) + 2 * TOUCH * lanes.chunks * places / ALL
+        if places and lanes.chunks == 1:                    # parts that are already the whole
+            cost *= ALONE
         rest = [g for g in later if g.expr not in shared]
         if rest:
             cost += still([(g.mask, g.expr) for g in rest], shared, self.space)

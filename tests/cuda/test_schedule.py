@@ -164,6 +164,25 @@ def test_rows_that_need_their_own_sums_first_stand_outside():
     assert sum(isinstance(s, Loop) for s in outer[0].body) == 2
 
 
+def test_many_columns_of_few_rows_are_not_summed_in_parts():
+    (x,) = inputs((100, 1 << 20))
+    plan = planned(Graph([x], [P.sum(P.exp(x), (0,))]))
+    assert len(plan.steps) == 1
+    assert parts(plan) == []
+
+
+def test_areas_of_all_chunks_have_a_bound():
+    """Both sides of pairs of many points: sums of the other side are an array that each chunk has."""
+    n = 100_000
+    x, w = inputs((n,), (n,))
+    pairs = P.exp(P.mul(back(x, (1,), (n, n)), back(w, (0,), (n, n))))
+    scaled = P.mul(pairs, back(P.sum(pairs, (1,)), (1,), (n, n)))
+    for part in parts(plan := planned(Graph([x, w], [P.sum(scaled, (0,))]))):
+        chunks = max(s.chunks for s in kernels(plan) if any(
+            isinstance(q, Store) and q.at.buffer is part for q in flat(s.kernel.body)))
+        assert chunks * part.size <= 1 << 24
+
+
 def test_what_all_rows_share_is_made_before_them():
     x, w = inputs((100_000, 64), (64, 200))
     total = P.sum(P.exp(w), (1,))
