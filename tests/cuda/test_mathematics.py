@@ -7,12 +7,14 @@ import re
 from functools import cache
 
 import llvmlite.binding as llvm
+import mpmath
 import numpy as np
 import pytest
+import scipy.special
 from llvmlite import ir
 
-from autojit.backends.cpu import interpret, mathcode, objects, target
-from autojit.backends.cuda import mathematics
+from autojit.backends.cpu import interpret, objects, target
+from autojit.backends.cuda import mathematics, polygamma
 from tests import ulps
 
 WIDTHS = {"f32": np.float32, "f64": np.float64}
@@ -103,6 +105,51 @@ def test_gamma_of_negative_arguments(name):
     mirrored = ulps.by_numpy(name, 1 - x.astype(np.float64))
     size = np.maximum(np.maximum(np.abs(wide), np.abs(mirrored)), 1).astype(np.float32)
     assert np.max(np.abs(call(f"{name}_f32", x) - wide) / np.spacing(size)) <= 4
+
+
+@cache
+def polygamma_of(kind, n):
+    """polygamma of that order, over arrays."""
+    ty, i64 = (ir.FloatType() if kind == "f32" else ir.DoubleType()), ir.IntType(64)
+    module = ir.Module()
+    module.triple, module.data_layout = llvm.get_process_triple(), str(target.machine().target_data)
+    name = f"cuda_polygamma{n}_{kind}"
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ty.as_pointer()] * 2 + [i64]), name)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    place = [b.gep(a, [function.args[2]]) for a in function.args[:2]]
+    b.store(polygamma.called(b, b.load(place[0]), n), place[1])
+    b.ret_void()
+    floor = module.globals["__nv_floorf" if kind == "f32" else "__nv_floor"]  # libdevice's, by LLVM's own
+    b = ir.IRBuilder(floor.append_basic_block("entry"))
+    b.ret(b.call(module.declare_intrinsic("llvm.floor", [ty]), floor.args))
+    made = llvm.parse_assembly(str(module))
+    target.optimise(made, vectorise=False)
+    address = LOADER.load(name, target.machine().emit_object(made))
+    f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
+
+    def over(x):
+        out = np.empty_like(x)
+        for i in range(x.size):
+            f(x.ctypes.data, out.ctypes.data, i)
+        return out
+    return over
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_polygamma(n):
+    rng = np.random.default_rng(n)
+    x = np.concatenate([rng.uniform(0.05, 30, 300), 10.0 ** rng.uniform(-3, 6, 100), [1.0, 2.0, 9.0, 12.0]])
+    exact = np.array([float(mpmath.polygamma(n, mpmath.mpf(v))) for v in x])
+    np.testing.assert_allclose(polygamma_of("f64", n)(x), exact, rtol=3e-14)
+    narrow = x.astype(np.float32)
+    wide = scipy.special.polygamma(n, narrow.astype(np.float64)).astype(np.float32)
+    np.testing.assert_allclose(polygamma_of("f32", n)(narrow), wide, rtol=2e-6)
+    below = -rng.uniform(0.1, 20, 100)
+    below = below[np.abs(below - np.rint(below)) > 0.05]
+    want = scipy.special.polygamma(n, below)
+    assert np.max(np.abs(polygamma_of("f64", n)(below) - want) / np.maximum(np.abs(want), 1)) < 1e-11
+    ends = polygamma_of("f64", n)(np.array([0.0, -1.0, -7.0, np.inf, np.nan]))
+    assert (ends[:3] == (np.inf if n % 2 else -np.inf)).all() and ends[3] == 0 and np.isnan(ends[4])
 
 
 EDGES = """

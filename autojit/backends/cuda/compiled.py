@@ -17,7 +17,7 @@ _VECTORS = re.compile(r"\bload(?:2|4|8|16)_\w+\(")
 
 
 class Resources:
-    """`registers` of a thread; bytes a thread spills, keeps in local memory; bytes a block shares; is there arithmetic in float64?;
+    """`registers` of a thread; bytes that it spills, or keeps in local memory; bytes that a block shares; is there float64?;
     loads of 8 bytes and more."""
 
     __slots__ = ("registers", "spill_bytes", "local_bytes", "shared_bytes", "f64", "vector_loads")

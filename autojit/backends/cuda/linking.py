@@ -1,7 +1,7 @@
 """PTX to a cubin, by nvJitLink or else ptxas; what the linker says of it; complaints.
 
-In: PTX, a compute capability.  Out: the bytes of a cubin and its `Resources`.  Imports cuda.bindings when it links.  Never gives
-PTX to a driver: one that is older than NVVM could not read it.
+In: PTX, a compute capability.  Out: the bytes of a cubin and its `Resources`.  Imports cuda.bindings when it links.  Never
+gives PTX to a driver: one that is older than NVVM could not read it.
 """
 
 from __future__ import annotations
@@ -106,6 +106,6 @@ def _refused(said: str, ptx: str) -> CompileError:
     """What to tell when a linker refuses PTX; the versions, where it is too old for NVVM."""
     found = _VERSION.search(ptx)
     if found and "Unsupported .version" in said:
-        return CompileError(f"the linker is older than NVVM, which writes PTX {found[1]}.{found[2]}; install both from one release: "
-                            f"{INSTALL}\n{said}")
+        return CompileError(f"the linker is older than NVVM, which writes PTX {found[1]}.{found[2]}; install both from one "
+                            f"release: {INSTALL}\n{said}")
     return CompileError(f"the linker refuses a kernel's PTX: {said}\n{ptx}")

@@ -2,8 +2,8 @@
 
 In: names such as ``exp_f32`` and LLVM values.  Out: an LLVM value: a call of libdevice's function where its greatest error
 (as NVIDIA tells it) is 2 ulp at most (erf, pow, gamma: 4) and float32 ones stay in float32; of our own elsewhere: those of
-the CPU's `vecmath` that need no other type, and what `angles`, `inverses` and `gammas` have.  Our own are written as one function of the
-module a word, for NVVM to inline; nothing in them is fused but by name.  Never imports Numba.
+the CPU's `vecmath` that need no other type, and what `angles`, `inverses` and `gammas` have.  Our own are written as one
+function of the module a word, for NVVM to inline; nothing in them is fused but by name.  Never imports Numba.
 """
 
 from __future__ import annotations

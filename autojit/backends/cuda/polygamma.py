@@ -11,11 +11,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from autojit.backends.cuda.words import F32, I1, call, declared, device, power
+from autojit.backends.cuda.words import F32, call, declared, device, power
 
 # B(2 k) / (2 k)! for k = 1, 2, ...
 _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600)
-_FROM, _TERMS = {"f32": 9.0, "f64": 12.0}, {"f32": 4, "f64": 7}
+_FROM, _TERMS = {"f32": 9.0, "f64": 12.0}, {"f32": 4, "f64": 7}  # from there on, and n more
 
 
 def called(b: ir.IRBuilder, x: Any, n: int) -> Any:
@@ -34,7 +34,7 @@ def called(b: ir.IRBuilder, x: Any, n: int) -> Any:
 
 
 def _write(function: Any, n: int, kind: str) -> None:
-    x, ty, s = function.args[0], function.args[0].type, n + 1
+    x, ty, s, start = function.args[0], function.args[0].type, n + 1, _FROM[kind] + n
     entry, loop, turn, tail = (function.append_basic_block(name) for name in ("entry", "loop", "turn", "tail"))
     b = ir.IRBuilder(entry)
     pole = b.and_(b.fcmp_ordered("<=", x, ty(0.0)), b.fcmp_ordered("==", device(b, "floor", x), x))
@@ -43,13 +43,13 @@ def _write(function: Any, n: int, kind: str) -> None:
     a, total = b.phi(ty), b.phi(ty)
     a.add_incoming(x, entry)
     total.add_incoming(ty(0.0), entry)
-    b.cbranch(b.fcmp_ordered("<", a, ty(_FROM[kind])), turn, tail)
+    b.cbranch(b.fcmp_ordered("<", a, ty(start)), turn, tail)
     b.position_at_end(turn)
     one = ty(1.0)
     more = b.fadd(total, b.fdiv(one, power(b, a, s)))
     after = b.fadd(a, one)
     stuck = b.fcmp_ordered("==", after, a)                # so far below 0 that steps of 1 are lost
-    following = b.select(stuck, ty(_FROM[kind]), after)
+    following = b.select(stuck, ty(start), after)
     a.add_incoming(following, turn)
     total.add_incoming(more, turn)
     b.branch(loop)
@@ -66,4 +66,4 @@ def _write(function: Any, n: int, kind: str) -> None:
     zeta = b.fadd(total, b.fmul(scale, near))
     factor = float(math.factorial(n)) * (1.0 if n % 2 else -1.0)
     result = b.fmul(ty(factor), zeta)
-    b.ret(b.select(b.or_(pole, I1(0)), ty(math.copysign(math.inf, factor)), result))
+    b.ret(b.select(pole, ty(math.copysign(math.inf, factor)), result))

@@ -1,0 +1,97 @@
+"""Numba-CUDA's compiler with nothing in it but the words of kernels.
+
+In: a Python function and Numba's types of its arguments.  Out: PTX.  Two contexts that know `library` alone, a pipeline without
+the passes that look for what kernels cannot contain, and NVVM called by ourselves: two thirds of the time of the public way, a
+third for the first kernel.  Importing this raises ImportError or AttributeError where Numba-CUDA is put
+together otherwise than up to 0.30.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.cuda import compiler, target
+from numba.cuda.core import callconv, typed_passes, untyped_passes
+from numba.cuda.core.compiler_machinery import PassManager
+from numba.cuda.cpython import builtins, numbers, tupleobj
+from numba.cuda.cudadrv import nvvm
+from numba.cuda.flags import CUDAFlags
+from numba.cuda.typing import builtins as typed
+from numba.cuda.typing import context, templates
+
+from autojit.backends.cuda import library
+from autojit.backends.cuda.types import types
+from autojit.backends.cuda.words import setting
+
+_LOOPS = ("getiter", "iternext", "pair_first", "pair_second", "static_getitem")
+
+
+class _Typing(context.BaseContext):  # type: ignore[misc]
+    """A typing context that holds loops and the words of kernels."""
+
+    def _load_builtins(self) -> None:
+        """Called by every compile; filled once, below."""
+
+    def resolve_value_type(self, val: Any) -> Any:
+        """Words first: asking `typeof` takes longer."""
+        return self._get_global_type(val) or super().resolve_value_type(val)
+
+
+class _Target(target.CUDATargetContext):  # type: ignore[misc]
+    def load_additional_registries(self) -> None:
+        """Filled once, below."""
+
+    def refresh(self) -> None:
+        """Nothing can have been added since."""
+
+
+class _Compiler(compiler.CUDACompiler):  # type: ignore[misc]
+    def define_pipelines(self) -> list[Any]:
+        passes = PassManager("kernel")
+        for step in (compiler.CUDATranslateBytecode, untyped_passes.FixupArgs, untyped_passes.IRProcessing,
+                     untyped_passes.ReconstructSSA, typed_passes.NopythonTypeInference, typed_passes.PreLowerStripPhis,
+                     typed_passes.IRLegalization, typed_passes.AnnotateTypes, compiler.CreateLibrary,
+                     compiler.CUDANativeLowering, compiler.CUDABackend):
+            passes.add_pass(step, step.__name__)
+        passes.finalize()
+        return [passes]
+
+
+_typing = _Typing()
+_target = _Target(_typing)
+_loops = templates.Registry()
+_loops.functions = [t for t in typed.registry.functions if getattr(t, "key", None) in _LOOPS]
+_typing.install_registry(_loops)
+for _module in (builtins, numbers, tupleobj):
+    _target.install_registry(_module.registry)
+
+
+def refresh() -> None:
+    """Take in the words that were added to `library` since."""
+    _typing.install_registry(library.TYPING)
+    _target.install_registry(library.LOWERING)
+
+
+refresh()
+
+
+def ptx(kernel: Any, args: Any, threads: int, cc: tuple[Any, ...]) -> str:
+    """PTX of a kernel, as NVVM writes it."""
+    from .front import ENVIRONMENT
+
+    flags = CUDAFlags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.error_model, flags.compute_capability = "numpy", cc
+    made = compiler.compile_extra(
+        typingctx=_typing, targetctx=_target, func=kernel, args=args, return_type=types.void, flags=flags, locals={},
+        pipeline_class=_Compiler, call_conv=callconv.CUDACallConv(_target), abi_info={})
+    made.library.finalize()
+    entry = made.library.get_function(made.fndesc.llvm_func_name)
+    compiler.kernel_fixup(entry, False)
+    nvvm.set_launch_bounds(entry, threads)
+    for argument in entry.args:
+        if hasattr(argument.type, "addrspace"):
+            argument.add_attribute("noalias")
+    llvm = ENVIRONMENT.sub("", "\n".join(map(str, made.library.modules)))
+    options = {"fma": False} if setting.compares else {}
+    return str(nvvm.compile_ir([llvm], arch="compute_" + "".join(map(str, cc)), opt=3, **options).decode())
