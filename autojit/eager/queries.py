@@ -16,6 +16,7 @@ from ..dtypes import result_type as weakest
 from ..errors import explain
 from ..ops.declare import OPS
 from ..ops.declare import broadcast_shapes as common_shape
+from . import searching
 from .apply import apply
 from .binding import function_of, is_number
 from .convert import array_of, clone
@@ -39,6 +40,11 @@ def _array(t: Tensor, what: str) -> Any:
     if t.aval.device != "cpu":
         refuse(what, t.aval.device)
     return array_of(t)
+
+
+def _there(*tensors: Any) -> bool:
+    """Are there tensors on a device, whose values may be asked for?"""
+    return state.trace is None and any([isinstance(t, Tensor) and t.aval.device != "cpu" for t in tensors])
 
 
 def _detached(t: Tensor, what: str) -> Any:
@@ -103,23 +109,30 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: int | None = None) -> Any:
     """Distinct elements (or slices along `dim`), sorted; on request where each came from and how often."""
+    if _there(input) and dim is None:
+        return _chosen(searching.unique(input.detach()), return_inverse, return_counts)
     a = _detached(input, "unique()")
     found = np.unique(a, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
     inverse = found[1].reshape(a.shape if dim is None else -1)
     return _parts(input, found[0], inverse, found[2], return_inverse, return_counts)
 
 
-def _parts(input: Tensor, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
-    out = [_new(values, input.aval.dtype)]
-    if return_inverse:
-        out.append(_new(inverse.astype(np.int64)))
-    if return_counts:
-        out.append(_new(counts.astype(np.int64)))
+def _chosen(found: Sequence[Any], return_inverse: bool, return_counts: bool) -> Any:
+    out = [t for t, wanted in zip(found, (True, return_inverse, return_counts)) if wanted]
     return out[0] if len(out) == 1 else tuple(out)
+
+
+def _parts(input: Tensor, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+    found = (_new(values, input.aval.dtype), _new(inverse.astype(np.int64)), _new(counts.astype(np.int64)))
+    return _chosen(found, return_inverse, return_counts)
 
 
 def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """Elements (or slices along `dim`) that differ from the one before."""
+    if _there(input) and dim is None:
+        found = searching.runs(input.detach().reshape(-1))  # type: ignore[attr-defined]
+        places = found[1].reshape(input.aval.shape)  # type: ignore[attr-defined]
+        return _chosen((found[0], places, found[2]), return_inverse, return_counts)
     a = _detached(input, "unique_consecutive()")
     axis = 0 if dim is None else dim
     rows = a.reshape(-1) if dim is None else a
@@ -161,18 +174,21 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
-    a = _detached(input, "histc()")
+    there = _there(input)
+    a: Any = input.detach() if there else _detached(input, "histc()")
     if input.aval.dtype.category < FLOAT:
         raise explain(NotImplementedError(f"\"histogram_cpu\" not implemented for '{scalar_type(input.aval.dtype)}'"))
     if bins <= 0:
         raise explain(RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0"))
-    lo, hi = (float(a.min()), float(a.max())) if min == max == 0 and a.size else (min, max)
+    lo, hi = (float(a.min()), float(a.max())) if min == max == 0 and input.aval.size else (min, max)
     if not (np.isfinite(lo) and np.isfinite(hi)):
         raise explain(RuntimeError(f"torch.histc: range of [{lo:g}, {hi:g}] is not finite"))
     if lo > hi:
         raise explain(RuntimeError("torch.histc: max must be larger than min"))
     if lo == hi:
         lo, hi = lo - 1, hi + 1
+    if there:
+        return searching.histogram(a, bins, lo, hi)
     return _new(np.histogram(a, bins, (lo, hi))[0].astype(a.dtype), input.aval.dtype)
 
 
@@ -188,29 +204,39 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
     """
     expect("repeat_interleave", input)
     if repeats is None:
-        return _new(np.repeat(np.arange(len(input)), _counts(input)))
+        return _numbers(input)
     if not isinstance(repeats, Tensor):
         return _repeated(input, repeats, dim)  # type: ignore[no-any-return]
     t = input.reshape(-1) if dim is None else input
-    axis, counts = dim or 0, _counts(repeats)
-    if counts.size == 1:
-        return _repeated(t, int(counts.reshape(())), axis)  # type: ignore[no-any-return]
-    if counts.size != t.shape[axis]:
+    axis, size = dim or 0, repeats.aval.size
+    if size == 1:
+        return _repeated(t, int(_counts(repeats).reshape(())), axis)  # type: ignore[no-any-return]
+    if size != t.shape[axis]:
+        _counts(repeats)
         raise explain(RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
-                                   f"{counts.size} and input.size({axis}) = {t.shape[axis]}"))
-    return t.index_select(axis, _new(np.repeat(np.arange(counts.size), counts)))  # type: ignore[no-any-return]
+                                   f"{size} and input.size({axis}) = {t.shape[axis]}"))
+    return t.index_select(axis, _numbers(repeats))  # type: ignore[no-any-return]
+
+
+def _numbers(repeats: Tensor) -> Tensor:
+    """The number of each count, so many times."""
+    counts = _counts(repeats)
+    return searching.repeated(counts) if isinstance(counts, Tensor) else _new(np.repeat(np.arange(len(counts)), counts))
 
 
 def _counts(t: Tensor) -> Any:
+    """Counts as an array, or on a device as they are."""
     if t.aval.dtype not in (int32, int64):
         raise explain(NotImplementedError(f"\"repeat_interleave_cpu\" not implemented for '{scalar_type(t.aval.dtype)}'"))
+    if _there(t):
+        return t.detach()
     counts = _array(t, "repeat_interleave()")
     if (counts < 0).any():
         raise explain(RuntimeError("repeats can not be negative"))
     return counts
 
 
-def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
                  sorter: Tensor | None = None) -> Tensor:
     """Where each value would be put into a sorted sequence (one for each row of leading dims) to keep it sorted: before equal
     elements, or (right) behind them.
@@ -218,8 +244,13 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
     >>> searchsorted(tensor([1, 3, 5]), tensor([3, 4]))
     tensor([1, 2])
     """
-    a = _detached(sorted_sequence, "searchsorted()")
-    v = _detached(input, "searchsorted()") if isinstance(input, Tensor) else np.asarray(input)
+    expect("searchsorted", sorted_sequence)
+    there, a, v = _there(sorted_sequence), sorted_sequence, input
+    if not there:
+        a = _detached(a, "searchsorted()")
+        v = _detached(v, "searchsorted()") if isinstance(v, Tensor) else np.asarray(v)
+    else:
+        a, v = a.detach(), v.detach() if isinstance(v, Tensor) else tensor(v, device=a.aval.device)
     if side not in (None, "left", "right"):
         raise explain(RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}"))
     if a.ndim != 1 and a.shape[:-1] != v.shape[:-1]:
@@ -227,9 +258,12 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
             f"and input value tensor must match, but we got boundaries tensor {list(a.shape)} and input value tensor "
             f"{list(v.shape)}"))
+    behind = right or side == "right"
+    if there:
+        return searching.searched(a if sorter is None else a.gather(-1, sorter), v, behind, out_int32)
     if sorter is not None:
         a = np.take_along_axis(a, _detached(sorter, "searchsorted()"), -1)
-    at: Any = "right" if right or side == "right" else "left"
+    at: Any = "right" if behind else "left"
     if a.ndim == 1:
         out = np.searchsorted(a, v, at)
     else:
@@ -248,6 +282,10 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Which elements occur in the second tensor."""
+    if _there(elements, test_elements):
+        found: Any = searching.occurs(*[v.detach() if isinstance(v, Tensor) else tensor(v, device="cuda")
+                                        for v in (elements, test_elements)])
+        return ~found if invert else found  # type: ignore[no-any-return]
     a, b = [_array(v.detach(), "isin()") if isinstance(v, Tensor) else np.asarray(v) for v in (elements, test_elements)]
     return _new(np.isin(a, b, invert=invert))
 

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from ..backends.devices import backend, from_host
-from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, int64, memory
+from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, float64, int64, memory
 from ..errors import explain
 from ..ir.aval import Shape, aval
 from ..ir.graph import Node, buffer
 from ..ops.declare import cast
 from . import philox
 from .convert import array_of, copy_
-from .counting import holds, refuse
+from .counting import holds
 from .creation import finish, shape_of, size_of, whole
 from .placing import named
+from .searching import sampled
 from .state import state
 from .tensor import Tensor, expect, of_array, wrap
 
@@ -266,8 +267,8 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
     """Places drawn with probabilities proportional to the elements of each row."""
     expect("multinomial", input)
-    if input.aval.device != "cpu":
-        refuse("multinomial()", input.aval.device)
+    if input.aval.device != "cpu" and state.trace is None:
+        return _multinomial(input.detach().to(float64), num_samples, replacement, generator)  # type: ignore[attr-defined]
     weights = np.asarray(array_of(input.detach()), np.float64)
     rows = weights.reshape(-1, weights.shape[-1])
     if num_samples <= 0:
@@ -289,6 +290,23 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
             keys = -np.log1p(-u) / rows                   # exponential races: the first arrivals
         out = np.argsort(keys, axis=1, kind="stable")[:, :num_samples]
     return of_array(out.astype(np.int64).reshape(*weights.shape[:-1], num_samples))
+
+
+def _multinomial(weights: Tensor, count: int, replacement: bool, generator: Generator | None) -> Tensor:
+    """The same on a device."""
+    shape = weights.aval.shape
+    rows = weights.reshape(-1, shape[-1])  # type: ignore[attr-defined]
+    if count <= 0:
+        raise explain(RuntimeError("cannot sample n_sample <= 0 samples"))
+    if not holds((rows >= 0) & (rows < float("inf"))):
+        raise explain(RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"))
+    if not holds(rows.sum(1) > 0):
+        raise explain(RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)"))
+    if not replacement and not holds((rows > 0).to(int64).sum(1) >= count):
+        raise explain(RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement"))
+    drawn = (rows.aval.shape[0], count) if replacement else rows.aval.shape
+    u = _made(uniform_node(drawn, float64, generator, rows.aval.device))
+    return sampled(rows, u, count, replacement).reshape(*shape[:-1], count)  # type: ignore[attr-defined, no-any-return]
 
 
 # ---------------------------------------------------------------- in place
