@@ -77,8 +77,6 @@ refresh()
 
 def ptx(kernel: Any, args: Any, threads: int, cc: tuple[Any, ...]) -> str:
     """PTX of a kernel, as NVVM writes it."""
-    from .front import ENVIRONMENT
-
     flags = CUDAFlags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model, flags.compute_capability = "numpy", cc
@@ -92,6 +90,6 @@ def ptx(kernel: Any, args: Any, threads: int, cc: tuple[Any, ...]) -> str:
     for argument in entry.args:
         if hasattr(argument.type, "addrspace"):
             argument.add_attribute("noalias")
-    llvm = ENVIRONMENT.sub("", "\n".join(map(str, made.library.modules)))
+    llvm = library.ENVIRONMENT.sub("", "\n".join(map(str, made.library.modules)))
     options = {"fma": False} if setting.compares else {}
     return str(nvvm.compile_ir([llvm], arch="compute_" + "".join(map(str, cc)), opt=3, **options).decode())

@@ -24,7 +24,6 @@ from autojit.errors import CacheWarning, CompileError
 
 LOCK = threading.RLock()                                  # Numba's compilers share state, and `setting` is ours
 _ENTRY = re.compile(r"\.visible \.entry (\S+?)\(")
-ENVIRONMENT = re.compile(r"^.*NumbaEnv.*$\n?", re.M)     # a global that nothing reads; its name differs between processes
 _WRITING = ("store", "atomic")
 
 
@@ -106,7 +105,7 @@ def ptx(text: str, name: str, signature: tuple[str, ...], threads: int, wide: bo
     found = _ENTRY.search(made)
     if found is None:
         raise CompileError(f"no entry in the PTX of a kernel:\n{text}")
-    return ENVIRONMENT.sub("", made.replace(found[1], name)).strip("\x00 \n") + "\n"
+    return library.ENVIRONMENT.sub("", made.replace(found[1], name)).strip("\x00 \n") + "\n"
 
 
 def _made(kernel: Any, args: Any, threads: int, cc: tuple[Any, ...], public: bool) -> str:

@@ -8,6 +8,7 @@ one try.  Never lets Numba convert a type: wrong types do not compile.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,6 +40,7 @@ from autojit.backends.cuda.words import (
     stored,
 )
 
+ENVIRONMENT = re.compile(r"^.*NumbaEnv.*$\n?", re.M)     # a global of Numba's that nothing reads; its name counts compiles
 RANGE = "turns"                                           # what `range` is called: Numba knows its own by that name
 TYPING = TypingRegistry()
 LOWERING = LoweringRegistry("autojit cuda words")
