@@ -12,13 +12,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..backends.devices import to_host
 from ..dtypes import FLOAT, int64
 from ..errors import explain
 from ..ir.graph import Node, placeholder
 from ..ir.primitive import BUFFER
 from ..ops.declare import P, cast, full, zeros_like
-from .evaluate import realise, realise_all
+from .evaluate import realise
 from .placing import host
 from .state import state
 from .tensor import Tensor, value
@@ -105,8 +104,8 @@ def ends_on_device(n: Node, ignore: int | None) -> tuple[int, int] | None:
         info = np.iinfo(n.dtype.np)
         low = P.where(left_out, full(int(info.max), n.shape, n.dtype), n)
         high = P.where(left_out, full(int(info.min), n.shape, n.dtype), n)
-    found = realise_all([P.min(low, axes), P.max(high, axes)])
-    least, greatest = [int(to_host(a, n.aval.device)) for a in found]
+    both = [P.reshape(cast(end, int64), (1,)) for end in (P.min(low, axes), P.max(high, axes))]
+    least, greatest = host(P.concat(both, 0)).tolist()
     return (least, greatest) if least <= greatest else None
 
 
