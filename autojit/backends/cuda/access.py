@@ -6,7 +6,7 @@ write one place, and none may read what another writes.  Never decides how a ker
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,9 +190,9 @@ def moves(at: At, r: Range) -> bool:
     return any([t is r or type(t) is str for ix in at.index for t, _ in ix.terms])
 
 
-def vectors(loop: Loop, facts: Facts, area: dict[str, Any]) -> int:
+def vectors(loop: Loop, facts: Facts, housed: Collection[str]) -> int:
     """How many neighbouring turns a thread may take at once by loads and stores of 16 bytes; 1 if there is no use in it.
-    `area`: buffers in places of their own, that are no global memory."""
+    `housed`: scratch, in whose banks of shared memory the threads would then meet."""
     if not facts.flat or facts.carried:
         return 1
     widths = [WORDS.get(a.at.buffer.dtype.code, 1) for a in facts.accesses if moves(a.at, loop.range)]
@@ -205,7 +205,7 @@ def vectors(loop: Loop, facts: Facts, area: dict[str, Any]) -> int:
         if at is None:
             continue
         name = at.buffer.name
-        if name in area or name in stored or type(s) is Let and s.params[1]:
+        if name in housed or name in stored or type(s) is Let and s.params[1]:
             return 1
         if moves(at, loop.range):
             if not contiguous(at, loop.range, width) or at.buffer.per_chunk and at.buffer.size % width:

@@ -51,6 +51,7 @@ class Nest:
         self._touches: dict[Any, float] = {}
         self.whole = Facts(self.kernel.body)
         self.counts = counted(self.whole.accesses)
+        self.scratch = {a.at.buffer.name for a in self.whole.accesses if a.at.buffer.kind == "scratch"}
         self.stored = {a.at.buffer.name for a in self.whole.accesses if a.store}
         self.fixed = self._fixed(self.kernel.body)          # do its chunks store anything of their own?
         self.top = [s for s in self.kernel.body if type(s) is Loop]
@@ -133,7 +134,7 @@ class Nest:
         """How many neighbours a lane may take at once in a loop, and what each of them saves by it."""
         found = self._vectors.get(id(s))
         if found is None:
-            width = vectors(s, self.about(s), {})
+            width = vectors(s, self.about(s), self.scratch)
             near = [a for a in self.about(s).accesses if moves(a.at, s.range)]
             found = self._vectors[id(s)] = (width, (TOUCH - NEAR) * len(near))
         return found
