@@ -19,7 +19,7 @@ from ..config import config
 from ..eager.apply import apply
 from ..eager.convert import send
 from ..eager.evaluate import settle
-from ..eager.placing import named
+from ..eager.placing import Device, named
 from ..eager.state import state
 from ..eager.template import Rule
 from ..eager.tensor import Tensor, new, of_buffer, value
@@ -59,7 +59,7 @@ class Traced:
     def __init__(self, fn: Callable[..., Any], static_argnums: Sequence[int] = (), device: Any = None) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
-        self.device = None if device is None else named(device)
+        self.device = None if device is None else Device(device)    # opened by the first call
         self.static_argnums = frozenset(static_argnums)
         self.plans: OrderedDict[Any, list[Plan]] = OrderedDict()
         self.history: deque[str] = deque(maxlen=20)
@@ -125,19 +125,15 @@ class Traced:
         if self.static_argnums:
             args = tuple([_Static(a) if i in self.static_argnums else a for i, a in enumerate(args)])
         leaves, structure = tree.flatten((args, kwargs))
+        device = None if self.device is None else named(self.device)
         beside = None
         for k, x in enumerate(leaves):
             if not isinstance(x, Tensor) and run_time(x):
                 beside = beside or float_beside(leaves)
                 leaves[k] = as_tensor(x, beside)
-            if self.device is not None:
-                leaves[k] = self._moved(leaves[k])
+            if device is not None:
+                leaves[k] = _moved(leaves[k], device)
         return leaves, structure, [x for x in leaves if isinstance(x, Tensor)]
-
-    def _moved(self, x: Any) -> Any:
-        """A run-time argument on the device that was asked for; numbers go along as they are."""
-        assert self.device is not None
-        return send(x, self.device, x.aval.dtype) if isinstance(x, Tensor) and x.aval.shape else x
 
     def plan(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None) -> Plan:
         """The plan that fits; recorded if there is none."""
@@ -218,8 +214,7 @@ class Traced:
         return bare
 
     def _result(self, t: Any) -> Any:
-        assert self.device is not None
-        return send(t, self.device, t.aval.dtype) if isinstance(t, Tensor) else t
+        return send(t, named(self.device), t.aval.dtype) if isinstance(t, Tensor) else t
 
     def _warn_ints(self, leaves: list[Any]) -> None:
         for k, x in enumerate(leaves):
@@ -345,6 +340,11 @@ def _hashable(x: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _moved(x: Any, device: str) -> Any:
+    """A run-time argument on a device; numbers go along as they are."""
+    return send(x, device, x.aval.dtype) if isinstance(x, Tensor) and x.aval.shape else x
 
 
 def _kind(leaves: Sequence[Any]) -> str:

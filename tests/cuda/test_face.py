@@ -548,6 +548,11 @@ def test_without_a_gpu_the_words_say_what_is_missing():
             aj.zeros(1, device="cuda")
         with pytest.raises(RuntimeError, match="Cannot access accelerator device when none is available"):
             aj.ones(1).to(0)
+        f = aj.trace(lambda x: x + 1, device="cuda")      # a module with it can be imported
+        with pytest.raises(RuntimeError, match="CUDA"):
+            f(aj.ones(1))
+        with pytest.raises(RuntimeError, match="device type at start of device string: tpu"):
+            aj.trace(lambda x: x, device="tpu")
 
 
 def test_the_short_way_on_a_device(device):
