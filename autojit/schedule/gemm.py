@@ -20,6 +20,7 @@ from .loops import Buffer, GemmStep
 TINY = 512                         # multiplications up to which a constant product is written out
 LARGE = 1 << 15                    # elements of a matrix from which its product with a vector is not fused
 SEVERAL, LONG, TERMS = 16, 256, 64   # and elements of the result, if they are dot products or a sum of rows, and terms
+SHORT, FUSED = 16, 1 << 24         # terms, and multiplications, up to which a GPU fuses a product
 FEW, OFTEN = 32, 8                  # rows of C, and products of that many, from which a transposed B is turned once for all
 CALLS = 64                         # calls for batches that no two strides describe
 
@@ -93,8 +94,9 @@ def _reshaped(v: View, old: Ints, new: Ints) -> View | None:
     return View(v.base, v.offset, tuple(reversed(out)))
 
 
-def is_product(n: Node, runtime: bool) -> bool:
-    """Is this matmul for BLAS?  `runtime`: some of its sizes are run-time ones."""
+def is_product(n: Node, runtime: bool, simt: bool = False) -> bool:
+    """Is this matmul for BLAS?  `runtime`: some of its sizes are run-time ones.  On a GPU a product of few terms is fused:
+    entering BLAS costs more than the terms do."""
     a, b = operands(n)
     m, k, c = a.shape[-2], a.shape[-1], b.shape[-1]
     if a.dtype.half:
@@ -104,6 +106,8 @@ def is_product(n: Node, runtime: bool) -> bool:
     if m == 1 or c == 1:
         by_rows = (a.op == "permute") == (c == 1)           # a sum of the matrix's rows as they lie in memory
         return m * k * c >= LARGE and k >= TERMS and m * c >= (LONG if by_rows else SEVERAL)
+    if simt and k <= SHORT and n.aval.size * k <= FUSED:
+        return False
     return runtime or not (m * k * c <= TINY and max(m, k, c) <= SMALL)
 
 

@@ -76,7 +76,7 @@ class Lanes:
         """What the kernel costs with so many threads a row, and how many chunks it has then."""
         rows = self.rows
         chunks = min(-(-self.p.usual // GROUP), RESIDENT[1]) if not self.loops else min(self.p.usual, RESIDENT[32])
-        groups = min(rows, ALL // width)
+        groups = min(rows, max(1, ALL // width))
         if self.apart:                                      # a group has the sums of a chunk to itself
             groups = chunks = min(self.p.usual, RESIDENT[width], most)
         busy = max(1.0, groups * width / ALL) / groups

@@ -157,7 +157,7 @@ class _Planner:
     def _find_gemms(self, uses: dict[Node, int]) -> None:
         """Products for BLAS.  The sum of a product over its leading axes is one product with a longer inner axis."""
         for n in self.order:
-            if n.prim.kind == CONTRACT and n not in self.uniform and is_product(n, self._runtime(n)):
+            if n.prim.kind == CONTRACT and n not in self.uniform and is_product(n, self._runtime(n), self.target.simt):
                 self.gemms[n] = Gemm(n, self.inputs, self.uniform)
             elif n.op == "add":
                 self._find_added(n, uses)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from .index import Range, Size
-from .lanes import ALL, LAUNCH, RESIDENT, TOUCH, Lanes, common, in_rows, one_group, still
+from .lanes import ALL, LAUNCH, RESIDENT, TOUCH, Lanes, below, common, in_rows, one_group, still
 from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
 from .nest import Nest
 from .roll import roll
@@ -47,7 +47,7 @@ class SimtStager(Stager):
                 break
             early = common([*[g.expr for g in best.now], *[e.args[0] for e in best.shared]], best.parallel, self.space)
             if early:
-                goals = self._early(early, goals)
+                goals = self._early(early, goals, best)
                 continue
             self._refused(best)
             goals = self._parallel(best)
@@ -63,8 +63,10 @@ class SimtStager(Stager):
             nest.level([Task(nest.room.sort(g.mask), g.expr, g.memory, g.op) for g in some], 0, {}, body)
         self.steps.append(KernelStep(Kernel(roll(body, self.new)), 1, 1))
 
-    def _early(self, values: list[E], goals: list[Goal]) -> list[Goal]:
-        """Put values that all rows share in memory; the goals over these."""
+    def _early(self, values: list[E], goals: list[Goal], c: Choice) -> list[Goal]:
+        """Put values that all rows share in memory, and whatever else needs nothing of the rows; the other goals over these."""
+        sums = set(c.shared)
+        others = [g for g in c.later if sums.isdisjoint(below([g.expr]))]
         memo: dict[E, E] = {}
         first: list[Goal] = []
         for e in values:
@@ -77,8 +79,8 @@ class SimtStager(Stager):
             memory = Memory(self.new("temp", e.dtype, size), index, shape)
             first.append(Goal(ranges, e, memory))
             memo[e] = self.low.scalars.load(memory.buffer, index, shape, ())
-        self._run(first)
-        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in goals]
+        self._run(first + others)
+        return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in goals if g not in others]
 
     # ------------------------------------------------------------------ choice
     def _choices(self, goals: list[Goal], p: Range) -> list[Choice]:
