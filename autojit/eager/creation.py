@@ -548,7 +548,7 @@ class Typed(type):
         return construct(Tensor, *data, dtype=cls.of, device=device)
 
     def __instancecheck__(cls, t: Any) -> bool:
-        return isinstance(t, Tensor) and t.aval.dtype is cls.of
+        return isinstance(t, Tensor) and t.aval.dtype is cls.of and t.aval.device == "cpu"
 
 
 def typed() -> dict[str, Any]:

@@ -97,6 +97,9 @@ def together(op: Any, nodes: Sequence[Any], number: bool, into: bool) -> tuple[s
     out = []
     for k, n in enumerate(nodes):
         if n is not None and n is not free and n.aval.device != device:
+            if k == 0 and op.name in _PLACES:
+                raise explain(RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)"),
+                              hint=f'move it: x.to("{device}")')
             if n.aval.shape and _PLACES.get(op.name, k + 1) > k or into and k == 0:
                 raise explain(RuntimeError("Expected all tensors to be on the same device, but found at least two devices, "
                                            f"{shown(device)} and {shown(n.aval.device)}!"),

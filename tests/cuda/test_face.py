@@ -263,6 +263,9 @@ def test_places_that_data_names(device):
     assert x.tolist() == [[2, -2, 6], [-1, 5, -1]]
     assert x[:, aj.tensor([2, 0])].tolist() == [[6, 2], [-1, -1]]           # places from the CPU, as in torch
     assert x[aj.tensor([1, 0], device="cuda"), [0, 1]].tolist() == [-1, -2]
+    with pytest.raises(RuntimeError, match=r"either on cpu or on the same device as the indexed tensor \(cpu\)"):
+        x.cpu()[aj.tensor([0], device="cuda")]
+    assert not isinstance(x, aj.FloatTensor) and isinstance(x.cpu(), aj.FloatTensor)
     x[[0, 1], [0, 0]] = aj.tensor([8.0, 9.0], device="cuda")
     assert x[:, 0].tolist() == [8, 9] and x[aj.tensor(1, device="cuda")].tolist() == [9, 5, -1]
     w = aj.tensor([1.0, 2.0, 3.0], device="cuda", requires_grad=True)
