@@ -344,3 +344,10 @@ def test_halves_are_only_cast():
     x = placeholder(aval((400_000,), float16))
     kernel = kernels(Graph([x], [cast(P.exp(cast(x, float32)), float16)]))[0]
     assert "load8_f16" in kernel.text and "exp_f32(to_f32(" in kernel.text and "store8_f16" in kernel.text
+
+
+def test_conditions_are_written_once():
+    """The value of a pad is a select, and the loads under it have the same conditions."""
+    x, y = placeholder(aval((5000,), float32)), placeholder(aval((5000,), float32))
+    kernel, = kernels(Graph([x, y], [P.sin(P.pad(P.add(P.exp(x), y), (2,), (5007,), (1,)))]))
+    assert kernel.text.count(">= 0") == 2 and kernel.text.count("if t1 else f4(0.0)") == 2

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...dtypes import BOOL, FLOAT
-from ...schedule.index import Range
-from ...schedule.loops import At, Begin, Buffer, Const, Init, KernelStep, Let, Operand, Schedule, Store, names_read
+from ...schedule.index import Range, provenance
+from ...schedule.loops import At, Begin, Buffer, Condition, Const, Init, KernelStep, Let, Operand, Schedule, Store, names_read
 from ..cpu.known import Look
 from ..emitting import BINARY, LITERALS, Block, Writer, applied, bare
 from .access import WORDS, moves
@@ -82,6 +82,7 @@ class CudaWriter(Writer):
         super().__init__(step.kernel)
         self.mapping, self.way = mapping, mapping.way
         self.indices = {"chunk"}                           # names that are of the index type
+        self.guards: dict[int, str] = {}                   # id of a load → the value that its conditions are
         self.pads: dict[str, str] = {}                     # dtype → shared memory for reductions
         self.shared: dict[str, str] = {}                   # scratch → its name, where it is shared memory
         self.head: list[str] = []                          # lines before the body
@@ -167,6 +168,7 @@ class CudaWriter(Writer):
     # ------------------------------------------------------------------ blocks
     def _uses(self, body: tuple[Any, ...]) -> dict[str, int]:
         uses: dict[str, int] = {}
+        self._guarded(body, uses)
         stack = [(body, 1)]
         while stack:
             statements, weight = stack.pop()
@@ -181,6 +183,18 @@ class CudaWriter(Writer):
                     for name in self.read[id(s)]:
                         uses[name] = uses.get(name, 0) + weight
         return uses
+
+    def _guarded(self, body: Sequence[Any], uses: dict[str, int]) -> None:
+        """Which loads of a block have conditions that a value before them stands for."""
+        known: dict[Any, str] = {}
+        for s in body:
+            if type(s) is Let and s.op == "inside":
+                known[_origin(s.params)] = s.name
+            elif type(s) is Let and s.op == "load" and s.params[1] and known:
+                name = known.get(_origin(s.params[1]))
+                if name is not None:
+                    self.guards[id(s)] = name
+                    uses[name] = uses.get(name, 0) + 1
 
     def _block(self, body: Sequence[Any], indent: str) -> None:
         block = Block(self._uses(tuple(body)))
@@ -465,8 +479,16 @@ class CudaWriter(Writer):
         return self.integer.format(text)
 
     def _expression(self, s: Let, block: Block) -> str:
+        if id(s) in self.guards:
+            test = self._operand(self.guards[id(s)], block)
+            return f"({self._at(s.params[0], block)} if {test} else {self._const(Const(s.dtype.number(0), s.dtype))})"
         text = super()._expression(s, block)
         if s.op in INDICES:
             self.indices.add(s.name)
         return f"to_i64({bare(text)})" if s.op == "index" else text
 
+
+def _origin(conditions: Sequence[Condition]) -> Any:
+    """Conditions by where their numbers come from: equal only if they are so for all sizes."""
+    return tuple([(provenance(c.step), provenance(c.index.const), tuple([(t, provenance(k)) for t, k in c.index.terms]))
+                  for c in conditions])
