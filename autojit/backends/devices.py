@@ -134,8 +134,3 @@ def to_host(array: Any, device: str) -> np.ndarray:
 def from_host(array: np.ndarray, dtype: DType, device: str) -> Any:
     """An array of the host's on a device."""
     return array if device == "cpu" else backend(device).from_host(array, dtype)
-
-
-def device_of(array: Any) -> str:
-    """The device that an array is on."""
-    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else str(getattr(array, "device", "cuda"))

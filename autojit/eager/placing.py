@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..backends.devices import backend, device_of, from_host, to_host
+from ..backends.devices import backend, from_host, to_host
 from ..errors import explain
 from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
-from ..ir.primitive import BUFFER
 from ..ops.checks import scalar_type
 from ..ops.placement import sent
 from .evaluate import realise
@@ -140,9 +139,3 @@ def moved(n: Node, to: Aval) -> Node:
     """A computed value on another device, copied now."""
     return buffer(from_host(host(n), to.dtype, to.device), to)
 
-
-def computed(n: Node) -> bool:
-    return (n.real or n).prim is BUFFER
-
-
-__all__ = ("Device", "check_kernels", "computed", "device_of", "host", "moved", "named", "shown", "together")

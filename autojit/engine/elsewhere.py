@@ -55,7 +55,8 @@ class Elsewhere(Program):
                 single = self.cut.single
                 made = self.cut if single is None else single.run
                 self.native = profiled(made) if config.debug >= 2 and hasattr(made, "profile") else made  # type: ignore[assignment]
-                events.log(1, "compiled", self.prepared.summary)  # type: ignore[union-attr]
+                if config.debug:
+                    events.log(1, "compiled", self.prepared.summary)  # type: ignore[union-attr]
         return self.native
 
     def prepare(self) -> Parts:
