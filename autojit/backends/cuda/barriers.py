@@ -25,24 +25,24 @@ class Guard:
         self.shared, self.homes = shared, homes
 
     def guarded(self, body: Sequence[Any], width: int) -> tuple[Any, ...]:
-        return tuple(self._block(body, width, frozenset())[0])
+        return tuple(self._block(body, width, frozenset())[0]) if self.shared and width > 1 else tuple(body)
 
     def _block(self, body: Sequence[Any], width: int, pending: frozenset[Touch]) -> tuple[list[Any], frozenset[Touch]]:
         """The statements of `width` threads together, and what nothing has made visible at their end."""
         out: list[Any] = []
         for s in body:
-            together = type(s) is Deal and s.by == "turns"
-            if width > 1 and any([_clash(a, b) for a in self._touched(s) for b in pending]):
+            touched = self._touched(s)
+            if width > 1 and any([_clash(a, b) for a in touched for b in pending]):
                 out.append(Barrier(width))
                 pending = frozenset()
-            if together:
+            if type(s) is Deal and s.by == "turns":
                 s, end = self._repeated(s, width)
                 pending |= end
             elif type(s) is Deal and s.by == "teams":
-                pending |= frozenset(self._touched(s))
+                pending |= frozenset(touched)
                 s, _ = self._repeated(s, s.lanes)
-            else:
-                pending |= frozenset(self._touched(s))
+            elif touched:
+                pending |= frozenset(touched)
             out.append(s)
             if type(s) is Combine and s.lanes == width > 32:
                 pending = frozenset()                       # the word has barriers in it
