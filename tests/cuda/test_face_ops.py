@@ -99,3 +99,14 @@ class OnDevice:
 def test_a_program_on_the_device(device, name):
     got = json.loads(json.dumps(outcome(PROGRAMS[name], OnDevice())).replace("torch.cuda.", "torch."))
     assert same(got, EXPECTED[name]), f"\n   here {got}\n  torch {EXPECTED[name]}"
+
+
+def test_random_programs_of_writes_and_views(device):
+    """Those of `test_eager_fuzz`: here against the CPU."""
+    pytest.importorskip("torch")
+    from ..test_eager_fuzz import Machine
+    from ..test_eager_fuzz import program as random_program
+    from ..test_eager_fuzz import same as alike
+    for seed in range(5000, 5060 if isinstance(device, FakeBackend) else 5015):
+        there, here = Machine(OnDevice()).run(random_program(seed)), Machine(aj).run(random_program(seed))
+        assert alike(there, here), f"seed {seed}: {random_program(seed)}"
