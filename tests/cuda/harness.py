@@ -15,7 +15,7 @@ import numpy as np
 from autojit.backends.cuda.emitted import Emitted
 from autojit.backends.devices import backend
 from autojit.backends.numpy.run import NumpyProgram
-from autojit.dtypes import bfloat16
+from autojit.dtypes import bfloat16, float64
 from autojit.engine import compile as pipeline
 from autojit.halves import values
 from autojit.ir.graph import Graph, forget
@@ -39,6 +39,11 @@ class Made:
     @property
     def kernels(self) -> list[Emitted]:
         return [e for step in self.prepared.emitted.values() for e in step.launches]
+
+    @property
+    def single(self) -> bool:
+        """Is no value of the program float64, so that no double precision may appear in its code?"""
+        return all([n.dtype is not float64 for n in self.graph.order])
 
     def want(self) -> list[np.ndarray]:
         return NumpyProgram(lowered(self.graph))(self.arrays)
