@@ -26,8 +26,8 @@ __all__ = ["Compiled", "CubinStore", "Resources", "Source", "check", "provide", 
 
 KIND = "cubin"
 # a change in one of these can change the code of a kernel whose text stays the same
-_SOURCES = ("angles.py", "contexts.py", "front.py", "gammas.py", "groups.py", "inverses.py", "library.py", "linking.py",
-            "making.py", "mathematics.py", "polygamma.py", "types.py", "words.py")
+_SOURCES = ("angles.py", "branches.py", "contexts.py", "front.py", "gammas.py", "groups.py", "inverses.py", "library.py",
+            "linking.py", "making.py", "mathematics.py", "polygamma.py", "types.py", "words.py")
 _PACKAGES = ("numba_cuda", "llvmlite", "nvidia_nvvm", "nvidia_cuda_nvcc", "nvidia_nvjitlink", "cuda_bindings")
 
 

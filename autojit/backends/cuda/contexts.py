@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba.core.errors import NumbaError
 from numba.cuda import compiler, target
-from numba.cuda.core import callconv, typed_passes, untyped_passes
-from numba.cuda.core.compiler_machinery import PassManager
+from numba.cuda.core import callconv, transforms, typed_passes, untyped_passes
+from numba.cuda.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.cuda.cpython import builtins, numbers, tupleobj
 from numba.cuda.cudadrv import nvvm
 from numba.cuda.flags import CUDAFlags
@@ -45,16 +46,42 @@ class _Target(target.CUDATargetContext):  # type: ignore[misc]
         """Nothing can have been added since."""
 
 
-class _Compiler(compiler.CUDACompiler):  # type: ignore[misc]
-    def define_pipelines(self) -> list[Any]:
-        passes = PassManager("kernel")
-        for step in (compiler.CUDATranslateBytecode, untyped_passes.FixupArgs, untyped_passes.IRProcessing,
-                     untyped_passes.ReconstructSSA, typed_passes.NopythonTypeInference, typed_passes.PreLowerStripPhis,
-                     typed_passes.IRLegalization, typed_passes.AnnotateTypes, compiler.CreateLibrary,
-                     compiler.CUDANativeLowering, compiler.CUDABackend):
-            passes.add_pass(step, step.__name__)
-        passes.finalize()
-        return [passes]
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[untyped-decorator]
+class _Plain(FunctionPass):  # type: ignore[misc]
+    """A function that is no generator and counts no references: Numba need not know where its variables live."""
+
+    _name = "autojit_plain"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir.blocks = transforms.canonicalize_cfg(state.func_ir.blocks)
+        state.func_ir.generator_info = state.type_annotation = None
+        return True
+
+
+_BEFORE = (compiler.CUDATranslateBytecode, untyped_passes.FixupArgs)
+_AFTER = (compiler.CreateLibrary, compiler.CUDANativeLowering, compiler.CUDABackend)
+
+
+def _pipeline(*steps: Any) -> Any:
+    """A compiler that takes these steps."""
+    class Pipeline(compiler.CUDACompiler):  # type: ignore[misc]
+        def define_pipelines(self) -> list[Any]:
+            passes = PassManager("kernel")
+            for step in (*_BEFORE, *steps, *_AFTER):
+                passes.add_pass(step, step.__name__)
+            passes.finalize()
+            return [passes]
+
+    return Pipeline
+
+
+_QUICK = _pipeline(_Plain, typed_passes.NopythonTypeInference)
+# a name may have several types, one after the other
+_WHOLE = _pipeline(untyped_passes.IRProcessing, untyped_passes.ReconstructSSA, typed_passes.NopythonTypeInference,
+                   typed_passes.PreLowerStripPhis, typed_passes.IRLegalization, typed_passes.AnnotateTypes)
 
 
 _typing = _Typing()
@@ -75,14 +102,21 @@ def refresh() -> None:
 refresh()
 
 
+def _lowered(pipeline: Any, kernel: Any, args: Any, flags: Any) -> Any:
+    return compiler.compile_extra(
+        typingctx=_typing, targetctx=_target, func=kernel, args=args, return_type=types.void, flags=flags, locals={},
+        pipeline_class=pipeline, call_conv=callconv.CUDACallConv(_target), abi_info={})
+
+
 def ptx(kernel: Any, args: Any, threads: int, cc: tuple[Any, ...]) -> str:
     """PTX of a kernel, as NVVM writes it."""
     flags = CUDAFlags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model, flags.compute_capability = "numpy", cc
-    made = compiler.compile_extra(
-        typingctx=_typing, targetctx=_target, func=kernel, args=args, return_type=types.void, flags=flags, locals={},
-        pipeline_class=_Compiler, call_conv=callconv.CUDACallConv(_target), abi_info={})
+    try:
+        made = _lowered(_QUICK, kernel, args, flags)
+    except NumbaError:
+        made = _lowered(_WHOLE, kernel, args, flags)
     made.library.finalize()
     entry = made.library.get_function(made.fndesc.llvm_func_name)
     compiler.kernel_fixup(entry, False)

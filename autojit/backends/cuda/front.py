@@ -17,7 +17,7 @@ from typing import Any
 from numba.core.errors import NumbaError as NumbaOwnError
 from numba.cuda.core.errors import NumbaError
 
-from autojit.backends.cuda import library
+from autojit.backends.cuda import branches, library
 from autojit.backends.cuda.types import Array, index_type, kinds
 from autojit.backends.cuda.words import setting
 from autojit.errors import CacheWarning, CompileError
@@ -91,11 +91,9 @@ def ptx(text: str, name: str, signature: tuple[str, ...], threads: int, wide: bo
             if len(tree.body) != 1 or not isinstance(function, ast.FunctionDef):
                 raise CompileError("a kernel's text is one function")
             space = library.namespace()
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Name) and node.id == "range":
-                    node.id = library.RANGE
-            exec(compile(tree, f"<{name}>", "exec"), space)
-            kernel, args = space[function.name], argument_types(function, signature, wide)
+            args = argument_types(function, signature, wide)
+            exec(compile(branches.fewer(tree), f"<{name}>", "exec"), space)
+            kernel = space[function.name]
             unknown = sorted(set(kernel.__code__.co_names) - set(space))
             if unknown:
                 raise CompileError(f"unknown words: {', '.join(unknown)}")

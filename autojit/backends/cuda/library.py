@@ -21,6 +21,7 @@ from numba.cuda.typing.templates import AbstractTemplate, signature
 from numba.cuda.typing.templates import Registry as TypingRegistry
 
 from autojit.backends.cuda import groups
+from autojit.backends.cuda.branches import GUARDED, RANGE
 from autojit.backends.cuda.types import Array, Ix, Turn, Turns, index_type, kinds, types
 from autojit.backends.cuda.words import (
     BYTES,
@@ -41,7 +42,6 @@ from autojit.backends.cuda.words import (
 )
 
 ENVIRONMENT = re.compile(r"^.*NumbaEnv.*$\n?", re.M)     # a global of Numba's that nothing reads; its name counts compiles
-RANGE = "turns"                                           # what `range` is called: Numba knows its own by that name
 TYPING = TypingRegistry()
 LOWERING = LoweringRegistry("autojit cuda words")
 
@@ -294,6 +294,25 @@ def _setitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
     return ctx.get_dummy_value()
 
 
+def _guarded_rule(*args: Any) -> Any:
+    array = args[1]
+    if not isinstance(array, Array):
+        raise TypingError(f"a load from {array}")
+    return array.value, _fitted(args, (types.boolean, array, ix(), array.value), f"a guarded load of {array}")
+
+
+def _guarded(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
+    """``x[i] if c else other``, which loads only where it may."""
+    array, before = sig.args[1], b.block
+    with b.if_then(args[0]):
+        value = loaded(b, _marked(b, b.load(_place(b, args[1], args[2]), align=BYTES[array.view]), array), array.view)
+        inside = b.block
+    phi = b.phi(value.type)
+    phi.add_incoming(args[3], before)
+    phi.add_incoming(value, inside)
+    return phi
+
+
 def _declare_vector(name: str, do: str, view: str, lanes: int) -> None:
     def rule(*args: Any) -> Any:
         array = _array(args[0], view, name)
@@ -455,6 +474,7 @@ def _declare_all() -> None:
     word("select", _select_rule, lambda ctx, b, sig, args: b.select(*args))
     word("warp_sync", _warp_sync_rule, _warp_sync)
     word(RANGE, _range_rule, _range)
+    word(GUARDED, _guarded_rule, _guarded)
     _declare_operators()
 
 
