@@ -171,7 +171,7 @@ def small(at: At, copies: int, most: int) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ vectors
-def contiguous(at: At, r: Range, width: int) -> bool:
+def contiguous(at: At, r: Range, width: int, facts: Facts) -> bool:
     """Do `width` turns of r from a multiple of it on go to neighbours that begin at a multiple of it?"""
     step, const, own = 1, 0, 0
     for ix, n in zip(reversed(at.index), reversed(at.shape)):
@@ -179,15 +179,15 @@ def contiguous(at: At, r: Range, width: int) -> bool:
         for t, c in ix.terms:
             if t is r:
                 own += int(c) * step
-            elif type(t) is not Range or int(c) * step % width:
+            elif not facts.fixed(t) or int(c) * step % width:
                 return False
         step *= int(n)
     return own == 1 and const % width == 0
 
 
-def moves(at: At, r: Range) -> bool:
+def moves(at: At, r: Range, facts: Facts) -> bool:
     """Does the place depend on r, or on what is computed from it?"""
-    return any([t is r or type(t) is str for ix in at.index for t, _ in ix.terms])
+    return any([t is r or not facts.fixed(t) for ix in at.index for t, _ in ix.terms])
 
 
 def vectors(loop: Loop, facts: Facts, housed: Collection[str]) -> int:
@@ -195,7 +195,7 @@ def vectors(loop: Loop, facts: Facts, housed: Collection[str]) -> int:
     `housed`: scratch, in whose banks of shared memory the threads would then meet."""
     if not facts.flat or facts.carried:
         return 1
-    widths = [WORDS.get(a.at.buffer.dtype.code, 1) for a in facts.accesses if moves(a.at, loop.range)]
+    widths = [WORDS.get(a.at.buffer.dtype.code, 1) for a in facts.accesses if moves(a.at, loop.range, facts)]
     if not widths or min(widths) == 1:
         return 1
     width = max(2, min(max(widths), 8))
@@ -207,8 +207,8 @@ def vectors(loop: Loop, facts: Facts, housed: Collection[str]) -> int:
         name = at.buffer.name
         if name in housed or name in stored or type(s) is Let and s.params[1]:
             return 1
-        if moves(at, loop.range):
-            if not contiguous(at, loop.range, width) or at.buffer.per_chunk and at.buffer.size % width:
+        if moves(at, loop.range, facts):
+            if not contiguous(at, loop.range, width, facts) or at.buffer.per_chunk and at.buffer.size % width:
                 return 1
         elif type(s) is Store:
             return 1
@@ -219,4 +219,4 @@ def vectors(loop: Loop, facts: Facts, housed: Collection[str]) -> int:
 
 def buffers_of(facts: Facts, r: Range) -> list[Buffer]:
     """Buffers that a loop in vectors goes through."""
-    return list(dict.fromkeys([a.at.buffer for a in facts.accesses if moves(a.at, r)]))
+    return list(dict.fromkeys([a.at.buffer for a in facts.accesses if moves(a.at, r, facts)]))

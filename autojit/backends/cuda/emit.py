@@ -16,7 +16,7 @@ from ...schedule.index import Range, provenance
 from ...schedule.loops import At, Begin, Buffer, Condition, Const, Init, KernelStep, Let, Operand, Schedule, Store, names_read
 from ..cpu.known import Look
 from ..emitting import BINARY, LITERALS, Block, Writer, applied, bare
-from .access import WORDS, moves
+from .access import WORDS, Facts, moves
 from .deals import Barrier, Combine, Deal, Home, Mapping, Single
 from .emitted import Area, Emitted, Launches
 from .mapping import mapped
@@ -347,9 +347,10 @@ class CudaWriter(Writer):
             start, step = (f"({start})", f"{step} * {width}") if s.cut else (start, str(s.lanes * width))
             self._head(r, f"{start} * {width}", self._size(r.extent), step, indent)
         below, name = indent + STEP, self._loop(r)
+        facts = Facts(s.body)
         loaded: dict[Any, list[str]] = {}                  # by the name of a value, or the store that adds to it
         for q in s.body:
-            if type(q) is Let and q.op == "load" and moves(q.params[0], r):
+            if type(q) is Let and q.op == "load" and moves(q.params[0], r, facts):
                 self.types[q.name] = q.dtype
                 loaded[q.name] = self._loads(q.params[0], width, below)
             elif type(q) is Store and q.op is not None:

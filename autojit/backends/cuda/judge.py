@@ -27,6 +27,10 @@ NEAR = 1.5                         # or for each of neighbours that go together
 SECTOR = 8                         # neighbours that come from memory together
 CACHED = 4                         # what neighbours far apart cost if caches have the rest
 TURN = 2                           # the turn of a loop
+FIRST = 96 << 10                   # bytes of a multiprocessor's own cache
+SECOND = 32 << 20                  # of the cache of all
+LATER = 10.0                       # steps that an element costs beside its load if it comes from that
+FAR = 32.0                         # or from memory
 DIVIDE = 12                        # a point's index taken apart, for each loop but the first
 MEETING = 80.0                     # a reduction over the threads of a block
 SHUFFLE = 6.0                      # a step of one over lanes
@@ -48,6 +52,7 @@ class Nest:
         self._chains: dict[int, tuple[list[Loop], list[Let]]] = {}
         self._vectors: dict[int, tuple[int, float]] = {}
         self._straight: dict[int, Straight] = {}
+        self._again: dict[int, tuple[int, int]] = {}
         self._touches: dict[Any, float] = {}
         self.whole = Facts(self.kernel.body)
         self.counts = counted(self.whole.accesses)
@@ -135,7 +140,7 @@ class Nest:
         found = self._vectors.get(id(s))
         if found is None:
             width = vectors(s, self.about(s), self.scratch)
-            near = [a for a in self.about(s).accesses if moves(a.at, s.range)]
+            near = [a for a in self.about(s).accesses if moves(a.at, s.range, self.about(s))]
             found = self._vectors[id(s)] = (width, (TOUCH - NEAR) * len(near))
         return found
 
@@ -155,6 +160,28 @@ class Nest:
             places = self.straight(body).places
             found = self._touches[key] = sum([pieces(at, lane, inner, near) * count for at, count in places])
         return found
+
+    def again(self, body: Sequence[Any]) -> tuple[int, int]:
+        """What the loops of a row read more than once: how many bytes, and how many elements the later ones read."""
+        found = self._again.get(id(body))
+        if found is None:
+            points: dict[str, list[int]] = {}
+            sizes: dict[str, int] = {}
+            stack = [(body, 1, False)]
+            while stack:
+                block, n, inside = stack.pop()
+                look = self.straight(block)
+                for name in {at.buffer.name for at, _ in look.places if inside and self._of_row(at)}:
+                    points.setdefault(name, []).append(n)
+                sizes.update({at.buffer.name: at.buffer.dtype.itemsize for at, _ in look.places})
+                stack += [(q.body, n * q.range.usual, True) for q in look.loops]
+            often = {name: ns for name, ns in points.items() if len(ns) > 1}
+            found = self._again[id(body)] = (sum([max(ns) * sizes[name] for name, ns in often.items()]),
+                                             sum([sum(ns) - max(ns) for ns in often.values()]))
+        return found
+
+    def _of_row(self, at: At) -> bool:
+        return any([t is self.kernel.parallel for ix in at.index for t, _ in ix.terms])
 
 
 class Straight:
@@ -285,7 +312,7 @@ class Judge:
         leaf, n = loops[depth - 1], 1
         for q in loops[:depth]:
             n *= q.range.usual
-        each = float(TURN + DIVIDE * (depth - 1))
+        each = float(TURN + DIVIDE * (depth - 1)) + (self._again(leaf, n, self._width(level)) if s.span == "chunk" else 0.0)
         each += sum([weight(v) for v in values if any([v in q.body for q in loops[:depth - 1]])])
         if level != "lane":
             return n, each + self._body(leaf.body, level, None, leaf.range)
@@ -295,6 +322,12 @@ class Judge:
             self.innermost[id(s)] = loops[-k].range
             cost *= 1.0 + 2.0 / max(8, loops[-k].range.usual)   # neighbours in different rows touch a little more memory
         return n, each + cost
+
+    def _again(self, leaf: Loop, rows: int, width: int) -> float:
+        """What it costs that loops read once more what other rows have pushed out of the caches since."""
+        bytes_, count = self.nest.again(leaf.body)
+        near = max(1, min(RESIDENT // width, rows // MULTIPROCESSORS)) * bytes_
+        return 0.0 if near <= FIRST else count / width * (LATER if near * MULTIPROCESSORS <= SECOND else FAR)
 
     def _rows(self, s: Loop) -> list[tuple[float, int, str]]:
         """The parallel range: a row for each lane, for each team, or for the owner; or a point of it and loops inside."""
