@@ -8,7 +8,7 @@ import numpy as np
 
 from autojit import ops  # noqa: F401
 from autojit.autodiff.vjp import reverse
-from autojit.dtypes import BOOL, FLOAT, DType, bool_, float32, float64, int64
+from autojit.dtypes import BOOL, FLOAT, DType, bool_, float32, float64, int64, memory
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, Node, const, placeholder
 from autojit.ops.declare import P, back, cast, full, spread
@@ -40,7 +40,7 @@ class Maker:
             a = self.rng.integers(0, max(high, 1), shape)
         else:
             a = np.round(self.rng.standard_normal(shape), 1) if self.r.random() < 0.3 else self.rng.standard_normal(shape)
-        self.arrays.append(np.asarray(a, dtype.np))
+        self.arrays.append(memory(a, dtype))
         return n
 
     def same(self, pool: list[Node], shape: tuple[int, ...]) -> Node:

@@ -70,8 +70,10 @@ def wide(b: Builder, x: Any) -> Any:
 
 
 def to_half(b: Builder, x: Any) -> Any:
-    """A float32 rounded to float16."""
-    return b.fptrunc(x, F16) if target.has_half() else _half_by_bits(b, x)
+    """A float32 rounded to float16.  One that was a double just before by integers: LLVM may make one rounding of the two, by
+    a function that we lack."""
+    twice = getattr(x, "opname", "") == "fptrunc"
+    return b.fptrunc(x, F16) if target.has_half() and not twice else _half_by_bits(b, x)
 
 
 def _wide_by_bits(b: Builder, x: Any) -> Any:
