@@ -34,9 +34,6 @@ def find(key: Hashable, build: Callable[[], Graph], eager: bool = True) -> Progr
     program = _PROGRAMS.get(key)
     if program is None:
         start = time.perf_counter()
-        if not eager and config.tier != "numpy":
-            from . import kernels  # with the stages: imported when first needed
-            kernels.early()
         program = _new(build(), eager)
         events.log(1, "new program", f"{len(program.graph.order)} nodes, {(time.perf_counter() - start) * 1e3:.1f} ms")
         events.log(3, "graph", program.graph)
@@ -49,6 +46,9 @@ def find(key: Hashable, build: Callable[[], Graph], eager: bool = True) -> Progr
 
 def _new(graph: Graph, eager: bool) -> Program:
     if plain(graph):
+        if not eager and config.tier != "numpy":
+            from . import kernels  # with the stages: imported when first needed
+            kernels.early()
         return Program(graph, eager)
     from .elsewhere import Elsewhere  # imported when first needed
     return Elsewhere(graph, eager, lambda part: find(("part", part.key), lambda: part, eager))
