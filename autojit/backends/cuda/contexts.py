@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from numba.core.errors import NumbaError
-from numba.cuda import compiler, target
-from numba.cuda.core import callconv, transforms, typed_passes, untyped_passes
+from numba.cuda import compiler, lowering, target
+from numba.cuda.core import analysis, callconv, ir, transforms, typed_passes, untyped_passes
 from numba.cuda.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.cuda.cpython import builtins, numbers, tupleobj
 from numba.cuda.cudadrv import nvvm
@@ -61,8 +61,31 @@ class _Plain(FunctionPass):  # type: ignore[misc]
         return True
 
 
+class _Lower(lowering.CUDALower):  # type: ignore[misc]
+    def _find_singly_assigned_variable(self) -> None:
+        """Values that need no place on the stack: assigned once, and read in that block alone.  Numba looks through the block
+        for each of them."""
+        assigned: dict[str, int] = {}
+        for block in self.func_ir.blocks.values():
+            for statement in block.find_insts(ir.assign_types):
+                name = statement.target.name
+                assigned[name] = assigned.get(name, 0) + 1
+        elsewhere: set[str] = set().union(*analysis.compute_use_defs(self.func_ir.blocks).usemap.values())
+        self._singly_assigned_vars = {name for name, times in assigned.items() if times == 1 and name not in elsewhere}
+        self._blk_local_varmap: dict[str, Any] = {}
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[untyped-decorator]
+class _Lowering(compiler.CUDANativeLowering):  # type: ignore[misc]
+    _name = "autojit_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        return _Lower
+
+
 _BEFORE = (compiler.CUDATranslateBytecode, untyped_passes.FixupArgs)
-_AFTER = (compiler.CreateLibrary, compiler.CUDANativeLowering, compiler.CUDABackend)
+_AFTER = (compiler.CreateLibrary, _Lowering, compiler.CUDABackend)
 
 
 def _pipeline(*steps: Any) -> Any:
