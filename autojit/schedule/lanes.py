@@ -22,14 +22,18 @@ ALL = MULTIPROCESSORS * THREADS
 GROUP = 256                        # threads of the one group that small work gets
 LAUNCH = 800.0                     # entering one more kernel
 TOUCH = 8                          # a load or store of neighbours
+FAR, FARTHER = 1 << 22, 24          # points of an array from which it comes from far, and what that adds
+WIDE = 128                         # turns of a row's loop from which a block has the row, and its sums in shared memory
 NEIGHBOURS = 4                     # elements from one thread's to the next that still are neighbours
 APART = 8                          # how much more a jumping one costs, at most
 MEET = {1: 0, 8: 10, 16: 13, 32: 16, 256: 60}      # threads of a row → what a reduction costs that they share
 RESIDENT = {1: MULTIPROCESSORS * 8, **{w: MULTIPROCESSORS * 1024 // w for w in (8, 16, 32, 256)}}   # chunks, at most
+AFTER = 2                          # kernels for a reduction that waits for another
 WORSE = 6                          # what kernels cost that are still to be made, the best imaginable costing 1
 COLUMNS = 32                       # columns from which a thread takes one of them
 LEAST = 8                          # rows of a column that a thread adds up, at least
 AREA = 64                          # what a sum in a chunk's area costs, written and read again
+LITTLE = 8                         # how many times more terms sums have than values that are kept for them
 PARTS = 1 << 24                    # sums in the areas of all chunks together
 SHARE = 0.03                       # of a kernel's work that areas may cost
 
@@ -49,9 +53,14 @@ class Lanes:
         self.beside = 0 if self.apart or columns[0] else self._beside(sinks)
         self.rows = p.usual * space.usual(self.beside)
         seen: set[E] = set()
+        self.down = bool(columns[0])
         for sink in sinks:
-            if not (sink.summed and columns[0]):
-                self._access(sink.mask & ~p.bit, sink.index, sink.shape, 3 * TOUCH if sink.summed else TOUCH)
+            mask = sink.mask & ~p.bit
+            if not sink.summed:
+                self._access(mask, sink.index, sink.shape, TOUCH, space.usual(sink.mask))
+            elif not columns[0]:
+                added = float(TOUCH if mask and self._outer(mask).usual >= WIDE else 3 * TOUCH)    # in shared memory, or not
+                self._item(mask, added, added)
             self._walk(sink.expr, seen)
         self.loops = any([turns > 1 for turns, _, _ in self.items])
         work = self.rows * sum([turns * each for turns, _, each in self.items])
@@ -64,7 +73,7 @@ class Lanes:
 
     def _beside(self, sinks: Sequence[Sink]) -> int:
         """Ranges whose turns have nothing in common: with p they make up the rows, if no sum is left to other kernels."""
-        mask = -1
+        mask = sinks[0].mask if sinks else 0
         for sink in sinks:
             mask &= sink.mask
         for e in below([s.expr for s in sinks]):
@@ -96,8 +105,10 @@ class Lanes:
         width = GROUP if terms >= LEAST else 1
         return work / min(threads, ALL) + MEET[256] * columns * (terms >= LEAST or beside < COLUMNS) / 8, width, chunks
 
-    def _access(self, mask: int, index: Sequence[Ix], shape: Sequence[int], each: float) -> None:
-        """A load or store at the points of a row in `mask`; neighbours are those of the threads."""
+    def _access(self, mask: int, index: Sequence[Ix], shape: Sequence[int], each: float, all: int) -> None:
+        """A load or store at the points of a row in `mask`, `all` in all; neighbours are those of the threads."""
+        if all >= FAR:
+            each += FARTHER
         mask &= ~self.beside
         lone = self._near(self._inner(self.beside | self.p.bit), index, shape)
         near = self._near(self._inner(mask), index, shape) if mask else lone
@@ -137,8 +148,10 @@ class Lanes:
                 for r in e.params[1]:
                     mask |= r.bit & ~self.p.bit
                 self.meets += not free & ~self.beside and bool(mask)
-            if e.op == "load":
-                self._access(free, e.params[1], e.params[2], TOUCH)
+            if self.down and not e.free & self.p.bit and not (e.op == "red" and self.p in e.params[1]):
+                pass                                        # before the loop over the rows
+            elif e.op == "load":
+                self._access(free, e.params[1], e.params[2], TOUCH, self.space.usual(e.free))
             else:
                 own = 1.0 if e.op == "red" else float(e.own)
                 self._item(mask, own, own)
@@ -163,25 +176,81 @@ def one_group(goals: Iterable[tuple[int, E]], space: Space) -> float:
 
 
 def still(goals: Iterable[tuple[int, E]], done: Iterable[E], space: Space) -> float:
-    """What values cost that later kernels are to make, the scalars in `done` being there: a kernel for each reduction that
-    waits for another."""
+    """What values cost that later kernels are to make, the scalars in `done` being there: the work, and kernels for each
+    reduction that waits for another."""
     total, roots = 0.0, []
     for mask, e in goals:
         total += TOUCH * space.usual(mask)
         roots.append(e)
-    for e in below(roots, done):
+    known = set(done)
+    for e in below(roots, known):
         mask = e.free
         if e.op == "red":
             for r in e.params[1]:
                 mask |= r.bit
         if e.op != "const":
             total += (TOUCH / 2 if e.op == "load" else 1 if e.op == "red" else e.own) * space.usual(mask)
-    return LAUNCH + min(total / GROUP, WORSE * total / ALL + LAUNCH)
+    return LAUNCH + min(total / GROUP, WORSE * total / ALL + LAUNCH * (1 + AFTER * _chain(roots, known)))
+
+
+def _chain(roots: Iterable[E], done: set[E]) -> int:
+    """How many reductions stand one inside the other above what is done."""
+    out: dict[E, int] = dict.fromkeys(done, 0)
+    stack = list(roots)
+    while stack:
+        e = stack[-1]
+        if e in out or not e.chain:
+            out.setdefault(e, 0)
+            stack.pop()
+            continue
+        todo = [a for a in e.args if a not in out]
+        if todo:
+            stack.extend(todo)
+            continue
+        out[e] = max([out[a] for a in e.args], default=0) + (e.op == "red")
+        stack.pop()
+    return max([out[e] for e in roots], default=0)
 
 
 def in_rows(roots: Iterable[E], p: Range) -> bool:
     """Does anything that varies with p need a reduction of its own row?"""
     return any([e.op == "red" and bool(e.free & p.bit) for e in below(roots)])
+
+
+def of_rows(e: E, p: Range, space: Space) -> list[E] | None:
+    """What the sum e over p needs of whole rows, if that is much less than its terms: then it can be kept for a kernel that
+    has the terms alone."""
+    inside = e.args[0]
+    depends = _on_rows(inside, p)
+    terms = space.usual(inside.free & ~p.bit)
+    out: dict[E, None] = {}
+    stack = [inside]
+    while stack:
+        x = stack.pop()
+        if not depends[x] or x in out:
+            continue
+        if x.free & p.bit and LITTLE * space.usual(x.free & ~p.bit) <= terms:
+            out[x] = None
+        elif x.op == "red":
+            return None
+        else:
+            stack.extend(x.args)
+    return list(out)
+
+
+def _on_rows(root: E, p: Range) -> dict[E, bool]:
+    """Does each scalar below the root need a reduction of a row over which p stands outside?"""
+    out: dict[E, bool] = {}
+    stack = [root]
+    while stack:
+        x = stack[-1]
+        todo = [a for a in x.args if a not in out]
+        if x in out or not todo:
+            out.setdefault(x, x.op == "red" and bool(x.free & p.bit) or any([out[a] for a in x.args]))
+            stack.pop()
+        else:
+            stack.extend(todo)
+    return out
 
 
 def shared(e: E, p: Range) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from .index import Range, Size
-from .lanes import ALL, LAUNCH, RESIDENT, TOUCH, Lanes, below, common, in_rows, one_group, still
+from .lanes import ALL, COLUMNS, LAUNCH, RESIDENT, TOUCH, Lanes, below, common, in_rows, of_rows, one_group, still
 from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
 from .nest import Nest
 from .roll import roll
@@ -22,7 +22,9 @@ from .tasks import Memory, Task, mask_of
 
 NEAR = 8 << 10                     # bytes of sums that a group adds up in its shared memory
 ARRAY = 1024                       # elements of an array that has a literal size, so that it can lie there
+TWICE = 1.15                       # reading things again must be worth it
 ALONE = 1.5                        # how much worse sums in parts are if there is one chunk
+LARGE = 1 << 26                    # elements that are kept between kernels so that sums can be made apart from rows, at most
 FEW = 8                            # sums that a later kernel puts together from the chunks' on the way
 
 
@@ -45,10 +47,13 @@ class SimtStager(Stager):
             if best is None or best.cost >= self._alone(goals) + LAUNCH:
                 self._serial(goals)
                 break
-            early = common([*[g.expr for g in best.now], *[e.args[0] for e in best.shared]], best.parallel, self.space)
+            roots = [*[g.expr for g in best.now], *[e.args[0] for e in (*best.shared, *best.off)]]
+            early = common(roots, best.parallel, self.space)
             if early:
                 goals = self._early(early, goals, best)
                 continue
+            if best.off:
+                self._put_off(best)
             self._refused(best)
             goals = self._parallel(best)
 
@@ -65,39 +70,98 @@ class SimtStager(Stager):
 
     def _early(self, values: list[E], goals: list[Goal], c: Choice) -> list[Goal]:
         """Put values that all rows share in memory, and whatever else needs nothing of the rows; the other goals over these."""
-        sums = set(c.shared)
+        sums = {*c.shared, *c.off}
         others = [g for g in c.later if sums.isdisjoint(below([g.expr]))]
         memo: dict[E, E] = {}
         first: list[Goal] = []
         for e in values:
-            ranges = tuple(sorted(self.space.members(e.free), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid)))
-            shape: tuple[int, ...] = tuple([r.extent for r in ranges]) or (1,)
-            index = tuple([self.space.var(r) for r in ranges]) or (self.space.zero,)
-            size = 1
-            for n in shape:
-                size = size * n
-            memory = Memory(self.new("temp", e.dtype, size), index, shape)
-            first.append(Goal(ranges, e, memory))
-            memo[e] = self.low.scalars.load(memory.buffer, index, shape, ())
+            goal, memo[e] = self._kept(e, self.new("temp", e.dtype, self._size(e)))
+            first.append(goal)
         self._run(first + others)
         return [Goal(g.ranges, self.low.scalars.rewrite(g.expr, memo), g.memory, g.op) for g in goals if g not in others]
+
+    def _kept(self, e: E, buffer: Buffer) -> tuple[Goal, E]:
+        """The goal that stores a value for all it varies with, and its load."""
+        ranges = tuple(sorted(self.space.members(e.free), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid)))
+        shape: tuple[int, ...] = tuple([r.extent for r in ranges]) or (1,)
+        index = tuple([self.space.var(r) for r in ranges]) or (self.space.zero,)
+        return Goal(ranges, e, Memory(buffer, index, shape)), self.low.scalars.load(buffer, index, shape, ())
+
+    def _size(self, e: E) -> int:
+        size = 1
+        for r in self.space.members(e.free):
+            size = size * r.extent
+        return size
+
+    def _put_off(self, c: Choice) -> None:
+        """Make of a choice one whose kernel stores the values that sums over its rows need, and leaves these sums."""
+        scalars = self.low.scalars
+        memo: dict[E, E] = {}
+        for e in c.values:
+            goal, memo[e] = self._kept(e, self.new("temp", e.dtype, self._size(e)))
+            c.now.append(goal)
+        sums = {e: scalars.rewrite(e, memo) for e in c.off}
+        c.later = [Goal(g.ranges, scalars.rewrite(g.expr, sums), g.memory, g.op) for g in c.later]
 
     # ------------------------------------------------------------------ choice
     def _choices(self, goals: list[Goal], p: Range) -> list[Choice]:
         now, later, shared = self._parted(goals, p)
         if not now and not shared:
             return []
+        rest = [g for g in later if g.expr not in shared]
+        left = still([(g.mask, g.expr) for g in rest], shared, self.space) if rest else 0.0
+        out = [self._choice(p, now, later, shared, left)]
+        if not out[0].columns:
+            out += self._some(p, now, later, shared) + self._split(p, now, later, shared, left)
+        return out
+
+    def _choice(self, p: Range, now: list[Goal], later: list[Goal], shared: list[E], left: float) -> Choice:
+        """The kernel over p that has parts of these sums, and what is `left` costs so much."""
         columns = self._columns(now, shared, p)
         places = sum([self.space.usual(e.free) for e in shared])
         lanes = Lanes(self._sinks(now, shared, p), p, self.order, self.space, places, columns)
         cost = lanes.cost + LAUNCH * (1 + bool(shared)) + 2 * TOUCH * lanes.chunks * places / ALL
         if places and lanes.chunks == 1:                    # parts that are already the whole
             cost *= ALONE
-        rest = [g for g in later if g.expr not in shared]
-        if rest:
-            cost += still([(g.mask, g.expr) for g in rest], shared, self.space)
-        choice = Choice(p, now, later, shared, lanes.cost * ALL, cost, None)
+        choice = Choice(p, now, later, shared, lanes.cost * ALL, cost + left, None)
         choice.width, choice.columns, choice.chunks = lanes.width, columns[0], lanes.chunks
+        return choice
+
+    def _some(self, p: Range, now: list[Goal], later: list[Goal], shared: list[E]) -> list[Choice]:
+        """Only the sums side by side that are most: they may be columns."""
+        frees = {e.free for e in shared if e.free}
+        if len(frees) < 2:
+            return []
+        most = max(frees, key=self.space.usual)
+        some = [e for e in shared if e.free in (0, most)]
+        rest = [g for g in later if g.expr not in some]
+        found = self._choice(p, now, later, some, still([(g.mask, g.expr) for g in rest], some, self.space))
+        return [found] if found.columns else []
+
+    def _split(self, p: Range, now: list[Goal], later: list[Goal], shared: list[E], left: float) -> list[Choice]:
+        """A kernel that leaves sums side by side to another one, and keeps for it what they need of whole rows."""
+        values: dict[E, None] = {}
+        off: list[E] = []
+        for e in shared:
+            needed = of_rows(e, p, self.space) if self.space.usual(e.free) >= COLUMNS else None
+            if needed is not None:
+                off.append(e)
+                values.update(dict.fromkeys(needed))
+        if not off or sum([int(self._size(e)) for e in values]) > LARGE:
+            return []
+        memo: dict[E, E] = {}
+        first = list(now)
+        for k, e in enumerate(values):
+            goal, memo[e] = self._kept(e, Buffer(f"of rows {k}", "temp", e.dtype, int(self._size(e))))
+            first.append(goal)
+        groups: dict[int, list[E]] = {}
+        for e in off:
+            groups.setdefault(e.free, []).append(self.low.scalars.rewrite(e, memo))
+        for sums in groups.values():
+            left += self._choice(p, [], [], sums, 0.0).cost
+        choice = self._choice(p, first, later, [e for e in shared if e not in off], left)
+        choice.cost *= TWICE
+        choice.now, choice.off, choice.values = list(now), off, list(values)
         return [choice]
 
     def _columns(self, now: list[Goal], shared: list[E], p: Range) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class Goal:
 class Choice:
     """A candidate for the parallel range: what its kernel does, what it leaves, what that costs.  For a GPU: how many threads
     a row has (`width`), how many sums over the rows stand side by side if a thread takes whole columns (`columns`), and the
-    `chunks`."""
+    `chunks`; sums that are left to a kernel of their own (`off`), and the `values` that are kept for it."""
 
     parallel: Range
     now: list[Goal]
@@ -60,6 +60,8 @@ class Choice:
     width: int = 0
     columns: int = 0
     chunks: int = 0
+    off: Sequence[E] = ()
+    values: Sequence[E] = ()
 
 
 @dataclass(slots=True)
