@@ -22,7 +22,7 @@ SHARED = 16 << 10                  # bytes of shared memory for the scratch of a
 ROOM = 40 << 10                    # and of what threads have of their own with it
 AREAS = 64 << 20                   # bytes that the areas of a grid of any size may take
 MANY = 1 << 17                     # points from which a loop over rows is worth vectors
-LONG = 100                         # values that a thread may compute in a turn of vectors
+LONG = 320                         # values that a thread may compute in a turn of vectors
 BOUND = (1 << 31) - (1 << 16)        # what 32-bit indices count to, with a last step beyond the end
 WHOLE = [Way(t, t, t) for t in (256, 128, 64, 512)]
 TEAMS = [*[Way(t, t, w) for t in (256, 128) for w in (32, 16, 8, 4)], Way(64, 64, 32)]
@@ -247,7 +247,7 @@ class _Builder:
         for a in self.nest.whole.accesses:
             b = a.at.buffer
             home = self.homes.get(b.name)
-            copies = owners if b.kind == "part" else 1
+            copies = owners if b.kind == "part" and not a.at.whole else 1
             if home is not None:
                 copies = owners if home.per == "owner" else owners * self.way.owner // self.way.team
             if max(b.size, elements(a.at)) * copies >= BOUND:
