@@ -131,8 +131,9 @@ class ValueAndGrad:
             leaves, structure = tree.flatten(args[k])
             parts = []
             for x in leaves:
+                shown = isinstance(x, Tensor) or isinstance(x, np.ndarray) and plan.results[at].aval.device != "cpu"
                 plain = f"r{at}" if isinstance(x, np.ndarray) else f"{w.number(at)}.item()"
-                parts.append(w.shown(at) if isinstance(x, Tensor) else plain)
+                parts.append(w.shown(at) if shown else plain)
                 at += 1
             per.append(w.nest(structure, parts))
         results = f"{value}, {per[0]}" if isinstance(self.argnums, int) else f"{value}, ({', '.join(per)},)"

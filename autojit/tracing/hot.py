@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..backends.devices import to_host
+from ..backends.devices import from_host, to_host
 from ..dtypes import as_dtype, bfloat16, default_float, memory
 from ..eager.state import state
 from ..eager.storage import aval_of, shared
@@ -51,16 +51,9 @@ class Short:
 
 def applies(plan: Plan, native: Any, args: tuple[Any, ...]) -> bool:
     """Can a function be written for this plan and these arguments?"""
-    runs = _in_place(plan, args) if plan.program.elsewhere else bool(getattr(native, "address", 0))
-    return (runs and not (plan.writes or plan.grads or plan.bumps)
+    return ((plan.program.elsewhere or bool(getattr(native, "address", 0))) and not (plan.writes or plan.grads or plan.bumps)
             and all([isinstance(c, Fixed) or _plain(c) or _seen(c) for c in plan.captured])
             and all([_plain(x) or _seen(x) for x in tree.flatten(args)[0] if isinstance(x, Tensor)]))
-
-
-def _in_place(plan: Plan, args: tuple[Any, ...]) -> bool:
-    """Is each argument where the program takes it?"""
-    given = [x.aval.device if isinstance(x, Tensor) else "cpu" for x in tree.flatten(args)[0] if run_time(x)]
-    return all([d == n.aval.device for d, n in zip(given, plan.inputs)])
 
 
 def _plain(t: Any) -> bool:
@@ -96,7 +89,7 @@ class Writer:
         self.names: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "changed": plan.watch.changed, "traced": traced,
                                       "plan": plan, "empty": np.empty, "ndarray": np.ndarray, "of_buffer": shower(),
                                       "asarray": np.asarray, "default": default_float, "shared": shared}
-        self.names |= {"run": native, "to_host": to_host} if plan.program.elsewhere else {
+        self.names |= {"run": native, "to_host": to_host, "from_host": from_host} if plan.program.elsewhere else {
             "run": native.run, "address": native.address}
         self.looks: list[str] = []                        # statements that take apart and look
         self.given: list[str] = []                        # expressions of the program's inputs
@@ -134,13 +127,13 @@ class Writer:
                 self.looks.append(f"{x}_{k} = {x}[{self.name(key, 'k')}]")
                 self.take(f"{x}_{k}", v[key])
         elif isinstance(v, Tensor):
-            self.given.append(self.tensor(x, v))
+            self.give(self.tensor(x, v), v.aval.device)
         elif isinstance(v, np.ndarray):
             d = self.name(v.dtype, "d")
             self.unless(f"type({x}) is not ndarray", f"{x}.dtype is not {d} and {x}.dtype != {d}", f"{x}.shape != {v.shape}")
             self.looks.append(f"f = {x}.flags")
             self.unless("not f.c_contiguous", "not f.aligned")
-            self.given.append(x)
+            self.give(x, "cpu")
         elif run_time(v):
             self.unless(f"type({x}) is not {self.name(kind, 't')}", *self.default)
             self.given.append(f"asarray({x}, {self.name(self.beside.np, 'd')})" if self.beside is not bfloat16 else
@@ -148,6 +141,16 @@ class Writer:
         else:
             c = self.name(v, "c")
             self.unless(f"{x} is not {c} and (type({x}) is not {self.name(kind, 't')} or {x} != {c})")
+
+    def give(self, array: str, device: str) -> None:
+        """An argument of the program: an expression of an array on a device, copied to where the program takes it."""
+        k = len(self.given)
+        a = self.plan.inputs[k].aval if self.plan.program.elsewhere else None
+        if a is None or a.device == device:
+            self.given.append(array)
+        else:
+            self.before.append(f"d{k} = from_host({array}, {self.name(a.dtype, 'd')}, {a.device!r})")
+            self.given.append(f"d{k}")
 
     def tensor(self, x: str, t: Tensor) -> str:
         """Looks at a tensor; an expression of its array."""

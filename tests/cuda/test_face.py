@@ -577,9 +577,20 @@ def test_the_short_way_on_a_device(device):
     with pytest.raises(RuntimeError, match="same device"):
         joint(w, c, 0.5)
     moved = aj.trace(lambda x: x * 2, device="cuda")
+    c = aj.tensor([3.0, 4.0])
     for _ in range(12):
-        assert moved(x).is_cuda and moved(np.ones(2)).is_cuda
-    assert len(moved._short.calls) == 1 and moved(np.ones(2)).tolist() == [2, 2]
+        assert moved(np.ones(2)).is_cuda and moved(c).is_cuda
+    quiet(device)
+    assert len(moved._short.calls) == 2 and moved(np.ones(2)).tolist() == [2, 2] and moved(c).tolist() == [6, 8]
+    assert quiet(device) == (16 + 8, 16 + 8) and [call((c,)) is None for call in moved._short.calls].count(False) == 1
+    assert moved(x).is_cuda and device.bytes("in") == 8   # the last line's copy: what is there is not sent
+    slope = aj.value_and_grad(aj.trace(lambda x, i: (x[i] ** 2).sum(), device="cuda"))
+    for _ in range(12):
+        value, grad = slope(np.array([1.0, 2.0]), aj.tensor([1, 1]))
+        assert grad.is_cuda and grad.tolist() == [0, 8] and value.item() == 8
+    assert slope._short.calls
+    with pytest.raises(IndexError, match="index 2 is out of bounds"):
+        slope(np.array([1.0, 2.0]), aj.tensor([1, 2]))
     index = aj.trace(lambda x, i: x[i])
     i = aj.tensor([1, 0], device="cuda")
     for _ in range(12):
