@@ -280,6 +280,26 @@ def test_a_compile_process_makes_the_same(here):
 
 
 @marked
+def test_processes_start_early_where_nothing_was_compiled(tmp_path, here):
+    first = CubinStore(DiskCache(str(tmp_path)), Starts())
+    first.early()
+    assert first.compiler.started == 1
+    CubinStore(DiskCache(str(tmp_path))).require([small()])
+    second = CubinStore(DiskCache(str(tmp_path)), Starts())
+    second.early()
+    assert second.compiler.started == 0
+
+
+class Starts:
+    """Counts how often it is told to start early."""
+
+    started = 0
+
+    def early(self):
+        self.started += 1
+
+
+@marked
 @pytest.mark.parametrize("damage", ["whole", "cut", "flipped"])
 def test_a_broken_entry_is_made_anew_with_one_warning(tmp_path, here, monkeypatch, damage):
     from autojit.engine import cache

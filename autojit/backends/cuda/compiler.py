@@ -136,6 +136,11 @@ class CubinStore:
         """Start compiling in the background what is neither in memory nor on disk."""
         self._submit([_source(item, capability) for item in items], urgent=False)
 
+    def early(self) -> None:
+        """A kernel will be wanted soon: where none was ever compiled, two processes get ready."""
+        if (self._disk is None or self._disk.empty(KIND)) and not self._kernels and versions():
+            self.compiler.early()
+
     def require(self, items: Iterable[Any], capability: tuple[Any, ...] = CAPABILITY) -> list[Compiled]:
         """All kernels, compiled if need be; items are `Source`s or have text, signature, threads and wide.
 
