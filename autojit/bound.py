@@ -231,10 +231,10 @@ def _copies(plan: Plan, tensors: Sequence[Tensor], inputs: list[np.ndarray], out
                           hint="end it with zero_grad(), or call it once before it is bound")
         if where is not None:
             found.append((place(t._grad, "a gradient"), outs[where]))
-    for memory, _ in found:
-        if not memory.flags.writeable:
+    for array, _ in found:
+        if not array.flags.writeable:
             raise explain(ValueError(f"{name} writes to memory that is read-only"))
-        if sum([np.may_share_memory(memory, a) for a in inputs]) > 1:
+        if sum([np.may_share_memory(array, a) for a in inputs]) > 1:
             raise explain(RuntimeError(f"{name} writes to memory that two of its tensors share: it cannot be bound"),
                           hint="pass it once, or write to a copy")
     return found

@@ -244,7 +244,7 @@ class Writer:
             self._flush(block, indent)
             self.types[s.name] = s.dtype
             self.registers.add(s.name)
-            start = Const(s.dtype.np.type(identity(s.op, s.dtype)), s.dtype)
+            start = Const(s.dtype.number(identity(s.op, s.dtype)), s.dtype)
             self.lines.append(f"{indent}{self._name(s.name)} = {self._identity(start)}")
         elif isinstance(s, (Begin, Next)):
             value = self._operand(s.value, block)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..dtypes import FLOAT, memory
 from ..ir.aval import Aval
 from ..ir.graph import Graph, Node, linearise, placeholder, substitute
