@@ -37,6 +37,9 @@ class Backend:
         """What schedules are made for."""
         raise NotImplementedError
 
+    def early(self) -> None:
+        """A program is about to be made: what takes long to start may start now."""
+
     def emit(self, plan: Schedule) -> Any:
         """The kernels of a schedule as text.  CompileError names what has none."""
         raise NotImplementedError

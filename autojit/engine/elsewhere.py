@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..backends.devices import backend
 from ..config import config
 from ..ir.graph import Graph
 from ..rewrite.inline import inline
@@ -30,6 +31,8 @@ class Elsewhere(Program):
         super().__init__(graph, eager)
         self.cut: Cut | None = None
         self.on_cpu = on_cpu
+        for device in {n.aval.device for n in graph.order} - {"cpu"}:
+            backend(device).early()
         self.tier = "compiled"
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:

@@ -36,6 +36,7 @@ class CudaBackend(Backend):
         self.interpreted = config.cuda == "standin"
         self.memory = Memory(self.driver)
         self._random: Random | None = None
+        self._early = False
 
     # ------------------------------------------------------------------ programs
     @property
@@ -55,6 +56,14 @@ class CudaBackend(Backend):
                 from . import steps  # few programs have such
                 made[k] = steps.launches(step, plan, k)
         return made
+
+    def early(self) -> None:
+        """Where no kernel was ever compiled, processes get ready."""
+        if not self.interpreted and not self._early:
+            from .compiler import provide, store
+            self._early = True
+            provide(disk)
+            store().early()
 
     def compile(self, emitted: Sequence[Emitted]) -> list[Any]:
         """What the driver can load, for each; what is not in the cache is compiled, several at once.  (The stand-in reads
