@@ -208,10 +208,10 @@ TINY: dict[str, dict[str, int]] = {
     "gmm": {"points": 45, "parts": 5, "dims": 3}, "gp": {"n": 23, "dims": 3}, "softmax_ce": {"rows": 9, "classes": 83},
     "groupnorm": {"batch": 2, "channels": 6, "side": 5, "groups": 3}, "bnorm": {"batch": 3, "channels": 5, "side": 7},
     "nbody": {"n": 17}, "spline": {"points": 301, "knots": 7}, "stencil": {"side": 9}, "logreg": {"rows": 301, "features": 7},
-    "mlp": {"batch": 5, "inputs": 19, "hidden": 11, "classes": 3},
-    "attn": {"batch": 2, "length": 5, "width": 12, "inner": 20, "heads": 3}, "linreg": {"rows": 301, "features": 11},
-    "power": {"n": 33, "steps": 3}, "rosen": {"n": 10}, "rnn": {"steps": 4, "batch": 3, "inputs": 5, "hidden": 9},
-    "ode": {"steps": 7}, "lstm": {"steps": 3, "batch": 3, "inputs": 5, "hidden": 6}, "kalman": {"steps": 4}}
+    "mlp": {"batch": 17, "inputs": 19, "hidden": 18, "classes": 3},
+    "attn": {"batch": 2, "length": 5, "width": 18, "inner": 20, "heads": 3}, "linreg": {"rows": 301, "features": 11},
+    "power": {"n": 33, "steps": 3}, "rosen": {"n": 10}, "rnn": {"steps": 4, "batch": 3, "inputs": 5, "hidden": 17},
+    "ode": {"steps": 7}, "lstm": {"steps": 3, "batch": 3, "inputs": 5, "hidden": 17}, "kalman": {"steps": 4}}
 OTHER_TINY = {"lnorm": {"rows": 301, "width": 5}, "softmax_ce": {"rows": 3, "classes": 1030}, "elem": {"n": 9001},
               "gmm": {"points": 301, "parts": 3, "dims": 17}}
 ALIGNED = {"elem": {"n": 4096}, "lnorm": {"rows": 8, "width": 1024}, "softmax_ce": {"rows": 8, "classes": 1000},
