@@ -187,6 +187,22 @@ def test_areas_of_all_chunks_have_a_bound():
         assert chunks * part.size <= 1 << 24
 
 
+def test_sums_beside_rows_are_a_kernel_over_what_is_kept_of_the_rows():
+    """The gradient of a mixture's means: responsibilities are kept, no chunk adds to an array of means for each point."""
+    points, many, dims = 1_000_000, 16, 32
+    x, mu = inputs((points, dims), (many, dims))
+    apart = P.sub(back(x, (1,), (points, many, dims)), back(mu, (0,), (points, many, dims)))
+    e = P.exp(P.neg(P.sum(P.mul(apart, apart), (2,))))
+    weights = P.div(e, back(P.sum(e, (1,)), (1,), (points, many)))
+    plan = planned(Graph([x, mu], [P.sum(P.mul(apart, back(weights, (2,), apart.shape)), (0,))]))
+    rows, columns, combine = kernels(plan)
+    (kept,) = [b for b in plan.buffers.values() if b.kind == "temp"]
+    assert kept.size == points * many
+    stores = [s for s in flat(columns.kernel.body) if isinstance(s, Store)]
+    assert [(s.at.buffer.kind, s.op) for s in stores] == [("part", None)]
+    assert {s.at.buffer.kind for s in flat(rows.kernel.body) if isinstance(s, Store)} <= {"temp", "scratch"}
+
+
 def test_what_all_rows_share_is_made_before_them():
     x, w = inputs((100_000, 64), (64, 200))
     total = P.sum(P.exp(w), (1,))
