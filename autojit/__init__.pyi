@@ -1495,9 +1495,12 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: Any = False, right: Any
     """The number of the interval between sorted boundaries in which each value lies."""
 def can_cast(from_: Any, to: Any) -> Any:
     """May a result of the first dtype be written to the second (floats not to integers, integers not to bool)?"""
+def checkpoint(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """A function that keeps none of its intermediate values for the reverse pass, which computes them again from the arguments."""
 def clone(self: Any, *, memory_format: Any = None) -> Any:
     """A copy with a history: gradients flow back through it."""
 contiguous_format: None
+custom_vjp: Any
 def detach(input: Any) -> Any: ...
 double: dtype
 def dropout(input: Any, p: Any = 0.5, training: Any = True, inplace: Any = False) -> Any:
@@ -1543,8 +1546,12 @@ def get_rng_state() -> Any:
 def grad(fn: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
     """A function that returns the gradient of `fn` (with `has_aux`: gradient and the rest); see `value_and_grad`."""
 half: dtype
+def hessian(func: Any, argnums: Any = 0) -> Any:
+    """A function that gives the Hessian of `func`: the Jacobian, forward, of its Jacobian in reverse."""
 def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
     """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
+def hvp(func: Any, primals: Any, tangents: Any) -> Any:
+    """The product of the Hessian of `func` (which returns one floating number) at `primals` with `tangents`."""
 iinfo: Any
 def index_put(self: Any, indices: Any, values: Any, accumulate: Any = False) -> Any:
     """A copy with the places that index tensors name overwritten (or added to)."""
@@ -1573,6 +1580,16 @@ def is_tensor(obj: Any) -> Any:
     """Is it a tensor?"""
 def isin(elements: Any, test_elements: Any, *, assume_unique: Any = False, invert: Any = False) -> Any:
     """Which elements occur in the second tensor."""
+def jacfwd(func: Any, argnums: Any = 0, has_aux: Any = False, *, randomness: Any = 'error') -> Any:
+    """As `jacrev`, forward: one pass for each element of the argument, all at once.  The better one where arguments are smaller"""
+def jacobian(func: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
+    """`jacfwd` where the arguments have fewer elements than the result, else `jacrev`."""
+def jacrev(func: Any, argnums: Any = 0, *, has_aux: Any = False, chunk_size: Any = None) -> Any:
+    """A function that gives the Jacobian of `func`, in reverse: one pass back for each element of the result, all at once."""
+def jvp(func: Any, primals: Any, tangents: Any, *, strict: Any = False, has_aux: Any = False) -> Any:
+    """(func(*primals), the product of its Jacobian with `tangents`): the derivative in one direction, forward."""
+def linearize(func: Any, *primals: Any) -> Any:
+    """(func(*primals), push): `push(*tangents)` is the product of the Jacobian at `primals` with the tangents."""
 def linspace(start: Any, end: Any, steps: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """`steps` numbers from start to end, both included, evenly spaced."""
 def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
@@ -1644,7 +1661,7 @@ def set_rng_state(new_state: Any) -> Any:
     """Go on from what `get_rng_state` gave."""
 short: dtype
 def stop_gradient(x: Any) -> Any:
-    """The same values, through which no derivative flows (a nest's too)."""
+    """The same values, through which no derivative flows (a nest's too): `detach()` as a function, which transforms and traced"""
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, pin_memory: Any = False) -> Any:
     """A tensor with a copy of `data`: a number, nested lists or tuples of numbers, a NumPy array, another tensor."""
 def tril_indices(row: Any, col: Any, offset: Any = 0, *, dtype: Any = None, device: Any = None) -> Any:
@@ -1660,8 +1677,10 @@ def unique_consecutive(input: Any, return_inverse: Any = False, return_counts: A
     """Elements (or slices along `dim`) that differ from the one before."""
 def value_and_grad(fn: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
     """A function that returns (value, gradient) of `fn`, which returns one floating number."""
-def vjp(fn: Any, *primals: Any) -> Any:
+def vjp(fn: Any, *primals: Any, has_aux: Any = False) -> Any:
     """(fn(*primals), pull): `pull(cotangent)` gives the vector-Jacobian product for each primal; it may be called again."""
+def vmap(func: Any, in_dims: Any = 0, out_dims: Any = 0, randomness: Any = 'error', *, chunk_size: Any = None) -> Any:
+    """A function that maps `func` over an axis of its arguments, all examples at once: no loop runs."""
 def wait_compiled() -> Any:
     """Return when every program that was asked for has its compiled code (or has failed)."""
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Functions of functions: `grad`, `value_and_grad`, `vjp`.
+"""Functions of functions: `grad`, `value_and_grad`, `vjp`, `stop_gradient`.  All others: `transforms/`.
 
 In: a function of tensors, arrays or nests of them.  Out: a function that gives derivatives.  For a traced function value and
 gradient are one compiled program, found by a dictionary look-up and run by one native call; for any other function they are
@@ -16,10 +16,13 @@ import numpy as np
 from . import tree
 from .dtypes import FLOAT
 from .eager import autograd
+from .eager.apply import apply
 from .eager.modes import enable_grad
 from .eager.state import state
-from .eager.tensor import Tensor, of_buffer, wrap
+from .eager.template import Rule
+from .eager.tensor import Tensor, alias, of_buffer, wrap
 from .errors import explain
+from .ops.declare import P
 from .ops.placement import zeros
 from .tracing.hot import Call, Short, Writer
 from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
@@ -281,8 +284,11 @@ def grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) ->
     return Gradient(fn, argnums, has_aux)
 
 
-def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
+def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """(fn(*primals), pull): `pull(cotangent)` gives the vector-Jacobian product for each primal; it may be called again.
+
+    has_aux: `fn` returns (result, anything else), which is returned as a third.  TypeError for a cotangent of another
+    structure than the result's.
 
     >>> import autojit as aj
     >>> y, pull = aj.vjp(lambda x: x.sin(), aj.tensor([0.0, 0.0]))
@@ -292,8 +298,14 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
     flat, structure = tree.flatten(primals)
     nested = state.grad and _differentiated(flat)
     inner = [_leaf(x) for x in flat]
+    aux = None
     with enable_grad():
         out = fn(*tree.unflatten(structure, inner))
+    if has_aux:
+        if not isinstance(out, tuple) or len(out) != 2:
+            raise explain(RuntimeError("vjp(f, *primals): output of function f should be a tuple: (output, aux) if has_aux is "
+                                       "True"))
+        out, aux = out
     outs, out_structure = tree.flatten(out)
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
@@ -308,10 +320,30 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
                                   create_graph=bool(nested), allow_unused=True, materialize_grads=True)
         return tree.unflatten(structure, [_like(x, g) for x, g in zip(flat, grads)])  # type: ignore[no-any-return]
 
-    shown = out if nested else tree.tree_map(lambda t: t.detach(), out)
-    return shown, pull
+    shown = out if nested else _detached(out)
+    return (shown, pull, aux if nested else _detached(aux)) if has_aux else (shown, pull)
+
+
+def _detached(nest: Any) -> Any:
+    return tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, nest)
+
+
+STOP = Rule("stop_gradient", lambda n: P.stop(n), "StopGradientBackward")
 
 
 def stop_gradient(x: Any) -> Any:
-    """The same values, through which no derivative flows (a nest's too)."""
-    return tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, x)
+    """The same values, through which no derivative flows (a nest's too): `detach()` as a function, which transforms and traced
+    functions know by its node, so that derivatives of any order may be taken around it.
+
+    >>> import autojit as aj
+    >>> aj.grad(lambda x: x * aj.stop_gradient(x))(aj.tensor(3.0))
+    tensor(3.)
+    """
+    return tree.tree_map(lambda t: _stopped(t) if isinstance(t, Tensor) else t, x)
+
+
+def _stopped(t: Tensor) -> Tensor:
+    if state.trace is None or state.trace.light is not None or t.aval.dtype.category < FLOAT:
+        return t.detach()
+    with enable_grad():
+        return alias(apply(STOP, (t,)))

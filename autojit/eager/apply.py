@@ -55,8 +55,8 @@ def gather(op: Any, args: Sequence[Argument], static: tuple[Any, ...], number: b
                     edge = a
                 if edge is not None:
                     needs += bit
-            elif trace is not None and a.requires_grad:
-                trace.cut = True                          # what follows has no derivative, though its nodes look as if
+            if trace is not None:
+                nodes[-1] = trace.through(a, n, edge)
         elif a is None:
             avals.append(None)
         else:

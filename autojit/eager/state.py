@@ -8,6 +8,8 @@ A trace, where one is open, is an object with these methods (`autojit.tracing` h
     assign_grad(tensor, old)    `.grad` of a tensor is about to be replaced
     check(index, lowest, end, error, words, ignore)   values of an integer node must be in a range, at each run
     draw(make, aval)            random numbers: a node that each run fills anew
+    through(tensor, node, edge) an argument of an op, and its place in the tape: the node that the op is to read
+    detached(tensor)            a tensor is shown without its history
     cut                         set where a value is taken out of the record (detach, no_grad, a custom Function)
     calls                       a list to which each public op is added: (op, static values, is a number among the arguments,
                                 grad mode, arguments, results)

@@ -272,7 +272,8 @@ class Tensor:
     # ------------------------------------------------------------ the same memory under another name
     def detach(self) -> Tensor:
         """The same memory and version, no history."""
-        self._cut()
+        if state.trace is not None:
+            state.trace.detached(self)
         t = alias(self)
         t.blind = self.blind
         return t

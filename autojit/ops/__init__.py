@@ -1,6 +1,6 @@
 """The place where operations are declared, by family.  Importing this package declares them all."""
 
-from . import control, elementwise, index, movement, reduce  # noqa: F401  # isort: skip
+from . import control, elementwise, index, movement, recompute, reduce  # noqa: F401  # isort: skip
 from . import (  # noqa: F401
     activations,
     arithmetic,

@@ -16,6 +16,7 @@ from ..eager.checks import ends_on_device
 from ..eager.evaluate import realise
 from ..eager.state import state
 from ..eager.storage import Storage, aval_of
+from ..eager.tape import NOWHERE
 from ..eager.tensor import Tensor, new
 from ..errors import TraceError, explain, user_place
 from ..ir.aval import Aval
@@ -114,6 +115,17 @@ class Trace:
 
     def bump(self, cell: Any) -> None:
         self.bumps[cell] = self.bumps.get(cell, 0) + 1
+
+    def through(self, tensor: Tensor, n: Node, edge: Any) -> Node:
+        """The node of an argument of an op.  `edge`: its place in the tape as the op records it."""
+        if edge is NOWHERE or edge is None and tensor.requires_grad:
+            self.cut = True                               # what follows has no derivative, though its nodes look as if
+        return n
+
+    def detached(self, tensor: Tensor) -> None:
+        """A tensor is shown without its history."""
+        if tensor.requires_grad:
+            self.cut = True
 
     def assign_grad(self, tensor: Tensor, old: Any) -> None:
         self.grads.setdefault(tensor, old)

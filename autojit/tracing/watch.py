@@ -31,6 +31,16 @@ def _same(now: Any, old: Any) -> bool:
     return now is old or type(now) is type(old) and type(now) in _PLAIN and (now == old or now != now and old != old)
 
 
+def _inner(fn: Any) -> Any:
+    """The user's function inside of a transform's."""
+    while hasattr(fn, "__wrapped__"):
+        code = getattr(fn, "__code__", None)
+        if code is not None and not internal(code.co_filename):
+            break
+        fn = fn.__wrapped__
+    return fn
+
+
 def _contents(v: Any) -> Any:
     """What a container or array holds, as something that stays; None for anything else, and for large ones."""
     if isinstance(v, np.ndarray):
@@ -87,6 +97,7 @@ class Watch:
             self.held.append((v, name, old))
 
     def _function(self, fn: Any, depth: int) -> None:
+        fn = _inner(fn)
         code = getattr(fn, "__code__", None)
         if code is None or id(fn) in self._seen or depth == 0 or internal(code.co_filename):
             return
@@ -115,7 +126,7 @@ class Watch:
 
     def _look(self, found: Any, name: str, names: Sequence[str], depth: int) -> None:
         """Into a value: a function's own values, attributes, contents."""
-        inner = getattr(found, "fn", found) if type(found).__name__ == "Traced" else found
+        inner = _inner(getattr(found, "fn", found) if type(found).__name__ == "Traced" else found)
         if isinstance(inner, (types.FunctionType, types.MethodType)):
             inner = getattr(inner, "__func__", inner)
             if not internal(inner.__code__.co_filename):
