@@ -238,6 +238,16 @@ def of_rows(e: E, p: Range, space: Space) -> list[E] | None:
     return list(out)
 
 
+def least(values: Iterable[E], p: Range) -> list[E]:
+    """The values without those that are made of others of them."""
+    out = dict.fromkeys(values)
+    for e in sorted(out, key=lambda e: -e.id):
+        others = out.keys() - {e}
+        if not any([x.op == "red" and x.free & p.bit for x in below([e], others)]):
+            del out[e]
+    return list(out)
+
+
 def _on_rows(root: E, p: Range) -> dict[E, bool]:
     """Does each scalar below the root need a reduction of a row over which p stands outside?"""
     out: dict[E, bool] = {}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from .index import Range, Size
-from .lanes import ALL, COLUMNS, LAUNCH, RESIDENT, TOUCH, Lanes, below, common, in_rows, of_rows, one_group, still
+from .lanes import ALL, COLUMNS, LAUNCH, RESIDENT, TOUCH, Lanes, below, common, in_rows, least, of_rows, one_group, still
 from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
 from .nest import Nest
 from .roll import roll
@@ -147,6 +147,7 @@ class SimtStager(Stager):
             if needed is not None:
                 off.append(e)
                 values.update(dict.fromkeys(needed))
+        values = dict.fromkeys(least(values, p))
         if not off or sum([int(self._size(e)) for e in values]) > LARGE:
             return []
         memo: dict[E, E] = {}
