@@ -156,9 +156,13 @@ class Builder:
                     self.plan, self.slots = self._begin()
                     pending = False
                 out.append(HostCall(step, self))
+                continue
+            if isinstance(step, KernelStep):
+                self.kernel(k, step)
             else:
-                self.kernel(k, step) if isinstance(step, KernelStep) else self.gemm(step)
-                pending = True
+                assert isinstance(step, GemmStep)          # the others are made for GPUs only
+                self.gemm(step)
+            pending = True
         if pending or not out:
             out.append(self.plan.build())
         return out
