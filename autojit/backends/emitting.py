@@ -7,6 +7,7 @@ origin, never one for each value.  Never decides anything about loops and writes
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -320,9 +321,9 @@ def applied(op: str, d: DType, out: DType, args: list[str], params: tuple[Any, .
         return f"select({', '.join(map(bare, args))})"
     if op == "cast":
         return _cast(d, out, args[0])
-    template, call, words = _template(op, d, out, integer)
+    template, call, whole, words = _template(op, d, out, integer)
     if call:
-        args = [bare(a) for a in args]
+        args = [bare(a) if whole or " else " not in a else a for a in args]
     if params:
         words = {**words, **{f"p{k}": p for k, p in enumerate(params)}}
     text = template.format(*args, **words)
@@ -332,14 +333,16 @@ def applied(op: str, d: DType, out: DType, args: list[str], params: tuple[Any, .
 
 
 @lru_cache(maxsize=KEPT)
-def _template(op: str, d: DType, out: DType, integer: str) -> tuple[str, bool, dict[str, str]]:
-    """The text of an op with places for its operands; are these arguments of one call?; the words that dtypes put in."""
+def _template(op: str, d: DType, out: DType, integer: str) -> tuple[str, bool, bool, dict[str, str]]:
+    """The text of an op with places for its operands; is it one call?; are they its arguments as they are, not parts of them?;
+    the words that dtypes put in."""
     special = (_BOOLS if d.category == BOOL else _FLOATS if d.category == FLOAT else _INTS).get(op)
     template = special or REGISTRY[op].emit
     floating = d.category == FLOAT
     zero, one = (f"{LITERALS[d.code]}({v}.0)" if floating else integer.format(v) for v in (0, 1))
     words = {"t": d.code if floating else "i64", "o": out.code, "z": zero, "u": one, "m": integer.format(-1)}
-    return template, is_atom(template.replace("{", "").replace("}", "")), words
+    whole = not re.search(r"[^( ]\{\d|[^,] \{\d|\d\}[^,)]", template)
+    return template, is_atom(template.replace("{", "").replace("}", "")), whole, words
 
 
 @lru_cache(maxsize=KEPT)

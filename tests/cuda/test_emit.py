@@ -19,7 +19,21 @@ from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, Node, placeholder
 from autojit.ops.declare import P, back, cast, full
 from autojit.schedule.index import Range, Size
-from autojit.schedule.loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Schedule, Store
+from autojit.schedule.loops import (
+    Accumulate,
+    At,
+    Buffer,
+    Condition,
+    Const,
+    Index,
+    Init,
+    Kernel,
+    KernelStep,
+    Let,
+    Loop,
+    Schedule,
+    Store,
+)
 
 from .harness import differences
 from .programs import LARGER, Program, benchmarks, differentiated, drawn, random_graphs
@@ -351,3 +365,20 @@ def test_conditions_are_written_once():
     x, y = placeholder(aval((5000,), float32)), placeholder(aval((5000,), float32))
     kernel, = kernels(Graph([x, y], [P.sin(P.pad(P.add(P.exp(x), y), (2,), (5007,), (1,)))]))
     assert kernel.text.count(">= 0") == 2 and kernel.text.count("if t1 else f4(0.0)") == 2
+
+
+def test_a_choice_keeps_its_parentheses():
+    """relu(x[j] if inside else 0): the comparison is of the choice, not of its second side."""
+    _, j = row_and_column(1, 100)
+    x, y = Buffer("x", "input", float32, 100), Buffer("y", "output", float32, 100)
+    at = At(x, (index((j, 1)),), (j.extent,))
+    tests = (Condition(index((j, -1), const=59)),)
+    body = (Loop(j, (Let("t1", "inside", bool_, (), tests), Let("t2", "load", float32, (), (at, tests)),
+                     Let("t3", "relu", float32, ("t2",)), Let("t4", "where", float32, ("t1", "t3", Const(np.float32(2), float32))),
+                     Store(At(y, (index((j, 1)),), (j.extent,)), "t4"))),)
+    kernel = emitted(body, None, 1)
+    assert "(x0[i] if t1 else f4(0.0)) <= f4(0.0)" in kernel.text
+    arrays = {"x": aligned(100, np.float32), "y": aligned(100, np.float32)}
+    arrays["x"][:] = np.arange(100) - 30
+    execute(kernel, arrays)
+    assert arrays["y"].tolist() == [max(v - 30.0, 0.0) if v < 60 else 2.0 for v in range(100)]
