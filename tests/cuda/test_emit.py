@@ -374,7 +374,8 @@ def test_a_choice_keeps_its_parentheses():
     at = At(x, (index((j, 1)),), (j.extent,))
     tests = (Condition(index((j, -1), const=59)),)
     body = (Loop(j, (Let("t1", "inside", bool_, (), tests), Let("t2", "load", float32, (), (at, tests)),
-                     Let("t3", "relu", float32, ("t2",)), Let("t4", "where", float32, ("t1", "t3", Const(np.float32(2), float32))),
+                     Let("t3", "relu", float32, ("t2",)),
+                     Let("t4", "where", float32, ("t1", "t3", Const(np.float32(2), float32))),
                      Store(At(y, (index((j, 1)),), (j.extent,)), "t4"))),)
     kernel = emitted(body, None, 1)
     assert "(x0[i] if t1 else f4(0.0)) <= f4(0.0)" in kernel.text
