@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.devices import from_host
 from ..dtypes import memory
 from ..engine import programs
 from ..errors import TraceError, explain
@@ -211,7 +212,7 @@ def realise(n: Node) -> Any:
     if n.prim is BUFFER:
         return n.data
     if state.trace is None and n.prim.kind == LEAF and n.prim is not PLACEHOLDER:
-        return memory(n.data, n.dtype)
+        return from_host(memory(n.data, n.dtype), n.dtype, n.aval.device)
     return run([n])[0]
 
 

@@ -504,3 +504,12 @@ def test_searching_on_the_device(device):
         aj.multinomial(aj.tensor([1.0, -1.0], device="cuda"), 1)
     with pytest.raises(NotImplementedError, match="has no kernel on cuda"):
         aj.tensor(x, device="cuda").unique(dim=0)
+
+
+def test_constants_without_dimensions_are_values_like_others():
+    for make, want in ((lambda: aj.ones((), device="cuda"), 1.0), (lambda: aj.zeros(0, device="cuda").all(), True),
+                       (lambda: aj.tensor(2.5, device="cuda").max(0).indices, 0),
+                       (lambda: aj.ones((), device="cuda", dtype=aj.bfloat16), 1.0)):
+        assert make().item() == want and make().tolist() == want and make().data_ptr() and bool(make()) == bool(want)
+        assert pickle.loads(pickle.dumps(make())).item() == want
+    assert repr(aj.zeros((), device="cuda")) == "tensor(0., device='cuda:0')"
