@@ -88,6 +88,8 @@ MOVED: dict[str, Callable[[Node, int], tuple[Any, ...]]] = {
     "pad": lambda n, size: ((0, *n.params[0]), (size, *n.params[1]), (1, *n.params[2])),
     "update": lambda n, size: ((0, *n.params[0]), (1, *n.params[1])),
     "concat": lambda n, size: (n.params[0] + 1,),
+    "shear": lambda n, size: (*_up(n.params[:2]), *n.params[2:]),
+    "unshear": lambda n, size: (*_up(n.params[:2]), *n.params[2:]),
 }
 
 

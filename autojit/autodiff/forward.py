@@ -17,6 +17,7 @@ from ..ir.graph import Node, linearise, node, placeholder, substitute
 from ..ir.primitive import Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import P, full, zeros_like
+from ..ops.recompute import at_once
 from .ruled import Ruled
 from .vjp import is_zero, reverse
 
@@ -94,15 +95,18 @@ def _linear(prim: Primitive, params: tuple[Any, ...], ins: Sequence[Node], ts: T
 
 # ---------------------------------------------------------------- rules that are not linear in their cotangent
 def _logcumsumexp(out: Node, ins: Sequence[Node], ts: Tangents, axis: int) -> Node:
-    """The running sum of exp(a - out) * t, in logarithms, the two signs of t apart, so that nothing overflows."""
+    """The running sum of exp(a - out) * t, in logarithms, the two signs of t apart, so that nothing overflows.  Where nothing
+    but -Inf has come so far it is 0."""
     (a,), (t,) = ins, ts
     assert t is not None
     zero, one, low = zeros_like(t), full(1, t.shape, t.dtype), full(-np.inf, t.shape, t.dtype)
 
+    whole = P.where(P.eq(out, low), zero, out)
+
     def part(t: Node) -> Node:
         keep = P.gt(t, zero)
         weight = P.where(keep, P.add(P.log(P.where(keep, t, one)), a), low)
-        return P.exp(P.sub(P.logcumsumexp(weight, axis), out))
+        return P.exp(P.sub(P.logcumsumexp(weight, axis), whole))
 
     return P.sub(part(t), part(P.neg(t)))
 
@@ -121,6 +125,8 @@ def _called(n: Node, inputs: Sequence[Node], tangents: Tangents) -> Node | None:
     pairs = [(pull.graph.outputs[j], t) for j, t in zip(where, tangents) if j is not None and t is not None]
     if not pairs:
         return None
+    once = substitute([g for g, _ in pairs], {i: i for i in pull.graph.inputs}, at_once)
+    pairs = list(zip(once, [t for _, t in pairs]))
     made = _transposed([g for g, _ in pairs], [t for _, t in pairs], ct)
     if made is None:
         return None

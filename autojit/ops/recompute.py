@@ -1,11 +1,30 @@
-"""`again`: a value that counts as another one, so that what is computed from it is computed again.
+"""`again`: a value that counts as another one, so that what is computed from it is computed again, and later.
 
-In: a node.  Out: the same value.  Equal expressions are one node everywhere else; rewriting never looks through this one.
+In: a node, and one that has to be there before.  Out: the first.  Equal expressions are one node everywhere else; rewriting
+never looks through this one.
 """
 
 from __future__ import annotations
 
-from .declare import elementwise
+from typing import Any
 
-elementwise("again", ref=lambda a: a, emit="{0}", dtype="same", vjp=lambda ct, out, a: (ct,), cost=0, linear=True,
-            doc="The value itself, apart from all else that is computed from it: where recomputing is cheaper than keeping.")
+from ..ir.graph import Node, node
+from ..ir.primitive import Primitive
+from .declare import P, cast, elementwise, spread
+from .movement import slice_axis
+
+elementwise("again", ref=lambda a, b: a, emit="({0} if {1} == {1} else {0})", dtype="same", cost=0,
+            vjp=lambda ct, out, a, b: (ct, None), doc="The first value, apart from all else that is computed from it, and "
+                                                      "only after the second: where recomputing is cheaper than keeping.")
+
+
+def after(n: Node, before: Node) -> Node:
+    """`n` again, once something of `before` (which is not empty) has been computed."""
+    for axis in range(before.ndim):
+        before = slice_axis(before, axis, 0, 1)
+    return P.again(n, spread(cast(P.reshape(before, ()), n.dtype), n.shape))
+
+
+def at_once(prim: Primitive, inputs: tuple[Node, ...], params: tuple[Any, ...]) -> Node:
+    """A builder for `substitute`: what is computed again is computed once."""
+    return inputs[0] if prim.name == "again" else node(prim, inputs, params)

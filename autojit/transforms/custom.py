@@ -19,6 +19,7 @@ from ..ir.graph import Graph, Node, linearise, placeholder, substitute
 from ..ir.primitive import CONST, LEAF
 from ..ops.declare import P
 from ..ops.placement import zeros
+from ..ops.recompute import after
 from ..tracing.recorder import NO_SECOND
 from .arguments import Given, only_tensors
 from .recording import FunctionTrace, Recorded, function_name, place, record
@@ -62,7 +63,7 @@ def _called(name: str, r: Recorded, pulls: Sequence[Pull], refuse: str | None, k
     """The results of the body over what is known."""
     body, inputs = _ruled(name, r.outputs, pulls, refuse)
     calls = [P.call(tuple(inputs), body, k) for k in range(len(r.outputs))] if inputs else r.outputs
-    return r.nest(place(name, calls, known) if calls else [])
+    return r.nest(place(name, calls, known, r.needs) if calls else [])
 
 
 # ---------------------------------------------------------------- recomputing
@@ -94,11 +95,13 @@ def _checkpointed(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     known = r.outside | dict(zip(r.arguments, given.tensors))
     r.check(list, known)
     if not any(r.needs):
-        return r.nest(place("checkpoint", r.outputs, known) if r.outputs else [])
+        return r.nest(place("checkpoint", r.outputs, known, r.needs) if r.outputs else [])
     pulls: list[Pull] = []
+    own = [n for n in r.arguments if n.dtype.category >= FLOAT]
     for o, p in zip(r.outputs, r.pulls):
         ct, found = p if p is not None else (placeholder(o.aval), [])
-        env: dict[Node, Node] = {n: P.again(n) for n in _leaves_of([g for _, g in found]) if n is not ct}
+        apart = own or [n for n in _leaves_of([g for _, g in found]) if n is not ct]       # what is captured is there anyway
+        env: dict[Node, Node] = {n: after(n, ct) for n in apart if ct.aval.size}
         pulls.append((ct, list(zip([i for i, _ in found], substitute([g for _, g in found], env)))))
     return _called("checkpoint", r, pulls, NO_SECOND if r.cut else None, known)
 

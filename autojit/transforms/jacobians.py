@@ -148,8 +148,8 @@ class _Jacobian:
         moved = forward(r.outputs, into)
         count = sum([p.aval.size for p in froms])
         rows, start = {}, 0
-        for p, t in into.items():
-            rows[t] = basis(p.aval, count, start)
+        for p, way in into.items():
+            rows[way] = basis(p.aval, count, start)
             start += p.aval.size
         there = [t for t in moved if t is not None]
         made = iter(batch(there, rows, count))

@@ -199,7 +199,7 @@ def _mapped(func: Any, args: Any, kwargs: Any, dims: Dims, size: int, out_dims: 
     known |= {p: t for p, t in r.outside.items() if p not in r.rows}
     outputs = _by_tape(r, inside, size) if r.cut and any(r.needs) else batch(r.outputs, inside, size)
     r.check(lambda nodes: [n for n, _ in batch(nodes, inside, size)], known)
-    outs = place("vmap", _out(r, outputs, out_dims, size), known)
+    outs = place("vmap", _out(r, outputs, out_dims, size), known, r.needs)
     return r.nest([shown(t, given.kind) for t in outs])
 
 

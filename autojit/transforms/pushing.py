@@ -140,7 +140,8 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
 
 def _by_graph(p: Pushed, known: dict[Node, Any]) -> tuple[list[Tensor], list[Tensor]]:
     moved = [zeros(o.aval) if t is None else t for o, t in zip(p.r.outputs, p.tangents)]
-    found = place("jvp", [*p.r.outputs, *moved], known) if moved else []
+    needs = [*p.r.needs, *[t is not None for t in p.tangents]]
+    found = place("jvp", [*p.r.outputs, *moved], known, needs) if moved else []
     return found[:len(moved)], found[len(moved):]
 
 
@@ -180,7 +181,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
         raise explain(RuntimeError("linearize(f, *primals): Expected primals to contain at least one Tensor."))
     known = p.known()
     p.r.check(list, known)
-    outs = place("linearize", p.r.outputs, known)
+    outs = place("linearize", p.r.outputs, known, p.r.needs)
     fixed = state.trace is None and not p.r.cut and not any([isinstance(t, Tensor) and t.requires_grad for t in known.values()])
     if fixed:
         known = _evaluated(p, known, outs)

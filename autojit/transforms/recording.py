@@ -20,7 +20,7 @@ from ..eager.state import state
 from ..eager.storage import Storage
 from ..eager.tape import NOWHERE
 from ..eager.template import Rule
-from ..eager.tensor import Tensor, new, value, wrap
+from ..eager.tensor import Tensor, alias, new, value, wrap
 from ..errors import TraceError, explain
 from ..ir.aval import Aval
 from ..ir.graph import Graph, Node, buffer, linearise, placeholder, substitute
@@ -264,9 +264,9 @@ def _unwritten(name: str, trace: FunctionTrace, kept: list[tuple[Tensor, Node]])
 
 
 # ---------------------------------------------------------------- into the surroundings
-def place(name: str, outputs: Sequence[Node], given: dict[Node, Any]) -> list[Tensor]:
+def place(name: str, outputs: Sequence[Node], given: dict[Node, Any], needs: Sequence[bool] = ()) -> list[Tensor]:
     """Tensors of `outputs` (nodes over placeholders) where the placeholders are `given`, tensors or nodes.  They stand in the
-    tape as one op, which is differentiated by its nodes, to any order."""
+    tape as one op, which is differentiated by its nodes, to any order.  `needs`: which of them may want a derivative."""
     env = dict(given)
     inputs = [n for n in linearise(outputs) if n.prim.kind == LEAF and n.prim is not CONST]
     for n in inputs:
@@ -278,7 +278,8 @@ def place(name: str, outputs: Sequence[Node], given: dict[Node, Any]) -> list[Te
     if not any(isinstance(a, Tensor) for a in args):
         return [wrap(n) for n in substitute(outputs, env)]
     made = apply(_rule(name, Graph(inputs, outputs)), args)
-    return list(made) if isinstance(made, tuple) else [made]
+    found = list(made) if isinstance(made, tuple) else [made]
+    return [t if need else alias(t) for t, need in zip(found, needs)] if needs else found
 
 
 def _rule(name: str, graph: Graph) -> Rule:
