@@ -82,7 +82,8 @@ globals().update(_eager.creation.typed())
 globals().update({name: f for name, f in _eager.functions().items() if name not in globals()})
 
 _TRANSFORMS = ("vmap", "jvp", "jacrev", "jacfwd", "jacobian", "hessian", "hvp", "linearize", "checkpoint", "custom_vjp")
-_LATE = {"export": "exporter", **dict.fromkeys(_TRANSFORMS, "transforms")}      # functions whose modules are large
+_LATE = {"export": "exporter", "scan": "control", "fori_loop": "control", "cond": "control",
+         **dict.fromkeys(_TRANSFORMS, "transforms")}      # functions whose modules are large
 _LAZY = {"autograd": "autograd", "cuda": "cuda", "nn": "nn", "optim": "optim", "testing": "testing"}
 
 

@@ -8,17 +8,19 @@ zero outside a mask stays so through elementwise rules and movement, so that the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..dtypes import FLOAT
 from ..ir.graph import Node, base, is_const, linearise
 from ..ir.primitive import ELEMENTWISE
 from ..ops.control import set_reverse
 from ..ops.declare import P, zeros_like
+from ..ops.loops import GROUPED, group_key, group_pull, set_hook
 
 Cotangent = tuple[Node, Node | None]                      # value, and the mask outside which it is zero
 
 _LINEAR = {"add", "sub", "neg", "cast", "where"}          # their rules cannot make NaN out of zero
-_MOVED = {"reshape", "permute", "expand", "slice", "flip", "pad"}
+_MOVED = {"reshape", "permute", "expand", "slice", "flip", "pad", "shear", "unshear"}
 
 
 def is_zero(n: Node) -> bool:
@@ -95,7 +97,11 @@ def reverse_masked(outputs: Sequence[Node], cotangents: Sequence[Cotangent | Non
         if c is not None and o in live:
             cts[o] = plus(cts.get(o), c)
     keep = set(wanted)
+    groups = _groups(order)
     for n in reversed(order):
+        if n.op in GROUPED:
+            _pull_group(n, groups[group_key(n)], cts, live)
+            continue
         ct = cts.get(n)
         if ct is None or n not in live or not n.inputs:
             continue
@@ -110,4 +116,28 @@ def reverse_masked(outputs: Sequence[Node], cotangents: Sequence[Cotangent | Non
     return [cts.get(w.real or w) for w in wanted]
 
 
+def _groups(order: Sequence[Node]) -> dict[Any, dict[int, Node]]:
+    """The loops: for each its nodes by result, the first of the order first."""
+    out: dict[Any, dict[int, Node]] = {}
+    for n in order:
+        if n.op in GROUPED:
+            out.setdefault(group_key(n), {})[n.params[1]] = n
+    return out
+
+
+def _pull_group(n: Node, group: dict[int, Node], cts: dict[Node, Cotangent | None], live: set[Node]) -> None:
+    """A loop's cotangents all at once: when its first node is met, all that follows from any of them is done."""
+    if n is not next(iter(group.values())):
+        return
+    given = {k: cts[m] for k, m in group.items() if cts.get(m) is not None and m in live}
+    inputs = [i.real or i for i in n.inputs]
+    if not given or not any(i in live for i in inputs):
+        return
+    found = group_pull(n, [given[k][0] if k in given else None for k in range(len(n.params[0].avals))])  # type: ignore[index]
+    for i, g in zip(inputs, found):
+        if g is not None and not is_zero(g) and i in live:
+            cts[i] = plus(cts.get(i), masked(g))
+
+
 set_reverse(reverse)
+set_hook("reverse", reverse)

@@ -12,7 +12,10 @@ import numpy as np
 
 from ...dtypes import memory
 from ...ir.graph import Graph
+from ...ops.loops import GROUPED, group_key, set_hook
 from ...rewrite.half import lowered
+from ...rewrite.inline import inline
+from ...rewrite.loops import settled
 
 
 class NumpyProgram:
@@ -21,20 +24,28 @@ class NumpyProgram:
     __slots__ = ("code", "inputs", "outputs", "count", "consts")
 
     def __init__(self, graph: Graph) -> None:
-        graph = lowered(graph)
+        graph = settled(lowered(graph))
         number = {n: k for k, n in enumerate(graph.order)}
-        self.count = len(number)
         self.inputs = [number[i] for i in graph.inputs]
         self.outputs = [number[o] for o in graph.outputs]
         self.consts = [(number[n], memory(n.data, n.dtype)) for n in graph.order if n.op == "const"]
         last: dict[int, int] = {}
+        loops: dict[Any, int] = {}                        # a loop or branch -> the value that is all its results
+        self.count = len(number)
         steps: list[tuple[Any, int, tuple[int, ...], tuple[Any, ...], Any]] = []
         for n in graph.order:
             if n.prim.ref is not None and n not in graph.inputs:
-                args = tuple([number[i.real or i] for i in n.inputs])
-                for a in args:
-                    last[a] = len(steps)
-                steps.append((n.prim.ref, number[n], args, n.params, n.dtype.np))
+                ref, args, params = n.prim.ref, tuple([number[i.real or i] for i in n.inputs]), n.params
+                if n.op in GROUPED:
+                    key = group_key(n)
+                    if key not in loops:
+                        loops[key] = self.count
+                        self.count += 1
+                        last.update(dict.fromkeys(args, len(steps)))
+                        steps.append((_all, loops[key], args, params[:1], None))
+                    ref, args, params = _one, (loops[key],), params[1:]
+                last.update(dict.fromkeys(args, len(steps)))
+                steps.append((ref, number[n], args, params, n.dtype.np))
         held = {*self.inputs, *self.outputs, *[k for k, _ in self.consts]}
         drop: dict[int, list[int]] = {}
         for k, at in last.items():
@@ -51,7 +62,10 @@ class NumpyProgram:
         with np.errstate(all="ignore"):
             for ref, out, args, params, dtype, drop in self.code:
                 r = ref(*[values[a] for a in args], *params)
-                values[out] = r if type(r) is np.ndarray and r.dtype == dtype else np.asarray(r, dtype)
+                if type(r) is np.ndarray and r.dtype == dtype or dtype is None:
+                    values[out] = r
+                else:
+                    values[out] = np.asarray(r, dtype)
                 for d in drop:
                     values[d] = None
         return self._own(values)
@@ -67,3 +81,16 @@ class NumpyProgram:
             taken.add(id(a))
             out.append(a)
         return out
+
+
+def _all(*more: Any) -> list[Any]:
+    """All results of a loop or branch."""
+    *arrays, spec = more
+    return spec.run(arrays)  # type: ignore[no-any-return]
+
+
+def _one(results: list[Any], k: int) -> Any:
+    return results[k]
+
+
+set_hook("program", lambda graph: NumpyProgram(inline(graph)))
