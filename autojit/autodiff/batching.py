@@ -15,6 +15,7 @@ from ..ir.graph import Graph, Node, linearise, node, placeholder, substitute
 from ..ir.primitive import ELEMENTWISE, HOST, MOVEMENT, REDUCE, TRANSFER
 from ..ops.declare import P, full
 from ..ops.movement import inverse, slice_axis
+from .loops import LOOPS, batched
 from .ruled import Ruled
 
 Inputs = Sequence[Node]
@@ -178,6 +179,10 @@ def _call(n: Node, ins: Inputs, flags: Flags, size: int) -> Node:
     return made if many else spread(made, size)
 
 
+def _loop(n: Node, ins: Inputs, flags: Flags, size: int) -> Node:
+    return batched(n, ins, flags, size, batch, spread)
+
+
 def _batched(body: Ruled, flags: tuple[bool, ...], size: int) -> Ruled:
     """The body for many examples, with its reverse for many: cotangents of what all examples share are added up."""
     key = (flags, size)
@@ -216,5 +221,6 @@ KINDS = {ELEMENTWISE: _elementwise, REDUCE: _reduce, MOVEMENT: _movement, TRANSF
 NAMED: dict[str, Callable[[Node, Inputs, Flags, int], Node]] = {
     "take": _take, "gather": _along, "scatter_add": _along, "scatter_set": _along,
     "index_add": _index_put, "index_set": _index_put, "matmul": _matmul, "call": _call,
+    **dict.fromkeys(LOOPS, _loop),
     "cumsum": _along, "cumprod": _along, "logcumsumexp": _along, "cumarg": _along, "sort": _along, "argsort": _along,
 }

@@ -18,6 +18,7 @@ from ..ir.primitive import Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import P, full, zeros_like
 from ..ops.recompute import at_once
+from .loops import LOOPS, pushed
 from .ruled import Ruled
 from .vjp import is_zero, reverse
 
@@ -36,7 +37,12 @@ def forward(outputs: Sequence[Node], tangents: dict[Node, Node]) -> list[Node | 
         given = [found.get(i) for i in inputs]
         if all([t is None for t in given]):
             continue
-        made = _called(n, inputs, given) if n.op == "call" else _pushed(n, inputs, given)
+        if n.op == "call":
+            made = _called(n, inputs, given)
+        elif n.op in LOOPS:
+            made = pushed(n, inputs, given, forward)
+        else:
+            made = _pushed(n, inputs, given)
         if made is not None and not is_zero(made):
             found[n] = made
     return [found.get(o.real or o) for o in outputs]
