@@ -14,7 +14,6 @@ from ..autodiff.vjp import plus
 from ..errors import explain
 from ..ir.graph import Node, node
 from ..ir.primitive import REGISTRY, Primitive
-from ..ops.declare import zeros_like
 from ..ops.placement import ones, sent, zeros
 from ..ops.placement import placed as on_device
 from .apply import apply, caller
@@ -96,13 +95,17 @@ class Symbolic(Mode):
         for prim, params in chain:
             part = node(prim, (part,), params)
         g, *rest = _pull_nodes(record, [(part, None)], saved)
-        return [(put(whole, chain, zeros_like(part) if g is None else g[0], emit_node), None), *rest]
+        return [(put(whole, chain, zeros(part.aval) if g is None else g[0], emit_node), None), *rest]
 
 
 def _pull_nodes(record: Record, cts: list[Pair | None], saved: Sequence[Node]) -> Sequence[Pair | None]:
     p = record.template.pull(tuple([None if c is None else c[1] is not None for c in cts]))
     arguments = [c[0] for c in cts if c is not None] + [c[1] for c in cts if c is not None and c[1] is not None]
-    return p.spread(p.recipe([*arguments, *saved]))  # type: ignore[no-any-return]
+    found: Sequence[Pair | None] = p.spread(p.recipe([*arguments, *saved]))
+    if record.template.device == "cpu":
+        return found
+    return [g if g is None or a is None else (on_device(g[0], a.aval.device), g[1])      # zeros come out as numbers alone
+            for g, a in zip(found, record.template.placeholders)]
 
 
 def emit_tensor(prim: Primitive, inputs: list[Any], params: tuple[Any, ...]) -> Tensor:

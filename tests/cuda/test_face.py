@@ -513,3 +513,19 @@ def test_constants_without_dimensions_are_values_like_others():
         assert make().item() == want and make().tolist() == want and make().data_ptr() and bool(make()) == bool(want)
         assert pickle.loads(pickle.dumps(make())).item() == want
     assert repr(aj.zeros((), device="cuda")) == "tensor(0., device='cuda:0')"
+
+
+def test_gradients_that_are_zero_are_on_the_device():
+    def overwritten(x):
+        y = x * 1
+        y[:] = 0.5
+        return y.sum()
+    for f in (overwritten, lambda x: ((x * 1)[3:3] * 2).sum(), lambda x: ((x * 1)[3:3] * 2).cpu().sum()):
+        x = aj.ones(5, device="cuda", requires_grad=True)
+        f(x).backward()
+        assert x.grad.is_cuda and x.grad.tolist() == [0] * 5
+    seen = []
+    y = aj.ones(5, device="cuda", requires_grad=True) * 1
+    y.register_hook(lambda g: seen.append(g.is_cuda))
+    y[3:3].sum().backward()
+    assert seen == [True]
