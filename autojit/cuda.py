@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .backends import devices as _devices
 from .backends.cuda import driver as _driver
 from .backends.cuda.memory import OutOfMemoryError as OutOfMemoryError
+from .config import config as _config
 from .eager import random as _random
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_available() -> bool:
 
 def why_not() -> str:
     """Which of driver, package and device is missing, in words; "" where nothing is."""
-    if _driver.config.cuda == "off":
+    if _config.cuda == "off":
         return "AUTOJIT_CUDA=off"
     return "" if _driver.count() else _driver.probe()[1]
 

@@ -99,6 +99,3 @@ class Parts:
         if len(found) == 1:
             return found[0][1].source()
         return "\n".join([f"# part {k}, on {device}\n{made.source()}" for k, (device, made) in enumerate(found)])
-
-
-__all__ = ("Elsewhere",)

@@ -25,11 +25,16 @@ def test_the_backend_asks_a_store_over_the_engines_disk(standin, monkeypatch, tm
     monkeypatch.setattr(compiler, "store", Store)
     assert standin.compile([ONE, ONE]) == ["made", "made"]
     assert asked == [(kernels.disk(), (9, 0, "a"))] and kernels.disk() is not None
-    assert compiler._disk_of() is kernels.disk()
     standin.driver.capability = (8, 6)
     standin.compile([ONE])
     assert asked[1][1] == (8, 6)
     standin.driver.capability = (9, 0)
+
+
+def test_the_store_is_over_the_engines_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "cache_dir", str(tmp_path))
+    monkeypatch.setattr(compiler, "_stores", {})
+    assert compiler.store()._disk is kernels.disk() is not None and compiler.store() is compiler.store()
 
 
 @pytest.mark.proof

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autojit.backends import devices
 from autojit.backends.cuda.emitted import Emitted
 from autojit.engine import compile as pipeline
 from autojit.errors import CompileError
@@ -80,7 +79,6 @@ class Proof:
 
     def _compile(self) -> None:
         from autojit.backends.cuda import compiler
-        compiler.provide(devices.disk)
         rate, store = Rate(), compiler.store()
         store.request(self.kernels.values())
         for e in self.kernels.values():

@@ -16,7 +16,7 @@ from ...dtypes import DType
 from ...errors import CompileError
 from ...ir.aval import Aval
 from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule
-from ..devices import Backend, disk
+from ..devices import Backend
 from .driver import open_driver
 from .emitted import Emitted, Launches
 from .memory import DeviceArray, Memory
@@ -60,9 +60,8 @@ class CudaBackend(Backend):
     def early(self) -> None:
         """Where no kernel was ever compiled, processes get ready."""
         if not self.interpreted and not self._early:
-            from .compiler import provide, store
+            from .compiler import store
             self._early = True
-            provide(disk)
             store().early()
 
     def compile(self, emitted: Sequence[Emitted]) -> list[Any]:
@@ -71,8 +70,7 @@ class CudaBackend(Backend):
         if self.interpreted:
             from .compiled import Compiled, Resources
             return [Compiled("kernel", None, e.text, e.signature, e.threads, e.wide, Resources()) for e in emitted]
-        from .compiler import provide, store
-        provide(disk)
+        from .compiler import store
         major, minor = self.driver.capability
         return list(store().require(list(emitted), (major, minor, "a") if major >= 9 else (major, minor)))
 

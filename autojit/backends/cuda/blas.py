@@ -5,10 +5,6 @@ stream; written down where work is captured.  Never chooses what is a product: t
 
 A row-major matrix is its transpose to cuBLAS, which counts columns first: C = op(A) op(B) is asked for as C' = op(B)' op(A)',
 with the operands exchanged and the flags as they are.
-
-cuBLASLt's epilogues (a bias, GELU, a sum of rows in the product's own kernel) are not used: what follows a product is part of
-the next fused kernel already, where it costs no pass of its own unless it is all that the kernel does, and each epilogue wants
-a descriptor and a choice of algorithm kept for every shape.
 """
 
 from __future__ import annotations

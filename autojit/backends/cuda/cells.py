@@ -65,10 +65,11 @@ class Grid:
         return self.every if mask is None else np.flatnonzero(mask)
 
     def who(self, lane: Any) -> str:
-        block, thread = divmod(int(self.names[int(lane)]), self.threads)
-        return f"block {block}, thread {thread}"
+        """A lane in words."""
+        return self.person(self.names[int(lane)])
 
     def person(self, name: int) -> str:
+        """A thread of the whole grid in words."""
         return "block {}, thread {}".format(*divmod(int(name), self.threads))
 
     def ordered(self, lanes: np.ndarray, name: np.ndarray, barriers: np.ndarray, warps: np.ndarray) -> np.ndarray:

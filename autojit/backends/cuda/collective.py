@@ -12,19 +12,12 @@ from typing import Any
 import numpy as np
 
 from .cells import WARP, Cells, Grid, KernelFault, Mask, code
+from .lanes import maximum, minimum
 
 _INTEGERS = ("i64", "i32")
 
 
-def _maximum(a: Any, b: Any) -> Any:
-    return np.where(a == b, np.where(np.signbit(a), b, a), np.maximum(a, b))
-
-
-def _minimum(a: Any, b: Any) -> Any:
-    return np.where(a == b, np.where(np.signbit(a), a, b), np.minimum(a, b))
-
-
-COMBINE: dict[str, Callable[[Any, Any], Any]] = {"sum": np.add, "prod": np.multiply, "max": _maximum, "min": _minimum}
+COMBINE: dict[str, Callable[[Any, Any], Any]] = {"sum": np.add, "prod": np.multiply, "max": maximum, "min": minimum}
 
 
 def groups(grid: Grid, mask: Mask, size: int, what: str, kind: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 In: `Emitted`s or `Source`s.  Out: `Compiled`s.  On the import path of a warm start, which imports neither Numba nor Numba-CUDA.
 The queue before the processes is the CPU's (`backends.cpu.compiler`), with other processes behind it.  The disk cache is the
-CPU's too, handed in by the engine (`provide`); its entries carry length, digest and key.
+CPU's too (`devices.disk`); its entries carry length, digest and key.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -19,10 +19,11 @@ from ...errors import CacheWarning, CompileError
 from ..cpu.compiler import Compiler, Store, Ticket
 from ..cpu.fingerprint import source_digest
 from ..cpu.workers import COMPILE_WITHIN, Worker, command_of
+from ..devices import disk
 from .compiled import Compiled, Resources, check
-from .making import CAPABILITY, Source
+from .making import CAPABILITY, Source, compile_source, ptx
 
-__all__ = ["Compiled", "CubinStore", "Resources", "Source", "check", "provide", "store", "versions"]
+__all__ = ["Compiled", "CubinStore", "Resources", "Source", "check", "store", "versions"]
 
 KIND = "cubin"
 # a change in one of these can change the code of a kernel whose text stays the same
@@ -66,7 +67,7 @@ def fingerprint() -> str:
     """What the code of a kernel depends on besides its source."""
     here = os.path.dirname(os.path.abspath(__file__))
     math = os.path.join(os.path.dirname(here), "cpu", "vecmath")
-    files = [os.path.join(here, n) for n in _SOURCES if os.path.exists(os.path.join(here, n))]
+    files = [os.path.join(here, n) for n in _SOURCES]
     files += [os.path.join(math, n) for n in sorted(os.listdir(math)) if n.endswith(".py")]
     return f"{versions()} {source_digest(files)}"
 
@@ -110,10 +111,8 @@ class CudaCompiler(Compiler):
         return worker.make(ticket.source)  # type: ignore[no-any-return]
 
     def _compile_here(self, ticket: Any) -> None:
-        from . import making
-
         try:
-            self._finish(ticket, making.compile_source(ticket.source))
+            self._finish(ticket, compile_source(ticket.source))
         except CompileError as e:
             self._finish(ticket, error=e)
 
@@ -172,7 +171,6 @@ class CubinStore:
                        and not self._from_disk(s)}
             if missing:
                 if not versions():
-                    from .making import ptx
                     ptx(next(iter(missing.values())))      # says what is missing
                 self._tickets.update(zip(missing, self.compiler.submit(missing.values(), urgent)))
 
@@ -220,26 +218,15 @@ def _disk_key(source: Source) -> str:
 
 
 # ------------------------------------------------------------------------------------ the process's
-def _no_disk() -> Any:
-    return None
-
-
-_disk_of: Callable[[], Any] = _no_disk
 _stores: dict[int, CubinStore] = {}
 _lock = threading.Lock()
 
 
-def provide(disk: Callable[[], Any]) -> None:
-    """Tell where compiled kernels are kept: a function that gives the disk cache of now."""
-    global _disk_of
-    _disk_of = disk
-
-
 def store() -> CubinStore:
-    """The kernels of this process, over the disk cache that was provided."""
-    disk = _disk_of()
-    found = _stores.get(id(disk))
+    """The kernels of this process, over the disk cache of now."""
+    kept = disk()
+    found = _stores.get(id(kept))
     if found is None:
         with _lock:
-            found = _stores.setdefault(id(disk), CubinStore(disk))
+            found = _stores.setdefault(id(kept), CubinStore(kept))
     return found

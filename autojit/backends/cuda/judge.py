@@ -62,6 +62,7 @@ class Nest:
         self.top = [s for s in self.kernel.body if type(s) is Loop]
         self.loose = self.fixed and all(map(self._alone, self.kernel.body))     # are chunks free to be cut once more?
         self.linked = self._linked(self.kernel.body)        # does a loop over rows read what is stored in one before it?
+
     def _fixed(self, body: Sequence[Any]) -> bool:
         for s in body:
             if type(s) is Store and s.at.buffer.kind != "scratch":
@@ -332,6 +333,7 @@ class Judge:
     def _rows(self, s: Loop) -> list[tuple[float, int, str]]:
         """The parallel range: a row for each lane, for each team, or for the owner; or a point of it and loops inside."""
         way, ways = self.way, []
+
         def depths(level: Level) -> list[int]:
             return [1] if self.nest.linked else self._depths(s, level)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import halves
 from ..cpu.interpret import MATH, NUMPY, VIEWS, kind, python_namespace, to_int
 from .cells import STORAGE, Grid, KernelFault, Mask, code
 
@@ -163,7 +164,7 @@ def _cast(to: str) -> Word:
     def call(m: Mask, x: Any) -> Any:
         found = code(x)
         if found == "bf16":
-            x = (np.asarray(x).astype(np.uint32) << np.uint32(16)).view(np.float32)[()]
+            x = halves.values(x)[()]
         elif found not in (*NUMBERS, "b1", "f16"):
             raise KernelFault("type", f"no cast of {found}")
         if found in ("f16", "bf16") and to != "f32":
@@ -243,6 +244,16 @@ def _ushr(a: Any, n: Any) -> Any:
     return (np.asarray(a).view(np.uint64) >> n.astype(np.uint64)).view(np.int64)
 
 
+def maximum(a: Any, b: Any) -> Any:
+    """The greater; 0 is greater than -0, NaN than all."""
+    return np.where(a == b, np.where(np.signbit(a), b, a), np.maximum(a, b))
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The lesser; -0 is less than 0, NaN than all."""
+    return np.where(a == b, np.where(np.signbit(a), a, b), np.minimum(a, b))
+
+
 _ARRAYS: dict[str, Callable[..., Any]] = {
     "add_i64": np.add, "sub_i64": np.subtract, "mul_i64": np.multiply, "neg_i64": np.negative, "abs_i64": np.abs,
     "maximum_i64": np.maximum, "minimum_i64": np.minimum,
@@ -252,8 +263,7 @@ _ARRAYS: dict[str, Callable[..., Any]] = {
 _MADE: dict[str, Callable[..., Any]] = {
     "softplus": lambda x: np.logaddexp(x.dtype.type(0), x),
     "rsqrt": lambda x: x.dtype.type(1) / np.sqrt(x),
-    "maximum": lambda a, b: np.where(a == b, np.where(np.signbit(a), b, a), np.maximum(a, b)),
-    "minimum": lambda a, b: np.where(a == b, np.where(np.signbit(a), a, b), np.minimum(a, b))}
+    "maximum": maximum, "minimum": minimum}
 _SPECIAL = ("sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma")
 
 

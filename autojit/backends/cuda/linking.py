@@ -16,8 +16,8 @@ from typing import Any
 from autojit.errors import CompileError
 
 from .compiled import Resources
+from .driver import INSTALL
 
-INSTALL = "pip install 'autojit[cuda]'"
 _USED = re.compile(r"Used (\d+) registers")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _SHARED = re.compile(r"\.shared\b[^;]*?\.b8 \S+?\[(\d+)\];")

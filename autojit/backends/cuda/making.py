@@ -13,7 +13,7 @@ from typing import Any
 from autojit.errors import CompileError
 
 from .compiled import Compiled
-from .linking import INSTALL
+from .driver import INSTALL
 
 CAPABILITY: tuple[Any, ...] = (9, 0, "a")
 """What is compiled for where no device is at hand: an H100 or H200."""

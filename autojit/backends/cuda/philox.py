@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...dtypes import DType
 from .emitted import Emitted
+from .handwritten import FAR, MANY, THREADS
 from .memory import DeviceArray
 
 if TYPE_CHECKING:
     from .backend import CudaBackend
 
-THREADS, BLOCKS = 256, 132 * 16
 STEPS = {"f16": 2.0 ** 11, "bf16": 2.0 ** 8}              # uniform numbers of 16 bits are multiples of a power of two
 
 MORE = {"integers": (("span", "i64"), ("first", "i64")), "normal": (("turn", "f64"),)}      # parameters of a kind
@@ -130,12 +130,12 @@ class Random:
         out = self.backend.memory.empty(shape, dtype)
         if not out.size:
             return out
-        span, wide = high - low, out.size >= 1 << 30
+        span, wide = high - low, out.size >= FAR
         handle, signature = self._kernel(kind, dtype.code, kind == "integers" and span >= 1 << 63, wide)
         per = 2 if dtype.code == "f64" or kind == "integers" else 4
         quads, mask = -(-out.size // per), (1 << 32) - 1
         more = {"integers": (_signed(span), low), "normal": (2.0 * pi,)}.get(kind, ())
         values = [out.size, quads, seed & mask, seed >> 32 & mask, draw & mask, draw >> 32 & mask, *more]
         args = [(signature[0], out.ptr, out.nbytes), *zip(signature[1:], values, strict=True)]
-        self.backend.driver.launch(handle, min(-(-quads // THREADS), BLOCKS), THREADS, args)
+        self.backend.driver.launch(handle, min(-(-quads // THREADS), MANY), THREADS, args)
         return out

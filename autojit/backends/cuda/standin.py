@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import halves
 from . import interpret
 from .cells import STORAGE
 from .driver import PUT, Driver, DriverError, OutOfMemory
@@ -395,7 +396,7 @@ class Standin(Driver):
 def _wide(x: np.ndarray, code: str) -> np.ndarray:
     """What a product computes with."""
     if code == "bf16":
-        return (x.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return halves.values(x)
     return x.astype(np.float32) if code == "f16" else x
 
 
