@@ -50,7 +50,7 @@ def _build(structure: Any, leaves: Iterator[Any]) -> Any:
     if kind is dict:
         return dict(zip(structure[1], [_build(s, leaves) for s in structure[2]]))
     parts = [_build(s, leaves) for s in structure[1]]
-    return kind(parts) if kind in (tuple, list) else kind(*parts)
+    return kind._make(parts) if hasattr(kind, "_make") else kind(parts)      # what `sort` returns takes a sequence
 
 
 def tree_map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:

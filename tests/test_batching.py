@@ -189,6 +189,13 @@ def test_programs(name):
     both(lambda x: PROGRAMS[name](x), A, in_dims=1) if name not in ("split",) else None
 
 
+def test_named_results():
+    x = aj.tensor(B)
+    most = aj.vmap(lambda r: r.max(0))(x)
+    assert most.values.shape == (3,) and most.indices.tolist() == B.argmax(1).tolist()
+    assert type(aj.trace(lambda x: x.sort())(x)).__name__ == "sort"
+
+
 def test_nested_maps():
     both(lambda x: aj_or_torch(x).vmap(lambda r: r.sin().sum())(x), A)
     pairs = aj.vmap(lambda a: aj.vmap(lambda b: (a * b).sum())(aj.tensor(B)))(aj.tensor(B))

@@ -242,6 +242,70 @@ def test_other_dtypes(dtype):
     np.testing.assert_allclose(h.float().numpy(), np.diag(2 * np.cos(y) - np.sin(y) * y), rtol=tolerance, atol=tolerance)
 
 
+def test_loops_and_branches_nest():
+    x = aj.tensor([1.0, 2.0, 3.0])
+
+    def loop(a):
+        return aj.scan(lambda c, t: ((c * t).sin(), c), a, x)[0]
+
+    def unrolled(a):
+        for t in (1.0, 2.0, 3.0):
+            a = (a * t).sin()
+        return a
+
+    both = lambda g, rtol=1e-5: near(g(loop), g(unrolled), rtol)  # noqa: E731
+    both(lambda f: aj.vmap(f)(x))
+    both(lambda f: aj.vmap(aj.grad(f))(x))
+    both(lambda f: aj.jvp(f, (x,), (x,)))
+    both(lambda f: aj.hessian(f)(x[0]), 1e-4)
+    both(lambda f: aj.jacrev(aj.vmap(f))(x))
+    both(lambda f: aj.trace(aj.vmap(aj.grad(aj.trace(f))))(x))
+    side = lambda a: aj.cond(a > 1.5, lambda a: a * a, lambda a: a.sin(), a)  # noqa: E731
+    near(aj.vmap(aj.grad(side))(x), np.array([np.cos(1.0), 4.0, 6.0], "float32"), 1e-6)
+    near(aj.trace(aj.vmap(aj.grad(aj.grad(side))))(x), np.array([-np.sin(1.0), 2.0, 2.0], "float32"), 1e-6)
+
+
+def test_other_sizes_of_a_traced_function():
+    """Light recordings give way to transforms."""
+    mapped = aj.value_and_grad(aj.trace(lambda x: aj.vmap(lambda r: (r ** 2).sum())(x).sum()))
+    moved = aj.value_and_grad(aj.trace(lambda x: aj.jvp(lambda r: (r ** 2).sum(), (x,), (x,))[1]))
+    for n in range(2, 12):
+        value, g = mapped(aj.ones(n, 3))
+        assert value.item() == 3 * n and g.shape == (n, 3) and bool((g == 2).all())
+        value, g = moved(aj.ones(n))
+        assert value.item() == 2 * n and bool((g == 4).all())
+
+
+def test_backward_of_ones_own_inside():
+    def f(a):
+        z = a.detach().requires_grad_()
+        (z ** 2).backward()
+        return z.grad
+    assert aj.vmap(f)(aj.tensor([1.0, 2.0])).tolist() == [2.0, 4.0]
+    assert aj.jacfwd(f)(aj.tensor(1.0)).item() == 0.0
+
+
+def test_training_with_a_map():
+    """Paths of the eager face and ops that stand for graphs."""
+    def train(m):
+        w = m.tensor(np.linspace(0.1, 1, 6).reshape(2, 3), requires_grad=True)
+        x, out = m.tensor(np.arange(12.0).reshape(4, 3) / 10), []
+        for _ in range(6):
+            w.grad = None
+            loss = m.vmap(lambda r: (r @ w.T).sin().sum())(x).square().mean() + (w ** 2).sum()
+            loss.backward()
+            out.append(loss.item())
+            with m.no_grad():
+                w -= 0.1 * w.grad
+        return np.array(out)
+    np.testing.assert_allclose(train(aj), train(torch), rtol=1e-12)
+
+
+def test_bound():
+    b = aj.value_and_grad(lambda x: aj.vmap(lambda r: (r ** 3).sum())(x).sum()).bind(np.ones((3, 2)))
+    assert b().item() == 6.0 and bool((b.grads == 3.0).all())
+
+
 # ---------------------------------------------------------------- what only the tape knows
 def test_custom_functions():
     x = aj.tensor(X)

@@ -205,7 +205,7 @@ class Writer:
             return "{" + ", ".join(f"{self.name(k, 'k')}: {v}" for k, v in zip(structure[1], inner)) + "}"
         words = ", ".join(inner)
         return f"[{words}]" if kind is list else f"({words}{',' * bool(inner)})" if kind is tuple else \
-            f"{self.name(kind, 't')}({words})"
+            f"{self.name(getattr(kind, '_make', kind), 't')}(({words}{',' * bool(inner)}))"
 
     def shown(self, k: int) -> str:
         """Result `k` as a tensor."""
@@ -237,7 +237,7 @@ class Writer:
         text = "\n".join(["def call(args):", "    try:", *[f"    {line}" for line in body],
                           "    except (AttributeError, KeyError, TypeError, ValueError): return None",
                           *[f"    {line}" for line in tail]])
-        exec(compile(text, f"<the short way of {self.plan.body.name}>", "exec"), self.names)
+        exec(compile(text, f"{__file__}: the short way of {self.plan.body.name}", "exec"), self.names)
         return self.names["call"]  # type: ignore[no-any-return]
 
     def _run(self) -> list[str]:

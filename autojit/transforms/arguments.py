@@ -6,17 +6,26 @@ arguments: where there were arrays and numbers alone, arrays and numbers.  Check
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .. import tree
 from ..dtypes import FLOAT
+from ..eager.binding import function_of
 from ..eager.state import state
 from ..eager.tensor import Tensor
 from ..errors import explain
+from ..ops.declare import OPS
 from ..tracing.plan import as_tensor, float_beside, run_time
+
+
+@cache
+def public(name: str) -> Callable[..., Any]:
+    """A public op as users call it."""
+    return function_of(OPS[name])
 
 
 class Given:

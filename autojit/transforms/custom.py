@@ -90,7 +90,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def _checkpointed(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     given = Given((args, kwargs))
     wants = [t.requires_grad for t in given.tensors]
-    r = record(function, given.leaves, given.structure, wants, FunctionTrace(), grad=None, pulls=True)
+    r = record(function, given.leaves, given.structure, wants, FunctionTrace(), grad=None, pulls="always")
     only_tensors("checkpoint", r.static)
     known = r.outside | dict(zip(r.arguments, given.tensors))
     r.check(list, known)

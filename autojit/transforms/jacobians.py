@@ -16,7 +16,6 @@ from ..autodiff.forward import forward
 from ..autodiff.vjp import reverse
 from ..dtypes import FLOAT, int64
 from ..eager import autograd
-from ..eager.binding import functions
 from ..eager.modes import enable_grad
 from ..eager.state import state
 from ..eager.tensor import Tensor, wrap
@@ -26,7 +25,7 @@ from ..ir.graph import Node, placeholder
 from ..ops.declare import P, cast, full
 from ..ops.movement import slice_axis
 from ..ops.placement import ones, zeros
-from .arguments import Given, chosen, floating, shown
+from .arguments import Given, chosen, floating, public, shown
 from .pushing import recorded
 from .recording import place
 
@@ -173,26 +172,27 @@ class _Jacobian:
             ct = placeholder(o.aval)
             grads = reverse([o], [ct], froms)
             if o.aval.size == 1:
-                env = place("jacobian", [zeros(p.aval) if g is None else g for g, p in zip(grads, froms)],
-                            known | {ct: ones(o.aval)})
-                found.append([t.reshape((*o.shape, *p.shape)) if o.shape else t for t, p in zip(env, froms)])
-                continue
-            parts = [self._pulled(o, ct, grads, froms, start, min(chunk, o.aval.size - start), known)
-                     for start in range(0, o.aval.size, max(chunk, 1))] or [self._pulled(o, ct, grads, froms, 0, 0, known)]
-            cat = functions()["cat"]
-            whole = [p[0] if len(parts) == 1 else cat(list(p)) for p in zip(*parts)]
-            found.append([t.reshape((*o.shape, *p.shape)) for t, p in zip(whole, froms)])
+                one = [zeros(p.aval) if g is None else g for g, p in zip(grads, froms)]
+                nodes = [P.reshape(g, (*o.shape, *g.shape)) if o.shape else g for g in one]
+                found.append(place("jacobian", nodes, known | {ct: ones(o.aval)}))
+            elif chunk == o.aval.size:
+                rows = self._pulled(o, ct, grads, froms, 0, chunk)
+                found.append(place("jacobian", [P.reshape(n, (*o.shape, *p.shape)) for n, p in zip(rows, froms)], known))
+            else:
+                parts = [place("jacobian", self._pulled(o, ct, grads, froms, start, min(chunk, o.aval.size - start)), known)
+                         for start in range(0, o.aval.size, chunk)]
+                found.append([public("cat")(list(p)).reshape((*o.shape, *f.shape)) for p, f in zip(zip(*parts), froms)])
         return found
 
-    def _pulled(self, o: Node, ct: Node, grads: Sequence[Node | None], froms: Sequence[Node], start: int, count: int,
-                known: dict[Node, Any]) -> list[Tensor]:
+    def _pulled(self, o: Node, ct: Node, grads: Sequence[Node | None], froms: Sequence[Node], start: int,
+                count: int) -> list[Node]:
         """Some rows of one result's Jacobian: (count, *argument.shape) for each chosen tensor."""
         there = iter(batch([g for g in grads if g is not None], {ct: basis(o.aval, count, -start)}, count))
         nodes = []
         for g, p in zip(grads, froms):
             row, many = (full(0, (count, *p.shape), p.dtype, p.aval.device), True) if g is None else next(there)
             nodes.append(row if many else spread(row, count))
-        return place("jacobian", nodes, known)
+        return nodes
 
     # ------------------------------------------------------------ by the tape
     def _by_tape(self) -> list[list[Tensor]]:
@@ -213,7 +213,7 @@ class _Jacobian:
     def _each(self, o: Tensor, froms: Sequence[Tensor], nested: bool) -> list[Tensor]:
         if not o.requires_grad or not o.aval.size:
             return [wrap(full(0, (*o.shape, *f.shape), f.dtype, f.aval.device)) for f in froms]
-        flat, stack = o.reshape(-1), functions()["stack"]
+        flat, stack = o.reshape(-1), public("stack")
         rows = [autograd.grad(flat[k], froms, retain_graph=True, create_graph=nested, allow_unused=True, materialize_grads=True)
                 for k in range(o.aval.size)]
         return [stack(list(column)).reshape((*o.shape, *f.shape)) for column, f in zip(zip(*rows), froms)]

@@ -14,7 +14,6 @@ import numpy as np
 from .. import tree
 from ..autodiff.batching import batch, spread
 from ..autodiff.ruled import Ruled
-from ..eager.binding import functions
 from ..eager.tensor import Tensor
 from ..errors import explain
 from ..ir.aval import Aval, aval
@@ -22,7 +21,7 @@ from ..ir.graph import Graph, Node, linearise, placeholder
 from ..ops.declare import P
 from ..tracing.plan import run_time
 from ..tracing.recorder import NO_SECOND
-from .arguments import Given, shown
+from .arguments import Given, public, shown
 from .recording import FunctionTrace, Recorded, function_name, place, record
 
 Dims = Sequence[int | None]
@@ -149,7 +148,7 @@ def _in_chunks(once: Any, args: Any, dims: Dims, size: int, chunk: int, out_dims
     flat = [tree.flatten(p)[0] for p in parts]
     to = prefix(out_dims, parts[0])
     assert to is not None                                 # the first chunk has looked
-    cat = functions()["cat"]
+    cat = public("cat")
     joined = [column[0] if d is None else np.concatenate(column, d) if isinstance(column[0], np.ndarray) else cat(column, d)
               for column, d in zip(zip(*flat), to)]
     return tree.unflatten(tree.flatten(parts[0])[1], joined)
@@ -186,7 +185,7 @@ def _mapped(func: Any, args: Any, kwargs: Any, dims: Dims, size: int, out_dims: 
     call = functools.partial(func, **kwargs) if kwargs else func
     structure = (tuple, (given.structure, tree.flatten({})[1]))
     r = record(call, given.leaves, structure, [t.requires_grad for t in given.tensors], trace, [d is not None for d in at],
-               [_example(t.aval, d) for t, d in zip(given.tensors, at)], grad=None, pulls=True)
+               [_example(t.aval, d) for t, d in zip(given.tensors, at)], grad=None, pulls="cut")
     r.name = function_name(func)
     _returned(r)
     whole = {p: placeholder(t.aval) for p, t in zip(r.arguments, given.tensors)}

@@ -194,10 +194,10 @@ class recording:
 
 
 def record(fn: Callable[..., Any], leaves: Sequence[Any], structure: Any, wants: Sequence[bool], trace: FunctionTrace,
-           mapped: Sequence[bool] = (), avals: Sequence[Aval] = (), grad: bool | None = True, pulls: bool = False) -> Recorded:
+           mapped: Sequence[bool] = (), avals: Sequence[Aval] = (), grad: bool | None = True, pulls: str = "") -> Recorded:
     """`fn` on placeholders.  leaves: tensors, and whatever else as it is.  For each tensor: `wants`, does it want a
     derivative; `mapped`, is it one of many examples; `avals`, what the function sees.  grad: the grad mode; pulls: take
-    the reverse from the tape if only the tape knows it."""
+    the reverse from the tape, "always" or where only the tape knows it ("cut")."""
     tensors = [x for x in leaves if isinstance(x, Tensor)]
     r = Recorded()
     r.name, r.cut, r.pulls = function_name(fn), False, []
@@ -221,7 +221,7 @@ def record(fn: Callable[..., Any], leaves: Sequence[Any], structure: Any, wants:
     return r
 
 
-def _finish(r: Recorded, trace: FunctionTrace, out: Any, kept: list[tuple[Tensor, Node]], pulls: bool) -> None:
+def _finish(r: Recorded, trace: FunctionTrace, out: Any, kept: list[tuple[Tensor, Node]], pulls: str) -> None:
     flat, r.structure = tree.flatten(out)
     r.static = [None if isinstance(t, Tensor) else t for t in flat]
     tensors = [t for t in flat if isinstance(t, Tensor)]
@@ -231,7 +231,7 @@ def _finish(r: Recorded, trace: FunctionTrace, out: Any, kept: list[tuple[Tensor
     r.outputs = [P.stop(n) if trace.watching and not need and n.dtype.category >= FLOAT else n
                  for n, need in zip(nodes, r.needs)]
     r.cut, r.checks = trace.cut, trace.checks
-    if pulls:
+    if pulls == "always" or pulls == "cut" and trace.cut:
         wanted = [(p, t) for t, p in kept if t.req]
         wanted += [(c.placeholder, c.tensor) for c in trace.captured.values()
                    if isinstance(c.tensor, Tensor) and c.tensor.requires_grad]
@@ -255,7 +255,8 @@ def _tensor(c: Captured) -> Any:
 
 def _unwritten(name: str, trace: FunctionTrace, kept: list[tuple[Tensor, Node]]) -> None:
     """A transformed function computes: it changes nothing that was there before."""
-    if trace.grads:
+    known = {t for t, _ in kept}
+    if any(t in known or t.storage in trace.captured or t.storage.trace is not trace for t in trace.grads):
         raise explain(RuntimeError(f"{name} changes .grad, and is transformed"), hint="use aj.grad inside of it")
     written = any(t.storage.value is not p for t, p in kept)
     if written or any(s.value is not c.placeholder for s, c in trace.captured.items()):
