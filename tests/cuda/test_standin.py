@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import autojit as aj
 from autojit.backends.cuda.driver import DriverError, OutOfMemory
 from autojit.backends.cuda.interpret import KernelFault
 from autojit.backends.cuda.standin import Standin
@@ -247,3 +249,15 @@ def test_failures_on_demand(driver: Standin) -> None:
     driver.fail("alloc", error=OutOfMemory(1, 0, 2))
     with pytest.raises(OutOfMemory):
         driver.alloc(1)
+
+
+def test_lgamma_at_minus_infinity(standin):
+    for dtype in (aj.float32, aj.float64):
+        assert aj.tensor([float("-inf"), -1.0, 1.0], device="cuda", dtype=dtype).lgamma().tolist() == [math.inf, math.inf, 0]
+
+
+def test_no_memory_names_the_line_of_the_user(standin):
+    x = aj.ones(1, device="cuda")
+    with pytest.raises(aj.cuda.OutOfMemoryError) as e:
+        (x.expand(1 << 33) + 1).data_ptr()
+    assert "test_standin.py" in e.value.__notes__[0]

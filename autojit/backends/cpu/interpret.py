@@ -316,11 +316,16 @@ def _special(name: str) -> Callable[..., Any]:
     return call
 
 
+def _lgamma(x: Any) -> Any:
+    """SciPy gives -inf at -inf; it is inf, as at every pole."""
+    return _special("gammaln")(np.where(x == -np.inf, np.inf, x))
+
+
 NUMPY: dict[str, Callable[..., Any]] = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
     "acosh": np.arccosh, "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power,
     "sigmoid": _special("expit"), "erf": _special("erf"), "erfc": _special("erfc"),
-    "erfinv": _special("erfinv"), "lgamma": _special("gammaln"), "digamma": _special("digamma"),
+    "erfinv": _special("erfinv"), "lgamma": _lgamma, "digamma": _special("digamma"),
     "softplus": lambda x: np.logaddexp(type(x)(0), x),
     "rsqrt": lambda x: type(x)(1) / np.sqrt(x),
     "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint,

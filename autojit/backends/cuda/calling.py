@@ -108,7 +108,7 @@ def caller(program: Any, inputs: int) -> Callable[[Any, Sequence[Any]], list[Dev
     make = _makers.get(text)
     if make is None:
         names: dict[str, Any] = {}
-        exec(compile(text, "<a call of a program>", "exec"), names)
+        exec(compile(text, f"{__file__}: a call of a program", "exec"), names)
         make = _makers[text] = names["make"]
     made: Callable[[Any, Sequence[Any]], list[DeviceArray]] = make(
         program.driver, program.graphs, [pool.take for pool in program.pools], numbers, numbers.place,
