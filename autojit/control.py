@@ -19,8 +19,8 @@ from .ir.graph import Graph, Node, const, linearise, node, placeholder, substitu
 from .ir.primitive import CONST, LEAF, PLACEHOLDER
 from .ops.declare import P, full
 from .ops.loops import BRANCH, SCAN, branch_spec, scan_spec
-from .tracing.plan import float_beside
 from .tracing.plan import as_tensor as run_time_tensor
+from .tracing.plan import float_beside
 from .transforms.arguments import kind_of, shown
 from .transforms.recording import FunctionTrace, Recorded, function_name, place, record
 
@@ -38,8 +38,8 @@ class _LoopTrace(FunctionTrace):
 
     def look(self, nodes: Sequence[Node]) -> list[Any]:
         if any([m.prim is PLACEHOLDER for m in linearise(nodes)]):
-            raise explain(TraceError(f"the value of a tensor is read in the body of a {self.what}, where it differs from turn to "
-                                     "turn"), hint="choose with aj.where or aj.cond")
+            raise explain(TraceError(f"the value of a tensor is read in the body of a {self.what}, where it has none yet"),
+                          hint="choose with aj.where or aj.cond")
         return super().look(nodes)
 
 
@@ -127,7 +127,8 @@ def _invariant(outputs: Sequence[Node], varying: Sequence[Node]) -> list[Node]:
 class _Body:
     """A recorded turn: `arguments` and `outputs`, nodes; `r`, what it took from outside."""
 
-    def __init__(self, what: str, f: Callable[..., Any], structure: Any, tensors: Sequence[Tensor], avals: Sequence[Aval]) -> None:
+    def __init__(self, what: str, f: Callable[..., Any], structure: Any, tensors: Sequence[Tensor],
+                 avals: Sequence[Aval]) -> None:
         trace = _LoopTrace()
         trace.what = what
         wants = [a.dtype.category >= FLOAT for a in avals]
@@ -173,8 +174,8 @@ def _same(what: str, name: str, before: _Nest, structure: Any, after: Sequence[A
     wrong = []
     for path, old, new in zip(before.paths, avals, after):
         if old.shape != new.shape or old.dtype is not new.dtype:
-            which = " and ".join([w for w, differs in (("shapes", old.shape != new.shape), ("dtypes", old.dtype is not new.dtype))
-                                  if differs])
+            differs = {"shapes": old.shape != new.shape, "dtypes": old.dtype is not new.dtype}
+            which = " and ".join([w for w, d in differs.items() if d])
             wrong.append(f"The input carry component {name}{path} has type {_look(old)} but the corresponding output carry "
                          f"component has type {_look(new)}, so the {which} do not match.")
     if wrong:
@@ -194,7 +195,7 @@ def _shape_of(structure: Any) -> str:
 
 # ---------------------------------------------------------------- scan
 def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
-    """A loop that carries a value and stacks another: `carry, y = f(carry, x)` for each slice x along the first axis of `xs`.
+    """A loop that carries a value and stacks another: `carry, y = f(carry, x)` for each slice x of `xs` along its first axis.
 
     Returns the last carry and the stacked y, both nests as `f` gives them.  `xs` is a tensor, a nest of tensors of one length, or
     None (then `length` says how many turns).  reverse: from the last slice to the first; y stand where their x stood.

@@ -6,7 +6,7 @@ In: a Graph.  Out: `Prepared` (all that can be done without a compiler), then a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..backends.cpu import blas
@@ -20,11 +20,12 @@ from ..ir.graph import Graph
 from ..ir.verify import verify_graph
 from ..rewrite.half import lowered
 from ..rewrite.inline import inline
+from ..rewrite.loops import has_loops, settled
 from ..rewrite.merge import merge
 from ..rewrite.simplify import simplify
 from ..rewrite.vectors import vectors
 from ..schedule.cost import Target
-from ..schedule.loops import GemmStep, HostStep, KernelStep, Schedule
+from ..schedule.loops import BranchStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
 from . import events, families, kernels, tune
@@ -35,9 +36,9 @@ class Prepared:
 
     __slots__ = ("graph", "schedule", "emitted", "texts", "seconds")
 
-    def __init__(self, graph: Graph, plan: Schedule, emitted: dict[int, Emitted], seconds: dict[str, float]) -> None:
+    def __init__(self, graph: Graph, plan: Schedule, emitted: dict[int, Any], seconds: dict[str, float]) -> None:
         self.graph, self.schedule, self.emitted, self.seconds = graph, plan, emitted, seconds
-        self.texts = list(dict.fromkeys(e.text for e in emitted.values()))
+        self.texts = list(dict.fromkeys(e.text for e in _all(emitted)))
 
     def request(self) -> None:
         """Have what is missing compiled in the background."""
@@ -52,10 +53,10 @@ class Prepared:
         pool = runtime(kernels.disk()).pool               # its own machine code is kept there too
         if pool.num_threads != config.num_threads:
             pool.set_num_threads(config.num_threads)
-        for code in sorted({s.dtype.code for s in self.schedule.steps if isinstance(s, GemmStep)}):
+        for code in sorted({s.dtype.code for s in _steps_of(self.schedule) if isinstance(s, GemmStep)}):
             blas.expect(code)                             # while the workers compile
         address = dict(zip(self.texts, kernels.store().require(self.texts)))
-        native = NativeProgram(self.schedule, {k: (e, address[e.text]) for k, e in self.emitted.items()},
+        native = NativeProgram(self.schedule, _addressed(self.emitted, address),
                                [o.aval for o in self.graph.outputs])
         self.seconds["link"] = time.perf_counter() - start
         return native
@@ -63,9 +64,11 @@ class Prepared:
     @property
     def summary(self) -> str:
         """One line: what the program is made of and what each stage cost."""
-        kinds = [type(s) for s in self.schedule.steps]
+        kinds = [type(s) for s in _steps_of(self.schedule)]
         parts = [f"{kinds.count(KernelStep)} kernels ({len(self.texts)} distinct)"]
-        others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"))
+        others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"),
+                  (kinds.count(LoopStep), "loops"),
+                  (kinds.count(BranchStep), "branches"))
         parts += [f"{n} {word}" for n, word in others if n]
         return ", ".join(parts) + "; " + _lasted(self.seconds)
 
@@ -76,6 +79,40 @@ class Prepared:
 
     def source(self) -> str:
         return source(self)
+
+
+def _steps_of(plan: Schedule) -> Iterator[Any]:
+    """All steps, those of loops and branches included."""
+    for s in plan.steps:
+        yield s
+        if isinstance(s, (LoopStep, BranchStep)):
+            for body in s.bodies:
+                yield from _steps_of(body)
+
+
+def _emitted(plan: Schedule) -> dict[int, Any]:
+    """The text of each kernel by its step; for loops and branches one such dictionary for each body."""
+    out: dict[int, Any] = {}
+    for k, s in enumerate(plan.steps):
+        if isinstance(s, KernelStep):
+            out[k] = emit_kernel(s.kernel)
+        elif isinstance(s, (LoopStep, BranchStep)):
+            out[k] = [_emitted(body) for body in s.bodies]
+    return out
+
+
+def _all(emitted: dict[int, Any]) -> Iterator[Emitted]:
+    for e in emitted.values():
+        if isinstance(e, list):
+            for body in e:
+                yield from _all(body)
+        else:
+            yield e
+
+
+def _addressed(emitted: dict[int, Any], address: dict[str, int]) -> dict[int, Any]:
+    return {k: [_addressed(body, address) for body in e] if isinstance(e, list) else (e, address[e.text])
+            for k, e in emitted.items()}
 
 
 def _lasted(seconds: dict[str, float]) -> str:
@@ -116,14 +153,16 @@ class OnDevice:
 
 def known(graph: Graph) -> NativeProgram | None:
     """The native program, if graphs like this one have a form: no stage is run."""
-    return families.find(inline(graph), prepare) if config.forms else None
+    flat = inline(graph)
+    return families.find(flat, prepare) if config.forms and not has_loops(flat) else None
 
 
 def learn(graph: Graph, prepared: Prepared, native: NativeProgram) -> None:
     """Let the next graph like this one be `known`."""
-    if config.forms:
+    flat = inline(graph)
+    if config.forms and not has_loops(flat):
         with paused():
-            families.learn(inline(graph), native, prepared.texts, prepare)
+            families.learn(flat, native, prepared.texts, prepare)
 
 
 def prepare(graph: Graph) -> Prepared:
@@ -147,9 +186,9 @@ def prepare_for(graph: Graph, device: str) -> OnDevice:
 
 def _stages(graph: Graph, target: Target | None = None) -> Prepared:
     plan, simple, clock = _planned(graph, target)
-    emitted = {k: emit_kernel(s.kernel) for k, s in enumerate(plan.steps) if isinstance(s, KernelStep)}
+    emitted = _emitted(plan)
     clock.lap("emit")
-    for text in dict.fromkeys(e.text for e in emitted.values()):
+    for text in dict.fromkeys(e.text for e in _all(emitted)):
         events.log(4, "kernel", text)
     return Prepared(simple, plan, emitted, clock.seconds)
 
@@ -158,9 +197,17 @@ def _planned(graph: Graph, target: Target | None) -> tuple[Schedule, Graph, _Clo
     """The stages that are the same for all."""
     clock = _Clock()
     verify_graph(graph, "trace")
-    flat = lowered(inline(graph), target is not None and target.simt)
+    products = target is not None and target.simt
+
+    def flat(g: Graph) -> Graph:
+        return lowered(inline(g), products)
+
+    def simpler(g: Graph) -> Graph:
+        return vectors(merge(simplify(settled(flat(g), lambda body: simpler(body)))))
+
+    plain = flat(graph)
     clock.lap("inline")
-    simple = vectors(merge(simplify(flat)))
+    simple = simpler(plain)
     verify_graph(simple, "simplify")
     events.log(5, "simplified", simple)
     clock.lap("simplify")
@@ -188,23 +235,28 @@ def source(prepared: Prepared) -> str:
     for text in prepared.texts:
         names[text] = f"kernel{len(names)}"
         lines.append(text.replace("def kernel(", f"def {names[text]}(", 1).rstrip() + "\n")
-    lines.append(_steps(prepared, names))
+    lines.append("\n".join(["# steps", *_steps(prepared.schedule, prepared.emitted, names, "")]))
     return "\n".join(lines)
 
 
-def _steps(prepared: Prepared, names: dict[str, str]) -> str:
-    out = ["# steps"]
-    for k, s in enumerate(prepared.schedule.steps):
+def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], indent: str) -> Iterator[str]:
+    for k, s in enumerate(plan.steps):
         what: Any
         if isinstance(s, KernelStep):
-            buffers = [e[1] for e in prepared.emitted[k].table if e[0] == "buffer"]
-            call = f"{names[prepared.emitted[k].text]}({', '.join(buffers)})"
+            buffers = [e[1] for e in emitted[k].table if e[0] == "buffer"]
+            call = f"{names[emitted[k].text]}({', '.join(buffers)})"
             what = f"{call}  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
         elif isinstance(s, GemmStep):
             what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
                 f" batch {s.batch * s.outer[0]}" if s.batch * s.outer[0] > 1 else "")
+        elif isinstance(s, (LoopStep, BranchStep)):
+            heads = [f"{s.spec.length} turns"] if isinstance(s, LoopStep) else [f"if {s.inputs[0]}", "else"]
+            for head, body, inner in zip(heads, s.bodies, emitted[k]):
+                yield f"#   {indent}{', '.join(s.outputs)} = {head}({', '.join(s.inputs)}): {', '.join(body.inputs)}"
+                yield from _steps(body, inner, names, indent + "    ")
+                yield f"#   {indent}    -> {', '.join(body.outputs)}"
+            continue
         else:
             assert isinstance(s, HostStep)                # the other kinds are steps of devices
             what = f"{s.output} = {s.prim.name}({', '.join(s.inputs)})"
-        out.append(f"#   {what}")
-    return "\n".join(out)
+        yield f"#   {indent}{what}"

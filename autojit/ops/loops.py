@@ -149,7 +149,8 @@ class Scan:
         init = [zeros(self.avals[j]) if cts[j] is None else cts[j] for j in d.float_carries]
         sums = [zeros(self.body.inputs[k].aval) for k in d.sums]
         kept = [node(SCAN, forward, (d.longer, k)) for k in d.kept]
-        takes = [*[inputs[k] for k in d.consts], *init, *sums, *kept, *[inputs[k] for k in d.slices], *[cts[k] for k in given]]
+        takes: list[Any] = [*[inputs[k] for k in d.consts], *init, *sums, *kept,
+                            *[inputs[k] for k in d.slices], *[cts[k] for k in given]]
         results = [node(SCAN, tuple(takes), (back, k)) for k in range(len(back.avals))]
         out: list[Node | None] = [None] * len(inputs)
         places = [*[self.consts + j for j in d.float_carries], *d.sums, *d.moving]
@@ -243,7 +244,7 @@ class _Derived:
     def back(self, given: tuple[int, ...]) -> Scan:
         """The reverse loop for cotangents of all carries and of the stacked results `given`."""
         spec = self.spec
-        ins, m = spec.body.inputs, spec.consts
+        ins = spec.body.inputs
         sums = [placeholder(ins[k].aval) for k in self.sums]
         silent = {ct: full(0, ct.shape, ct.dtype) for k, ct in self.cts.items() if k in self.ys and k not in given}
         grads = substitute(self.grads, silent)
@@ -299,7 +300,7 @@ class Branch:
         if given not in self._backs:
             self._backs[given] = self._back(given)
         back, places = self._backs[given]
-        takes = (*inputs, *[cts[k] for k in given])
+        takes: Any = (*inputs, *[cts[k] for k in given])
         out: list[Node | None] = [None] * len(inputs)
         for j, place in enumerate(places):
             out[place + 1] = node(BRANCH, takes, (back, j))
@@ -313,8 +314,8 @@ class Branch:
             grads = _hooks["reverse"]([b.outputs[k] for k in given], cts, [b.inputs[k] for k in floats])
             sides.append((list(b.inputs), cts, grads))
         places = [j for j in range(len(floats)) if any([grads[j] is not None for _, _, grads in sides])]
-        graphs = [Graph([*ins, *cts], [full(0, ins[floats[j]].shape, ins[floats[j]].dtype) if grads[j] is None else grads[j]
-                                       for j in places]) for ins, cts, grads in sides]
+        graphs = [Graph([*ins, *cts], [grads[j] or full(0, ins[floats[j]].shape, ins[floats[j]].dtype) for j in places])
+                  for ins, cts, grads in sides]
         return branch_spec(*graphs), [floats[j] for j in places]
 
 

@@ -301,6 +301,35 @@ class HostStep:
     params: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LoopStep:
+    """`spec` (ops/loops.py), turn by turn: its body's steps run over the constants, the carries of the turn before and this
+    turn's slices.  inputs: as the spec has them; outputs: last carries, then stacks."""
+
+    spec: Any
+    bodies: tuple[Schedule, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_avals: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchStep:
+    """The steps of the first body if the first input is true, else those of the second; both write all outputs."""
+
+    spec: Any
+    bodies: tuple[Schedule, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_avals: tuple[Any, ...]
+
+
+def hosted(steps: Sequence[Any]) -> bool:
+    """Does any of these steps need NumPy?"""
+    return any([isinstance(s, HostStep) or isinstance(s, (LoopStep, BranchStep)) and any([hosted(b.steps) for b in s.bodies])
+                for s in steps])
+
+
 # Steps that only schedules for GPUs have: nothing there runs by NumPy.  Arrays are seen as (outer, n, inner), the axis between.
 @dataclass(frozen=True, slots=True)
 class ScanStep:
@@ -367,8 +396,10 @@ class SetStep:
 DeviceStep = ScanStep | SortStep | ScatterStep | SetStep
 
 
-def touched(step: DeviceStep) -> tuple[set[str], set[str]]:
+def touched(step: DeviceStep | LoopStep | BranchStep) -> tuple[set[str], set[str]]:
     """The buffers that a step reads, and those that it writes."""
+    if isinstance(step, (LoopStep, BranchStep)):
+        return set(step.inputs), set(step.outputs)
     if isinstance(step, (ScanStep, SortStep)):
         return {step.source}, {step.output}
     return {step.index, step.values, step.output}, {step.output}
@@ -379,7 +410,7 @@ class Schedule:
     """Steps in order over buffers; `inputs` and `outputs` name buffers in the graph's order.  `notes`: why things did not
     fuse, one line each."""
 
-    steps: list[KernelStep | GemmStep | HostStep | DeviceStep]
+    steps: list[KernelStep | GemmStep | HostStep | LoopStep | BranchStep | DeviceStep]
     buffers: dict[str, Buffer]
     inputs: list[str]
     outputs: list[str]

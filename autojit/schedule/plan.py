@@ -12,6 +12,7 @@ from collections.abc import Container, Sequence
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE, SCATTER
+from ..ops.loops import GROUPED, group_key
 from .axes import PIECES, Axes, Axis, Frame, find_uniform, operands, pinned
 from .cost import Target
 from .device import INTO, device_step, in_memory, with_words
@@ -19,7 +20,7 @@ from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
 from .kept import kept
-from .loops import Buffer, DeviceStep, GemmStep, HostStep, KernelStep, Schedule
+from .loops import BranchStep, Buffer, DeviceStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule
 from .lower import Lowering
 from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
@@ -43,7 +44,7 @@ BOUNDS = ((10, 500), (40, 5_000), (10, 700))
 
 # what a reduction's loop computes is computed again by the loops after it, and what is put together asks for all its parts:
 # chains of them are shorter
-_DEPTH: dict[str, int] = {ELEMENTWISE: 1, REDUCE: 16, CONTRACT: 16, "concat": 8, "pad": 4, "update": 4}
+_DEPTH: dict[str, int] = {ELEMENTWISE: 1, REDUCE: 16, CONTRACT: 16, "concat": 8, "pad": 4, "update": 4, "unshear": 4}
 
 
 def _depth(n: Node) -> int:
@@ -67,7 +68,7 @@ class _Planner:
         self.axes = Axes(self.order, graph.inputs, self.uniform)
         self.buffers: dict[str, Buffer] = {}
         self.memory: dict[Node, Buffer] = {}
-        self.steps: list[KernelStep | GemmStep | HostStep | DeviceStep] = []
+        self.steps: list[KernelStep | GemmStep | HostStep | LoopStep | BranchStep | DeviceStep] = []
         self.notes: list[str] = []
         self.place_of: dict[Node, int] = {}
         self.gemms: dict[Node, Gemm] = {}
@@ -255,6 +256,8 @@ class _Planner:
     def _is_cut(self, n: Node) -> bool:
         if n.aval.size == 0:
             return False
+        if n.op in GROUPED:
+            return True
         if n.prim.kind == HOST:
             self.notes.append(f"{n!r} runs {'in kernels of its own' if self.target.simt else 'on the host: it has no kernel'}")
             return True
@@ -315,7 +318,7 @@ class _Planner:
 
     def _bare(self, n: Node) -> Node:
         """What a chain of pure movement starts from."""
-        while n.op in ("reshape", "permute", "expand", "slice", "flip") and n not in self.inputs:
+        while n.op in ("reshape", "permute", "expand", "slice", "flip", "shear") and n not in self.inputs:
             n = operands(n)[0]
         return n
 
@@ -355,6 +358,9 @@ class _Planner:
     def _cut(self, n: Node) -> None:
         if self._by_device(n):
             self._device(n)
+        elif n.op in GROUPED:
+            if n not in self.memory:
+                self._loop(n)
         elif n.prim.kind == HOST:
             ins = operands(n)
             names = tuple([self.memory[i].name for i in ins])
@@ -375,6 +381,20 @@ class _Planner:
             self._pad_sum(n)
         else:
             self._scatter(n)
+
+    def _loop(self, n: Node) -> None:
+        """A loop or branch with all its results, the bodies scheduled as programs of their own."""
+        spec, ins = n.params[0], operands(n)
+        places: dict[int, str] = {}
+        for m in self.order:
+            if m.op in GROUPED and group_key(m) == group_key(n):
+                places[m.params[1]] = self._place(m).name
+        outs = [places.get(k) or self.buffer("temp", a.dtype, a.size).name for k, a in enumerate(spec.avals)]
+        step = BranchStep if n.op == "branch" else LoopStep
+        bodies = tuple([schedule(b, self.target) for b in spec.bodies])
+        self.notes += [f"{spec!r}: {note}" for b in bodies for note in b.notes]
+        names = tuple([self.memory[i].name for i in ins])
+        self.steps.append(step(spec, bodies, names, tuple(outs), tuple([i.aval for i in ins])))
 
     def _stage(self, low: Lowering, order: dict[int, int], goals: list[Goal]) -> None:
         stager = SimtStager if self.target.simt else Stager

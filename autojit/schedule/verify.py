@@ -18,6 +18,7 @@ from .loops import (
     Accumulate,
     At,
     Begin,
+    BranchStep,
     Condition,
     Const,
     GemmStep,
@@ -28,6 +29,7 @@ from .loops import (
     KernelStep,
     Let,
     Loop,
+    LoopStep,
     Next,
     Operand,
     Run,
@@ -62,6 +64,12 @@ def verify_schedule(schedule: Schedule) -> None:
             reads, writes = {step.a, step.b} | ({step.c} if step.beta else set()), {step.c}
         elif isinstance(step, HostStep):
             reads, writes = set(step.inputs), {step.output}
+        elif isinstance(step, (LoopStep, BranchStep)):
+            reads, writes = touched(step)
+            if writes & reads or len(writes) != len(step.outputs):
+                raise VerifyError(f"step {k}: results in each other's place: {step.outputs}")
+            for body in step.bodies:
+                verify_schedule(body)
         else:
             reads, writes = touched(step)
             if writes & (reads - {step.output}) or isinstance(step, (ScanStep, SortStep)) and step.source == step.output:

@@ -16,11 +16,12 @@ import numpy as np
 
 from ...errors import CompileError
 from ...ir.aval import Aval
-from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule, written
+from ...schedule.loops import BranchStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule, hosted, written
 from ...schedule.memory import place
-from .emit import Emitted
 from .runner import NativePlan, PlanBuilder, Slot
 from .runtime import BUSY, OK, runtime
+
+Kernels = dict[int, Any]                                  # step -> (Emitted, address), or for each of its bodies such a dict
 
 _empty = np.empty
 POOLED = 3                                                # arrays kept for each output
@@ -60,11 +61,16 @@ class OutputPool:
 
 
 class Memory:
-    """Where each buffer of a schedule lives: arguments, and temporaries in one arena."""
+    """Where each buffer of a schedule lives: arguments, and temporaries in one arena.  `inner`: the same for the bodies of its
+    loops and branches, whose arenas are areas of this one."""
 
-    def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]]) -> None:
+    def __init__(self, schedule: Schedule, emitted: Kernels) -> None:
         self.schedule, self.emitted = schedule, emitted
         self.chunks = self._chunks()
+        self.inner = {k: [Memory(b, e) for b, e in zip(s.bodies, emitted[k])] for k, s in enumerate(schedule.steps)
+                      if isinstance(s, (LoopStep, BranchStep)) and not hosted([s])}
+        self.areas: dict[str, int] = {}
+        self.areas = {f"area {k}": self._area(schedule.steps[k], inner) for k, inner in self.inner.items()}
         self.offsets, self.size = place(self._lifetimes())
 
     def _chunks(self) -> dict[str, int]:
@@ -80,7 +86,17 @@ class Memory:
     def touched(self, k: int, step: Any) -> list[str]:
         if isinstance(step, KernelStep):
             return [e[1] for e in self.emitted[k][0].table if e[0] == "buffer"]
+        if isinstance(step, (LoopStep, BranchStep)):
+            return [*step.inputs, *step.outputs, *[f"area {k}"] * (k in self.inner)]
         return [step.a, step.b, step.c] if isinstance(step, GemmStep) else [*step.inputs, step.output]
+
+    def carried(self, step: LoopStep) -> list[int]:
+        """Bytes of the second place of each carry."""
+        return [-(-self.nbytes(name) // 64) * 64 for name in step.outputs[:step.spec.carries]]
+
+    def _area(self, step: Any, inner: list[Memory]) -> int:
+        carried = sum(self.carried(step)) if isinstance(step, LoopStep) else 0
+        return carried + max([m.size for m in inner])
 
     def _lifetimes(self) -> dict[str, tuple[int, int, int]]:
         first: dict[str, int] = {}
@@ -94,17 +110,92 @@ class Memory:
         return {name: (self.nbytes(name), at, last[name]) for name, at in first.items()}
 
     def nbytes(self, name: str) -> int:
+        if name in self.areas:
+            return self.areas[name]
         b = self.schedule.buffers[name]
         return b.size * b.dtype.itemsize * self.chunks.get(name, 1)
+
+
+class Writer:
+    """Writes the steps of a schedule into a plan.  slots: where its buffers are."""
+
+    def __init__(self, plan: PlanBuilder, memory: Memory, slots: dict[str, Slot]) -> None:
+        self.plan, self.memory, self.slots = plan, memory, slots
+
+    def step(self, k: int, step: Any) -> None:
+        if isinstance(step, KernelStep):
+            self._kernel(k, step)
+        elif isinstance(step, LoopStep):
+            self._loop(k, step)
+        elif isinstance(step, BranchStep):
+            self._branch(k, step)
+        else:
+            assert isinstance(step, GemmStep)              # the others are made for GPUs only
+            self._gemm(step)
+
+    def steps(self) -> None:
+        for k, step in enumerate(self.memory.schedule.steps):
+            self.step(k, step)
+
+    def _kernel(self, k: int, step: KernelStep) -> None:
+        emitted, address = self.memory.emitted[k]
+        words: list[Any] = []
+        for entry in emitted.table:
+            if entry[0] == "buffer":
+                words.append(self.slots[entry[1]])
+            elif entry[0] == "size":
+                words.append(int(entry[1]))
+            else:
+                words.append(const_word(entry[1], entry[2].code))
+        self.plan.kernel(address, self.plan.table(words), step.n, step.chunks, name=f"kernel {k}")
+
+    def _gemm(self, s: GemmStep) -> None:
+        size = s.dtype.itemsize
+        a, b, c = (self.slots[name] + offset * size for name, offset in zip((s.a, s.b, s.c), s.offsets))
+        self.plan.gemm(s.dtype.code, s.m, s.n, s.k, a, b, c, trans_a=s.trans_a, trans_b=s.trans_b, lda=s.lda, ldb=s.ldb,
+                       ldc=s.ldc, batch=s.batch, stride_a=s.stride_a, stride_b=s.stride_b, stride_c=s.stride_c,
+                       alpha=s.alpha, beta=s.beta, outer=s.outer)
+
+    def _body(self, memory: Memory, area: Slot, places: dict[str, Slot]) -> Writer:
+        temps = {name: area + offset for name, offset in memory.offsets.items()}
+        return Writer(self.plan, memory, temps | places)
+
+    def _loop(self, k: int, step: LoopStep) -> None:
+        """A carry is in two places by turns, so that no turn writes what it reads; the last turn writes the result's."""
+        spec, (body,), (memory,) = step.spec, step.bodies, self.memory.inner[k]
+        m, c, n = spec.consts, spec.carries, spec.length
+        area = self.slots[f"area {k}"]
+        places = {name: self.slots[given] for name, given in zip(body.inputs[:m], step.inputs)}
+        moving: list[Slot] = []
+        for j, nbytes in enumerate(self.memory.carried(step)):
+            ends = (self.slots[step.outputs[j]], area)     # the turn's result, by how many turns are left (even, odd)
+            last, other = ends[(n - 1) % 2], ends[n % 2]
+            moving += [self.plan.turning(self.slots[step.inputs[m + j]], last, other), self.plan.turning(last, other, last)]
+            places |= {body.inputs[m + j]: moving[-2], body.outputs[j]: moving[-1]}
+            area += nbytes
+        for name, given in [*zip(body.inputs[m + c:], step.inputs[m + c:]), *zip(body.outputs[c:], step.outputs[c:])]:
+            b = body.buffers[name]
+            stride = b.size * b.dtype.itemsize
+            start = self.slots[given] + (n - 1) * stride * spec.reverse
+            moving.append(self.plan.moving(start, -stride if spec.reverse else stride))
+            places[name] = moving[-1]
+        self.plan.loop(n, moving, self._body(memory, area, places).steps)
+
+    def _branch(self, k: int, step: BranchStep) -> None:
+        flag, *given = [self.slots[name] for name in step.inputs]
+        outs = [self.slots[name] for name in step.outputs]
+        sides = [self._body(m, self.slots[f"area {k}"], dict(zip([*b.inputs, *b.outputs], [*given, *outs]))).steps
+                 for b, m in zip(step.bodies, self.memory.inner[k])]
+        self.plan.branch(flag, *sides)
 
 
 class Builder:
     """Writes the plans of a schedule: one for each run of steps without a host step."""
 
-    def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]]) -> None:
-        self.schedule, self.emitted = schedule, emitted
+    def __init__(self, schedule: Schedule, emitted: Kernels) -> None:
+        self.schedule = schedule
         self.memory = Memory(schedule, emitted)
-        self.host = any(isinstance(s, HostStep) for s in schedule.steps)
+        self.host = hosted(schedule.steps)
         self.arena = np.empty(self.memory.size + 64, np.uint8) if self.host else None
         self.plan, self.slots = self._begin()
 
@@ -127,41 +218,18 @@ class Builder:
         raw = self.arena[start:start + a.size * a.dtype.itemsize]
         return raw.view(a.dtype.np).reshape(a.shape)
 
-    def kernel(self, k: int, step: KernelStep) -> None:
-        emitted, address = self.emitted[k]
-        words: list[Any] = []
-        for entry in emitted.table:
-            if entry[0] == "buffer":
-                words.append(self.slots[entry[1]])
-            elif entry[0] == "size":
-                words.append(int(entry[1]))
-            else:
-                words.append(const_word(entry[1], entry[2].code))
-        self.plan.kernel(address, self.plan.table(words), step.n, step.chunks, name=f"kernel {k}")
-
-    def gemm(self, s: GemmStep) -> None:
-        size = s.dtype.itemsize
-        a, b, c = (self.slots[name] + offset * size for name, offset in zip((s.a, s.b, s.c), s.offsets))
-        self.plan.gemm(s.dtype.code, s.m, s.n, s.k, a, b, c, trans_a=s.trans_a, trans_b=s.trans_b, lda=s.lda, ldb=s.ldb,
-                       ldc=s.ldc, batch=s.batch, stride_a=s.stride_a, stride_b=s.stride_b, stride_c=s.stride_c,
-                       alpha=s.alpha, beta=s.beta, outer=s.outer)
-
     def parts(self) -> list[NativePlan | HostCall]:
         out: list[NativePlan | HostCall] = []
         pending = False
         for k, step in enumerate(self.schedule.steps):
-            if isinstance(step, HostStep):
+            if hosted([step]):
                 if pending:
                     out.append(self.plan.build())
                     self.plan, self.slots = self._begin()
                     pending = False
                 out.append(HostCall(step, self))
                 continue
-            if isinstance(step, KernelStep):
-                self.kernel(k, step)
-            else:
-                assert isinstance(step, GemmStep)          # the others are made for GPUs only
-                self.gemm(step)
+            Writer(self.plan, self.memory, self.slots).step(k, step)
             pending = True
         if pending or not out:
             out.append(self.plan.build())
@@ -174,12 +242,11 @@ def const_word(value: Any, code: str) -> int:
 
 
 class HostCall:
-    """A primitive without a kernel: its NumPy reference, between native calls."""
+    """What has no kernel: its NumPy reference, between native calls; a loop around such a thing turns in Python."""
 
-    __slots__ = ("step", "inputs", "output")
+    __slots__ = ("name", "fn", "inputs", "outputs")
 
-    def __init__(self, step: HostStep, builder: Builder) -> None:
-        self.step = step
+    def __init__(self, step: Any, builder: Builder) -> None:
         names = [*builder.schedule.inputs, *builder.schedule.outputs]
 
         def where(name: str, a: Aval) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
@@ -190,12 +257,18 @@ class HostCall:
             return lambda arrays: fixed
 
         self.inputs = [where(n, a) for n, a in zip(step.inputs, step.input_avals)]
-        self.output = where(step.output, step.prim.infer(*step.input_avals, *step.params))
+        if isinstance(step, HostStep):
+            ref, params = step.prim.ref, step.params
+            assert ref is not None
+            self.name, self.fn = step.prim.name, lambda arrays: [ref(*arrays, *params)]
+            self.outputs = [where(step.output, step.prim.infer(*step.input_avals, *params))]
+        else:
+            self.name, self.fn = "loop" if isinstance(step, LoopStep) else "branch", step.spec.run
+            self.outputs = [where(n, a) for n, a in zip(step.outputs, step.spec.avals)]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> None:
-        ref = self.step.prim.ref
-        assert ref is not None
-        self.output(arrays)[...] = ref(*[f(arrays) for f in self.inputs], *self.step.params)
+        for to, found in zip(self.outputs, self.fn([f(arrays) for f in self.inputs])):
+            to(arrays)[...] = found
 
 
 class NativeProgram:
@@ -203,7 +276,7 @@ class NativeProgram:
 
     __slots__ = ("parts", "pools", "plan", "address", "nbytes", "areas", "run", "_small", "_lock")
 
-    def __init__(self, schedule: Schedule, emitted: dict[int, tuple[Emitted, int]], outputs: Sequence[Aval]) -> None:
+    def __init__(self, schedule: Schedule, emitted: Kernels, outputs: Sequence[Aval]) -> None:
         builder = Builder(schedule, emitted)
         memory = builder.memory
         nbytes = [sum(map(memory.nbytes, memory.touched(k, s))) for k, s in enumerate(schedule.steps)]
@@ -255,7 +328,7 @@ class NativeProgram:
                 else:
                     start = time.perf_counter()
                     part(given)
-                    times.append((part.step.prim.name, time.perf_counter() - start))
+                    times.append((part.name, time.perf_counter() - start))
         return outs, [(name, seconds, nbytes) for (name, seconds), nbytes in zip(times, self.nbytes)]
 
     def _pieces(self, arrays: list[np.ndarray]) -> None:

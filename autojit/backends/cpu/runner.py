@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import blas
-from .runtime import ARGUMENT_WORDS, BUSY, GEMM, HEADER_WORDS, KERNEL, MAGIC, OK, runtime
+from .runtime import ARGUMENT_WORDS, BRANCH, BUSY, GEMM, HEADER_WORDS, KERNEL, LOOP, LOOP_WORDS, MAGIC, OK, runtime
 
 
 class Slot:
     """A place in memory that steps and tables name before its address is known: ``slot + bytes`` is another.
 
-    Made by ``PlanBuilder`` only.  ``owner`` says whose address counts: an argument's, an arena's, the plan's own,
-    or None for a plain address.
+    Made by ``PlanBuilder`` only.  ``owner`` says whose address counts: an argument's, an arena's, the plan's own, that of
+    its steps, what moves from turn to turn of a loop, or None for a plain address.
     """
 
     __slots__ = ("owner", "index", "offset")
@@ -53,7 +53,7 @@ class PlanBuilder:
     (0, 11.0)
     """
 
-    __slots__ = ("_arguments", "_arenas", "_keep", "_data", "_steps", "_names", "_products")
+    __slots__ = ("_arguments", "_arenas", "_keep", "_data", "_steps", "_names", "_products", "_moving")
 
     def __init__(self) -> None:
         self._arguments = 0
@@ -63,6 +63,7 @@ class PlanBuilder:
         self._steps: list[list[Word]] = []
         self._names: list[str] = []
         self._products = False
+        self._moving: list[tuple[Word, ...]] = []
 
     # ---- memory
 
@@ -132,6 +133,66 @@ class PlanBuilder:
             m, n, k, a, lda, b, ldb, c, ldc, total, stride_a, stride_b, stride_c, _bits(alpha), _bits(beta),
             4 if dtype == "f32" else 8, max(1, batch), *outer[1:]])
 
+    def moving(self, first: Word, step: int) -> Slot:
+        """An address in the steps of the next loop: `first` in the first turn, `step` bytes on in each later one."""
+        self._moving.append((first, int(step)))
+        return Slot("moving", len(self._moving) - 1, 0)
+
+    def turning(self, first: Word, odd: Word, even: Word) -> Slot:
+        """An address in the steps of the next loop: `first` in turn 0, then `odd` in turns 1, 3, ... and `even` in 2, 4, ..."""
+        self._moving.append((first, odd, even))
+        return Slot("moving", len(self._moving) - 1, 0)
+
+    def loop(self, count: int, moving: Sequence[Slot], body: Callable[[], None]) -> None:
+        """`count` times the steps that `body()` declares; `moving`: what changes from turn to turn of this loop."""
+        at, data = self._open("loop", LOOP_WORDS)
+        body()
+        mine = {s.index for s in moving}
+        tables: tuple[list[Word], list[Word]] = [], []
+        for words, k, place in self._words(at, data):
+            word = words[k]
+            if isinstance(word, Slot) and word.owner == "moving" and word.index in mine:
+                first, *more = self._moving[word.index]
+                words[k] = _later(first, word.offset)
+                if len(more) == 1:
+                    tables[0].extend([place, words[k], more[0]])
+                else:
+                    tables[1].extend([place, words[k], *[_later(m, word.offset) for m in more]])
+        ends: list[Word] = []
+        for table in tables:
+            start = self.table(table)
+            ends += [start, start + 8 * len(table)]
+        self._close(at, [int(count), *ends], LOOP)
+
+    def branch(self, flag: Word, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """The steps that `yes()` declares if the byte at `flag` is not 0, else those of `no()`."""
+        at, _ = self._open("branch", 3)
+        yes()
+        words = sum([len(s) for s in self._steps[at + 1:]])
+        no()
+        self._close(at, [flag, words], BRANCH)
+
+    def _open(self, name: str, words: int) -> tuple[int, int]:
+        self._steps.append([0] * words)
+        self._names.append(name)
+        return len(self._steps) - 1, len(self._data)
+
+    def _words(self, at: int, data: int) -> Iterator[tuple[list[Word], int, Slot]]:
+        """(list, index in it, its place in the plan) of each word declared since, steps of the open one included."""
+        for k in range(data, len(self._data)):
+            yield self._data, k, Slot("plan", 0, 8 * k)
+        start = sum([len(s) for s in self._steps[:at]])
+        for step in self._steps[at:]:
+            for k in range(len(step)):
+                yield step, k, Slot("step", 0, 8 * (start + k))
+            start += len(step)
+
+    def _close(self, at: int, head: list[Word], operation: int) -> None:
+        """What was declared since `_open` becomes part of one step."""
+        inner = [word for step in self._steps[at + 1:] for word in step]
+        del self._steps[at:], self._names[at + 1:]
+        self._steps.append([operation | (1 + len(head) + len(inner)) << 8, *head, *inner])
+
     def _step(self, name: str, operation: int, words: list[Word]) -> None:
         self._steps.append([operation | (len(words) + 1) << 8, *words])
         self._names.append(name)
@@ -142,6 +203,9 @@ class PlanBuilder:
         """The finished plan.  ``release``: let go of the GIL while the steps run (30 ns; a must for long ones)."""
         start = HEADER_WORDS + ARGUMENT_WORDS * self._arguments
         words: list[Word] = [0] * start + self._data + [word for step in self._steps for word in step]
+        for at, word in enumerate(words):
+            if isinstance(word, Slot) and word.owner == "step":
+                words[at] = Slot("plan", 0, word.offset + 8 * len(self._data))
         patched: list[list[tuple[int, int]]] = [[] for _ in range(self._arguments)]
         for at, word in enumerate(words):
             if isinstance(word, Slot) and word.owner == "argument":
@@ -161,6 +225,11 @@ class PlanBuilder:
             words[record:record + ARGUMENT_WORDS] = [-1, inside(first), inside(len(words))]
         steps = list(zip(self._names, (len(step) for step in self._steps), strict=True))
         return NativePlan(_Template(words, start, self._arenas, steps, self._keep))
+
+
+def _later(word: Word, offset: int) -> Word:
+    """An address some bytes on."""
+    return word + offset
 
 
 class _Template:

@@ -9,7 +9,9 @@ Words of a plan (addresses are absolute):
     header      magic, busy, release, argument count, argument records, first step, end of the steps, products
     argument    address of last call, first relocation, end of its relocations
     relocation  address of a word, byte offset: before the steps run, word = argument's address + offset
-    step        operation | words << 8, then its own words
+    step        operation | words << 8, then its own words; of a loop: count, the words that move by a stride (word, first,
+                stride), those that take turns (word, first, odd, even), then the steps of its body; of a branch: where the
+                flag is, how many words of steps there are for true, these steps, those for false
 
 A plan serves one call at a time: ``busy`` holds the process's epoch while a call is inside (the epoch changes at
 fork, so a call that was cut off there does not hold the child's copy).
@@ -27,7 +29,8 @@ from . import binding, blas, libraries, making, native, pool, products
 
 MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
-KERNEL, GEMM = 1, 2
+KERNEL, GEMM, LOOP, BRANCH = 1, 2, 3, 4
+LOOP_WORDS = 6                                            # of a loop step, before the steps of its body
 HEADER_WORDS, ARGUMENT_WORDS = 8, 3
 LEVEL = 0                                                 # of LLVM's passes: the text is written as O2 would leave it
 
@@ -151,9 +154,6 @@ bad:
 }
 
 define internal i64 @steps(ptr %plan) {
-entry:
-  %ret = alloca [2 x ptr]
-  %exc = getelementptr ptr, ptr %ret, i64 1
   %first_at = getelementptr %plan, ptr %plan, i64 0, i32 5
   %last_at = getelementptr %plan, ptr %plan, i64 0, i32 6
   %products_at = getelementptr %plan, ptr %plan, i64 0, i32 7
@@ -161,12 +161,32 @@ entry:
   %last = load ptr, ptr %last_at
   %products = load i64, ptr %products_at
   %has = icmp ne i64 %products, 0
-  br i1 %has, label %come, label %loop
+  br i1 %has, label %come, label %plain
 come:
   call void @products_enter()
+  %s1 = call i32 @sequence(ptr %first, ptr %last)
+  call void @products_leave()
+  br label %out
+plain:
+  %s2 = call i32 @sequence(ptr %first, ptr %last)
+  br label %out
+out:
+  %s = phi i32 [ %s1, %come ], [ %s2, %plain ]
+  %fine = icmp eq i32 %s, 0
+  %code = zext i32 %s to i64
+  %failed = add i64 %code, $FAILED
+  %status = select i1 %fine, i64 $OK, i64 %failed
+  ret i64 %status
+}
+
+; Steps one after the other; a kernel's status if it is not 0.
+define internal i32 @sequence(ptr %first, ptr %last) {
+entry:
+  %ret = alloca [2 x ptr]
+  %exc = getelementptr ptr, ptr %ret, i64 1
   br label %loop
 loop:
-  %step = phi ptr [ %first, %entry ], [ %first, %come ], [ %after, %next ]
+  %step = phi ptr [ %first, %entry ], [ %after, %next ]
   %more = icmp ult ptr %step, %last
   br i1 %more, label %one, label %out
 one:
@@ -174,7 +194,8 @@ one:
   %op = and i64 %head, 255
   %words = lshr i64 %head, 8
   %after = getelementptr i64, ptr %step, i64 %words
-  switch i64 %op, label %next [ i64 $KERNEL, label %kernel  i64 $GEMM, label %gemm ]
+  switch i64 %op, label %next [ i64 $KERNEL, label %kernel  i64 $GEMM, label %gemm  i64 $LOOP, label %turns
+                                i64 $BRANCH, label %choice ]
 kernel:
   %f_at = getelementptr i64, ptr %step, i64 1
   %args_at = getelementptr i64, ptr %step, i64 2
@@ -194,27 +215,98 @@ split:
 whole:
   %s2 = call i32 %f(ptr %ret, ptr %exc, ptr %args, i64 0, i64 %n, i64 0)
   br label %ran
+turns:
+  %s3 = call i32 @turns(ptr %step, ptr %after)
+  br label %ran
+choice:
+  %flag_at = getelementptr i64, ptr %step, i64 1
+  %yes_at = getelementptr i64, ptr %step, i64 2
+  %flag = load ptr, ptr %flag_at
+  %yes_words = load i64, ptr %yes_at
+  %yes = getelementptr i64, ptr %step, i64 3
+  %no = getelementptr i64, ptr %yes, i64 %yes_words
+  %byte = load i8, ptr %flag
+  %true = icmp ne i8 %byte, 0
+  %from = select i1 %true, ptr %yes, ptr %no
+  %to = select i1 %true, ptr %no, ptr %after
+  %s4 = call i32 @sequence(ptr %from, ptr %to)
+  br label %ran
 ran:
-  %s = phi i32 [ %s1, %split ], [ %s2, %whole ]
+  %s = phi i32 [ %s1, %split ], [ %s2, %whole ], [ %s3, %turns ], [ %s4, %choice ]
   %fine = icmp eq i32 %s, 0
-  br i1 %fine, label %next, label %broken
+  br i1 %fine, label %next, label %out
 gemm:
   %g = call i32 @gemm(ptr %step)
   br label %next
 next:
   br label %loop
-broken:
-  %code = zext i32 %s to i64
-  %failed = add i64 %code, $FAILED
-  br label %out
 out:
-  %status = phi i64 [ $OK, %loop ], [ %failed, %broken ]
-  br i1 %has, label %go, label %end
-go:
-  call void @products_leave()
-  br label %end
-end:
-  ret i64 %status
+  %status = phi i32 [ 0, %loop ], [ %s, %ran ]
+  ret i32 %status
+}
+
+; The turns of a loop step: before each, the words that move are set.
+define internal i32 @turns(ptr %step, ptr %after) {
+entry:
+  %count_at = getelementptr i64, ptr %step, i64 1
+  %moves_at = getelementptr i64, ptr %step, i64 2
+  %moves_end_at = getelementptr i64, ptr %step, i64 3
+  %swaps_at = getelementptr i64, ptr %step, i64 4
+  %swaps_end_at = getelementptr i64, ptr %step, i64 5
+  %body = getelementptr i64, ptr %step, i64 $LOOP_WORDS
+  %count = load i64, ptr %count_at
+  %moves = load ptr, ptr %moves_at
+  %moves_end = load ptr, ptr %moves_end_at
+  %swaps = load ptr, ptr %swaps_at
+  %swaps_end = load ptr, ptr %swaps_end_at
+  br label %turn
+turn:
+  %t = phi i64 [ 0, %entry ], [ %t1, %ran ]
+  %any = icmp ult i64 %t, %count
+  br i1 %any, label %set, label %done
+set:
+  %odd = and i64 %t, 1
+  %even_at = sub i64 3, %odd
+  %start = icmp eq i64 %t, 0
+  %which = select i1 %start, i64 1, i64 %even_at
+  br label %move
+move:
+  %m = phi ptr [ %moves, %set ], [ %m1, %moved ]
+  %m_more = icmp ult ptr %m, %moves_end
+  br i1 %m_more, label %moved, label %swap
+moved:
+  %m_word = load ptr, ptr %m
+  %m_first_at = getelementptr i64, ptr %m, i64 1
+  %m_by_at = getelementptr i64, ptr %m, i64 2
+  %m_first = load i64, ptr %m_first_at
+  %m_by = load i64, ptr %m_by_at
+  %m_far = mul i64 %m_by, %t
+  %m_now = add i64 %m_first, %m_far
+  store i64 %m_now, ptr %m_word
+  %m1 = getelementptr i64, ptr %m, i64 3
+  br label %move
+swap:
+  %w = phi ptr [ %swaps, %move ], [ %w1, %swapped ]
+  %w_more = icmp ult ptr %w, %swaps_end
+  br i1 %w_more, label %swapped, label %run
+swapped:
+  %w_word = load ptr, ptr %w
+  %w_from = getelementptr i64, ptr %w, i64 %which
+  %w_now = load i64, ptr %w_from
+  store i64 %w_now, ptr %w_word
+  %w1 = getelementptr i64, ptr %w, i64 4
+  br label %swap
+run:
+  %s = call i32 @sequence(ptr %body, ptr %after)
+  %fine = icmp eq i32 %s, 0
+  br i1 %fine, label %ran, label %broken
+ran:
+  %t1 = add i64 %t, 1
+  br label %turn
+done:
+  ret i32 0
+broken:
+  ret i32 %s
 }
 
 define i64 @run_plan(i64 %address) {
@@ -375,7 +467,8 @@ def text() -> str:
     """The whole runtime as one LLVM module: runner, pool and products."""
     values: dict[str, Any] = {name: i for i, name in enumerate(_API)}
     values |= {"API": len(_API), "MAGIC": MAGIC, "OK": OK, "BUSY": BUSY, "FAILED": FAILED, "KERNEL": KERNEL,
-               "GEMM": GEMM, "ARGUMENT": making.ARGUMENT, "OBJECT": making.OBJECT, "MOST": making.MOST,
+               "GEMM": GEMM, "LOOP": LOOP, "LOOP_WORDS": LOOP_WORDS, "BRANCH": BRANCH,
+               "ARGUMENT": making.ARGUMENT, "OBJECT": making.OBJECT, "MOST": making.MOST,
                "PAUSE": pool.pause(), "MAX_THREADS": pool.MAX_THREADS,
                "STRINGS": "\n".join(f'@{name} = internal constant [{len(line) + 1} x i8] c"{line}\\00"'
                                     for name, line in _STRINGS.items())}
