@@ -17,7 +17,7 @@ from ..errors import explain
 from ..ir.graph import Node, scalar
 from ..ops.declare import OPS, Op
 from .apply import apply
-from .checks import check_bounds, check_divisor, check_probabilities
+from .checks import check_bounds, check_divisor, check_probabilities, compute_now
 from .inplace import apply_into
 from .quick import quick_binary, quick_pair, quick_static, quick_unary, written_ints
 from .template import lasting
@@ -226,9 +226,15 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any], method: bool = Fal
     if op.name == "binary_cross_entropy":
         check_probabilities(tensors[0], tensors[1])
     result = apply(op, tensors, fixed, numbers)
+    if op.raises:
+        compute_now(result)
     if type(result) is tuple and op.returns is not None:
         result = named(op)(result)
-    return result if out is None else out.copy_(result)
+    if out is None:
+        return result
+    if result.aval.device != out.aval.device:
+        raise explain(RuntimeError(f"Expected out tensor to have device {result.device}, but got {out.device} instead"))
+    return out.copy_(result)
 
 
 def call_into(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -272,7 +278,7 @@ def named(op: Op) -> Any:
 # ---------------------------------------------------------------- methods and functions
 def function_of(op: Op, method: bool = False) -> Callable[..., Any]:
     """The public function of an op; as a method it takes the tensor first."""
-    simple = op.bounds is None and op.name not in _DIVIDES and op.returns is None and not op.sequence
+    simple = op.bounds is None and op.name not in _DIVIDES and op.returns is None and not op.sequence and not op.raises
     fixed = lasting(tuple([op.defaults.get(p) for p, wants in zip(op.params, op.is_tensor) if not wants]))
     rest = [p for p in op.params[1:] if p not in op.defaults]
 

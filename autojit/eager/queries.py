@@ -245,7 +245,11 @@ def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, r
     tensor([1, 2])
     """
     expect("searchsorted", sorted_sequence)
-    there, a, v = _there(sorted_sequence), sorted_sequence, input
+    there, a, v = _there(sorted_sequence, input), sorted_sequence, input
+    if isinstance(v, Tensor) and v.aval.device != a.aval.device:
+        raise explain(RuntimeError(
+            "torch.searchsorted(): boundaries and input value tensors should have same device type, but got boundaries tensor "
+            f"device type {a.device.type} and input value tensor device type {v.device.type}"), hint="move one of them")
     if not there:
         a = _detached(a, "searchsorted()")
         v = _detached(v, "searchsorted()") if isinstance(v, Tensor) else np.asarray(v)

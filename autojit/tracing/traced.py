@@ -384,7 +384,8 @@ def trace(fn: Any = None, *, static_argnums: Sequence[int] = (), device: Any = N
     Tensors, arrays and floats among the arguments are data; ints, strings, bools and None are part of the program, as are
     arguments named by `static_argnums`.  Nests (tuples, lists, dictionaries) are looked into.
 
-    `device="cuda"`: arguments that are not there are moved there (arrays and tensors; gradients flow back), and results are
+    `device="cuda"`: arguments that are not there are moved there (arrays and tensors; gradients flow back to the tensors that
+    were passed by `backward()`, while those that `grad` and `value_and_grad` return stay on the device), and results are
     there.  Without it the function works where its tensors are.
 
     Python inside the function runs only while it is recorded.  Values that it reads by name (globals, closure variables,

@@ -529,3 +529,16 @@ def test_gradients_that_are_zero_are_on_the_device():
     y.register_hook(lambda g: seen.append(g.is_cuda))
     y[3:3].sum().backward()
     assert seen == [True]
+
+
+def test_out_and_searched_values_stay_on_their_device():
+    a, b = aj.ones(2, device="cuda"), aj.ones(2)
+    for result, out in ((a, b), (b, a)):
+        with pytest.raises(RuntimeError, match="Expected out tensor to have device"):
+            aj.add(result, 1.0, out=out)
+    assert aj.add(a, 1.0, out=aj.zeros(2, device="cuda")).tolist() == [2, 2]
+    for edges, values in ((a, b), (b, a)):
+        with pytest.raises(RuntimeError, match="should have same device type"):
+            aj.searchsorted(edges, values)
+        with pytest.raises(RuntimeError, match="should have same device type"):
+            aj.bucketize(values, edges)
