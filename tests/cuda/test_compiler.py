@@ -19,6 +19,8 @@ from autojit.config import config
 from autojit.engine.cache import DiskCache
 from autojit.errors import CompileError
 
+from ..test_floors import imports, modules, resolve
+
 HAVE = importlib.util.find_spec("numba_cuda") is not None
 needs_compiler = [pytest.mark.proof, pytest.mark.skipif(not HAVE, reason="needs numba-cuda")]
 
@@ -344,6 +346,19 @@ def test_what_goes_into_a_key():
     assert len({s.entry for s in (base, *others)}) == 6
     assert Source(base.text, base.signature, 256, capability=(9, 0)).key == base.key
     assert compiler.versions() in compiler._disk_key(base)
+
+
+def test_every_file_that_makes_code_goes_into_the_key():
+    files, seen, todo = modules(), set(), ["backends.cuda.making"]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += [found for target in imports(name, files[name]) if (found := resolve(target, files))]
+    makes_none = {"compiled", "driver"}                    # records, and what to install
+    assert {n.split(".")[2] for n in seen if n.startswith("backends.cuda.")} - makes_none == {n[:-3] for n in compiler._SOURCES}
+    elsewhere = {n for n in seen if n.startswith("backends.cpu.") and ".vecmath." not in n}
+    assert elsewhere == {"backends.cpu.instructions", "backends.cpu.interpret", "backends.cpu.target"}   # two of names
 
 
 # ---------------------------------------------------------------------------------- what is missing

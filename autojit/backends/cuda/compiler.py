@@ -66,8 +66,9 @@ def _toolkit() -> str:
 def fingerprint() -> str:
     """What the code of a kernel depends on besides its source."""
     here = os.path.dirname(os.path.abspath(__file__))
-    math = os.path.join(os.path.dirname(here), "cpu", "vecmath")
-    files = [os.path.join(here, n) for n in _SOURCES]
+    cpu = os.path.join(os.path.dirname(here), "cpu")
+    math = os.path.join(cpu, "vecmath")
+    files = [*[os.path.join(here, n) for n in _SOURCES], os.path.join(cpu, "instructions.py")]
     files += [os.path.join(math, n) for n in sorted(os.listdir(math)) if n.endswith(".py")]
     return f"{versions()} {source_digest(files)}"
 

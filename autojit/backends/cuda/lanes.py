@@ -184,7 +184,7 @@ def _to_bf16(m: Mask, x: Any) -> Any:
         raise KernelFault("type", f"to_bf16 wants f32, got {code(x)}")
     bits = np.asarray(x).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    return np.where(np.isnan(x), np.uint32(0x7FC0), rounded).astype(np.uint16)[()]
+    return np.where(np.isnan(x), np.uint32(0x7FFF), rounded).astype(np.uint16)[()]
 
 
 def _to_b1(m: Mask, x: Any) -> Any:

@@ -20,6 +20,7 @@ from numba.cuda.core.imputils import Registry as LoweringRegistry
 from numba.cuda.typing.templates import AbstractTemplate, signature
 from numba.cuda.typing.templates import Registry as TypingRegistry
 
+from autojit.backends.cpu.instructions import power
 from autojit.backends.cuda import groups
 from autojit.backends.cuda.branches import GUARDED, RANGE
 from autojit.backends.cuda.types import Array, Ix, Turn, Turns, index_type, kinds, types
@@ -34,7 +35,6 @@ from autojit.backends.cuda.words import (
     load_vector,
     loaded,
     local_array,
-    power,
     setting,
     shared_array,
     store_vector,

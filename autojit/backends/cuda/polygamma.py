@@ -11,7 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from autojit.backends.cuda.words import F32, call, declared, device, power
+from autojit.backends.cpu.instructions import power
+from autojit.backends.cuda.words import F32, call, declared, device
 
 # B(2 k) / (2 k)! for k = 1, 2, ...
 _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600)

@@ -14,6 +14,7 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 
+from autojit.backends.cpu.instructions import pow_int, shift
 from autojit.backends.cuda import mathematics
 
 Emit = Callable[..., Any]
@@ -306,57 +307,6 @@ def _fmod_int(b: Builder, x: Any, by: Any) -> Any:
     return b.select(b.or_(zero, minus), I64(0), rest)
 
 
-def _shift(b: Builder, op: Emit, x: Any, n: Any, beyond: Any) -> Any:
-    return b.select(b.icmp_unsigned("<", n, I64(64)), op(x, b.and_(n, I64(63))), beyond)
-
-
-def power(b: Builder, x: Any, n: int) -> Any:
-    """x**n for a constant n, multiplying in the order of the interpreter."""
-    times = b.mul if x.type == I64 else b.fmul
-    if n < 0:
-        return b.fdiv(x.type(1), power(b, x, -n))
-    result, square = None, x
-    while n:
-        if n & 1:
-            result = square if result is None else times(result, square)
-        n >>= 1
-        square = times(square, square) if n else square
-    return x.type(1) if result is None else result
-
-
-def _pow_int(b: Builder, x: Any, y: Any) -> Any:
-    """Call the module's own integer power, written at the first call."""
-    function = declared(b.module, "autojit_pow_i64", I64, I64, I64)
-    if function.is_declaration:
-        function.linkage = "internal"
-        _write_pow_int(function)
-    return b.call(function, [x, y])
-
-
-def _write_pow_int(function: Any) -> None:
-    """Modulo 2**64; a negative exponent gives 0 unless the base is 1 or -1 (torch)."""
-    base, exponent = function.args
-    entry, loop, done, negative = (function.append_basic_block(n) for n in ("entry", "loop", "done", "negative"))
-    b = Builder(entry)
-    b.cbranch(b.icmp_signed("<", exponent, I64(0)), negative, loop)
-    b.position_at_end(loop)
-    result, square, left = (b.phi(I64) for _ in range(3))
-    for phi, start in ((result, I64(1)), (square, base), (left, exponent)):
-        phi.add_incoming(start, entry)
-    odd = b.icmp_signed("!=", b.and_(left, I64(1)), I64(0))
-    more = b.lshr(left, I64(1))
-    product = b.select(odd, b.mul(result, square), result)
-    for phi, value in ((result, product), (square, b.mul(square, square)), (left, more)):
-        phi.add_incoming(value, loop)
-    b.cbranch(b.icmp_signed("!=", more, I64(0)), loop, done)
-    b.position_at_end(done)
-    b.ret(product)
-    b.position_at_end(negative)
-    odd = b.icmp_signed("!=", b.and_(exponent, I64(1)), I64(0))
-    value = b.select(b.icmp_signed("==", base, I64(-1)), b.select(odd, I64(-1), I64(1)), I64(0))
-    b.ret(b.select(b.icmp_signed("==", base, I64(1)), I64(1), value))
-
-
 def _mul_wide(b: Builder, x: Any, y: Any) -> Any:
     """The product of two 32-bit words; LLVM would make a product of 64 bits of it, which takes four instructions."""
     return assembly(b, "mul.wide.u32 $0, $1, $2;", I64, "=l,r,r", b.trunc(x, I32), b.trunc(y, I32))
@@ -375,11 +325,11 @@ def _declare_integers() -> None:
     word("floordiv_i64", "i64", two, _floordiv_int)
     word("remainder_i64", "i64", two, _remainder_int)
     word("fmod_i64", "i64", two, _fmod_int)
-    word("pow_i64", "i64", two, _pow_int)
-    word("int_pow_i64", "i64", two, _pow_int)
-    word("shl_i64", "i64", two, lambda b, x, n: _shift(b, b.shl, x, n, I64(0)))
-    word("ushr_i64", "i64", two, lambda b, x, n: _shift(b, b.lshr, x, n, I64(0)))
-    word("shr_i64", "i64", two, lambda b, x, n: _shift(b, b.ashr, x, n, b.ashr(x, I64(63))))
+    word("pow_i64", "i64", two, pow_int)
+    word("int_pow_i64", "i64", two, pow_int)
+    word("shl_i64", "i64", two, lambda b, x, n: shift(b, b.shl, x, n, I64(0)))
+    word("ushr_i64", "i64", two, lambda b, x, n: shift(b, b.lshr, x, n, I64(0)))
+    word("shr_i64", "i64", two, lambda b, x, n: shift(b, b.ashr, x, n, b.ashr(x, I64(63))))
 
 
 # ------------------------------------------------------------------------------------------ casts
