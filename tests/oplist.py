@@ -13,6 +13,7 @@ import numpy as np
 from autojit.dtypes import float64
 
 from .checking import Number
+from .samples_conv import FAMILIES as CONVOLVING
 from .sampling import SAMPLES, A, B, F, Z, case, derive
 
 
@@ -567,7 +568,7 @@ def normalising() -> None:
 
 
 for _family in (arithmetic, mathematics, activations, reductions, moments, softmaxes, losses, shapes, joins, matrices, indexing,
-                gathering, normalising):
+                gathering, normalising, *CONVOLVING):
     _family()
 derive()
 

@@ -13,6 +13,7 @@ from autojit.dtypes import bool_, float32, float64, int8, int16, int32, int64, u
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, const, forget, placeholder
 from autojit.ops.declare import P, back, full, spread
+from autojit.ops.windows import unwindows, windows
 from autojit.rewrite.simplify import simplify
 
 from .graphs import agree, random_graph
@@ -70,6 +71,9 @@ MOVES = {
     "pad of a slice of a pad": lambda x: P.pad(P.slice(P.pad(x, (3,), (900,), (1,)), (1,), (800,), (3,)), (5,), (600,), (2,)),
     "pad, then reshape": lambda x: P.sum(P.reshape(P.pad(P.reshape(x, (84, 10)), (2, 1), (90, 12), (1, 1)), (60, 18)), (1,)),
     "difference of neighbours": lambda x: P.powi(P.sub(P.slice(x, (1,), (840,), (1,)), P.slice(x, (0,), (839,), (1,))), 2),
+    "windows that overlap": lambda x: P.sum(P.sin(windows(P.reshape(x, (4, 15, 14)), (3, 2), (2, 1), (1, 3))), (3,)),
+    "windows added up": lambda x: unwindows(P.cos(P.reshape(x, (4, 5, 7, 3, 2))), (13, 13), (2, 1), (2, 5)),
+    "windows side by side": lambda x: P.max(windows(P.sin(P.reshape(x, (4, 15, 14))), (2, 3), (2, 3), (1, 1)), (3, 4)),
     "update": lambda x: P.update(P.exp(x), P.slice(x, (0,), (400,), (1,)), (17,), (2,)),
     "concat of unequal parts": lambda x: P.concat([x, P.exp(P.slice(x, (0,), (3,), (1,))), P.sin(x)], 0),
     "many parts": lambda x: P.concat([P.slice(x, (k,), (k + 40,), (1,)) for k in range(20)], 0),

@@ -157,7 +157,8 @@ def test_views_are_chains_of_movements(sample):
 
 
 # properties, other orders of arguments, indexing
-OWN_WAY = {"where", "T", "mT", "adjoint", "embedding", "unfold", "index", "index_put", "polygamma"}
+OWN_WAY = {"where", "T", "mT", "adjoint", "embedding", "unfold", "im2col", "adaptive_max_pool1d", "index", "index_put",
+           "polygamma"}
 
 
 @needs_torch
@@ -185,7 +186,8 @@ def test_ops_are_told_apart_from_each_other():
 
 # ---------------------------------------------------------------- what rules read
 COMPOSITES = {"tanhshrink", "l1_loss", "kl_div", "cross_entropy", "matmul", "kron", "einsum", "tensordot", "msort", "inner",
-              "pairwise_distance"}                        # torch keeps what stands between its steps: there we read the inputs
+              "pairwise_distance", "lp_pool1d", "lp_pool2d",
+              "lp_pool3d"}                                # torch keeps what stands between its steps: there we read the inputs
 OTHERWISE = {"erfinv": "reads its result, torch its input"}
 
 

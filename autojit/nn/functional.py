@@ -11,9 +11,11 @@ from typing import Any
 
 from ..dtypes import int64
 from ..eager import functional, functions
+from ..eager.binding import function_of
 from ..eager.random import dropout
 from ..eager.tensor import expect
 from ..errors import explain
+from ..ops.declare import OPS
 
 _PUBLIC: dict[str, Any] = {**functions(), **functional(), "dropout": dropout}
 
@@ -36,6 +38,12 @@ def one_hot(input: Any, num_classes: int = -1) -> Any:
             raise explain(RuntimeError("Class values must be non-negative."))
         num_classes = int(input.max()) + 1
     return _PUBLIC["one_hot"](input, num_classes)
+
+
+def unfold(input: Any, kernel_size: int | tuple[int, ...], dilation: int | tuple[int, ...] = 1,
+           padding: int | tuple[int, ...] = 0, stride: int | tuple[int, ...] = 1) -> Any:
+    """Windows as columns: (batch, channels, rows, columns) → (batch, channels * window, windows)."""
+    return function_of(OPS["im2col"])(input, kernel_size, dilation, padding, stride)
 
 
 def _with_default_dim(name: str) -> Any:

@@ -3,9 +3,11 @@
 from . import control, elementwise, index, movement, recompute, reduce  # noqa: F401  # isort: skip
 from . import (  # noqa: F401
     activations,
+    adaptive,
     arithmetic,
     comparisons,
     contraction,
+    convolution,
     gathering,
     indexing,
     joins,
@@ -16,7 +18,9 @@ from . import (  # noqa: F401
     normalising,
     parts,
     placement,
+    pooling,
     reductions,
+    resampling,
     shapes,
     softmaxes,
     sorting,

@@ -126,6 +126,48 @@ movement("flip", infer=lambda a, axes: a, ref=np.flip, vjp=lambda ct, out, a, ax
          doc="The order of some axes turned round.")
 
 
+def _shear(a: Aval, axis: int, of: int, step: int, dilation: int, count: int) -> Aval:
+    n, k = a.shape[axis], a.shape[of]
+    if axis == of or step < 1 or dilation < 1 or count < 0 or (count and k and (count - 1) * step + (k - 1) * dilation >= n):
+        raise RuntimeError(f"shear: {count} places by {step} and {k} by {dilation} do not lie in an axis of {n}")
+    return aval(a.shape[:axis] + (count,) + a.shape[axis + 1:], a.dtype, a.device)
+
+
+def _lines(a: Any, axis: int, of: int, step: int, dilation: int, count: int) -> Any:
+    """Along each k of axis `of`, a view of the elements k * dilation, k * dilation + step, ... of `axis`."""
+    at = axis - (of < axis)                              # where the axis stands once `of` is gone
+    for k in range(a.shape[of]):
+        yield k, (slice(None),) * at + (slice(k * dilation, k * dilation + max((count - 1) * step + 1, 0), step),)
+
+
+def _shear_ref(a: Any, axis: int, of: int, step: int, dilation: int, count: int) -> Any:
+    out = np.empty(a.shape[:axis] + (count,) + a.shape[axis + 1:], a.dtype)
+    for k, box in _lines(a, axis, of, step, dilation, count):
+        np.moveaxis(out, of, 0)[k] = np.moveaxis(a, of, 0)[k][box]
+    return out
+
+
+def _unshear(a: Aval, axis: int, of: int, step: int, dilation: int, extent: int) -> Aval:
+    out = aval(a.shape[:axis] + (extent,) + a.shape[axis + 1:], a.dtype, a.device)
+    _shear(out, axis, of, step, dilation, a.shape[axis])
+    return out
+
+
+def _unshear_ref(a: Any, axis: int, of: int, step: int, dilation: int, extent: int) -> Any:
+    out = np.zeros(a.shape[:axis] + (extent,) + a.shape[axis + 1:], a.dtype)
+    for k, box in _lines(a, axis, of, step, dilation, a.shape[axis]):
+        np.moveaxis(out, of, 0)[k][box] = np.moveaxis(a, of, 0)[k]
+    return out
+
+
+movement("shear", infer=_shear, ref=_shear_ref,
+         vjp=lambda ct, out, a, axis, of, step, dilation, _: (P.unshear(ct, axis, of, step, dilation, a.shape[axis]),),
+         doc="Place i of `axis` at place k of axis `of` is the operand's i * step + k * dilation: windows.")
+movement("unshear", infer=_unshear, ref=_unshear_ref,
+         vjp=lambda ct, out, a, axis, of, step, dilation, _: (P.shear(ct, axis, of, step, dilation, a.shape[axis]),),
+         doc="The operand laid into zeros, `extent` along `axis`, where shear would read it: the transpose of shear.")
+
+
 def _concat(*more: Any) -> Aval:
     *avals, axis = more
     first, total = avals[0], 0

@@ -17,7 +17,8 @@ from ..ir.graph import Graph, Node, base, const, infer, linearise, node, substit
 from ..ir.primitive import LEAF, REGISTRY, Primitive
 from ..ops.declare import P
 
-MOVED = frozenset(("reshape", "permute", "expand", "slice", "flip", "concat", "update", "take", "gather", "stop", "transfer"))
+MOVED = frozenset(("reshape", "permute", "expand", "slice", "flip", "shear", "unshear", "concat", "update", "take", "gather",
+                   "stop", "transfer"))
 FEW = 64                                                  # multiplications up to which a product is written out
 
 Inputs = tuple[Node, ...]

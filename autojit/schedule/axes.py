@@ -136,6 +136,8 @@ class Axes:
             if op == "update" and ins[1] not in self.uniform:
                 self._meet(out, self.dims[ins[1]], shape, ins[1].shape)
             return out
+        if op in ("shear", "unshear") and x is not None:
+            return x[:n.params[0]] + (self.fresh(shape[n.params[0]]),) + x[n.params[0] + 1:]
         if op == "concat":
             return self._concat(n, ins)
         if op == "take" and x is not None and ins[1] not in self.uniform:
@@ -275,7 +277,7 @@ def touched(n: Node, d: int) -> bool:
     return False
 
 
-_MOVED = ("reshape", "expand", "permute", "slice", "flip", "take", "gather")
+_MOVED = ("reshape", "expand", "permute", "slice", "flip", "shear", "take", "gather")
 
 
 def find_uniform(order: Sequence[Node], inputs: Iterable[Node]) -> set[Node]:
@@ -325,6 +327,8 @@ def pinned(axes: Axes, moving: Sequence[Node]) -> set[Axis]:
                     for m in (n, *ins):
                         if m in dims:
                             out.update(leaves(dims[m][d]))
+        elif n.op in ("shear", "unshear"):
+            out.update([a for m in (n, *ins) if m in dims for d in n.params[:2] for a in leaves(dims[m][d])])
         elif n.op == "take" and ins[0] in dims:
             out.update(leaves(dims[ins[0]][n.params[0]]))
         elif n.op == "index_add":

@@ -390,31 +390,36 @@ class Lowering:
              guard: Guard) -> tuple[tuple[Ix, ...], Guard, Guard] | None:
         """Where x lies in n from `starts` by `steps`: its index, the guard for its loads and the test for being inside;
         None if `ix` is never inside."""
-        space, test, places = self.space, [], {}
+        space, places = self.space, {}
+        test: list[tuple[Ix, int]] = []
         for d in range(len(n.shape)):
             if x.shape[d] == n.shape[d]:
                 continue
-            i = space.shift(self.along(n, ix, d), -self.start(n, d, starts[d]))
-            last = (x.shape[d] - 1) * steps[d]
-            if i.hi < 0 or i.lo > last or x.shape[d] == 0:
+            i = self._within(space.shift(self.along(n, ix, d), -self.start(n, d, starts[d])), x, d, steps[d], test)
+            if i is None:
                 return None
-            if i.lo < 0 or i.data:
-                test.append((i, 0))
-            if i.hi > last or i.data:
-                size = self.extent(x, d) if x not in self.frame.axes.uniform else x.shape[d]
-                test.append((space.add(space.const((size - 1) * steps[d]), i, -1), 0))
-            if steps[d] > 1:
-                if not i.terms:
-                    if int(i.const) % steps[d]:
-                        return None
-                    i = space.const(int(i.const) // steps[d])
-                else:
-                    test.append((i, steps[d]))
-                    i = space.divmod(space.clamp(i), steps[d])[0]
             places[d] = i
         inner = self.moved(n, x, ix, [-1 if d in places else d for d in range(len(n.shape))], places)
         more = [t for t in test if t not in guard]
         return inner, (*guard, *more), tuple(test)
+
+    def _within(self, i: Ix, x: Node, d: int, step: int, test: list[tuple[Ix, int]]) -> Ix | None:
+        """The place along dimension d of x that lies at i, if places lie `step` apart from 0 on; adds to `test` what is to be
+        asked of i.  None if nothing ever lies there."""
+        space, last = self.space, (x.shape[d] - 1) * step
+        if i.hi < 0 or i.lo > last or x.shape[d] == 0:
+            return None
+        if i.lo < 0 or i.data:
+            test.append((i, 0))
+        if i.hi > last or i.data:
+            size = self.extent(x, d) if x not in self.frame.axes.uniform else x.shape[d]
+            test.append((space.add(space.const((size - 1) * step), i, -1), 0))
+        if step == 1:
+            return i
+        if i.terms:
+            test.append((i, step))
+            return space.divmod(space.clamp(i), step)[0]
+        return None if int(i.const) % step else space.const(int(i.const) // step)
 
     def _pad(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
         (x,) = operands(n)
@@ -439,6 +444,30 @@ class Lowering:
         if not test:
             return [(v, inner, inside)], _only
         return [base, (v, inner, inside)], lambda values: s.where(s.inside(test), values[1], values[0])
+
+    def _shear(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
+        (x,) = operands(n)
+        axis, of, step, dilation, _ = n.params
+        space = self.space
+        place = space.add(space.scale(self.along(n, ix, axis), step), space.scale(self.along(n, ix, of), dilation))
+        dims = [-1 if d == axis else d for d in range(len(n.shape))]
+        return [(x, self.moved(n, x, ix, dims, {axis: place}), guard)], _only
+
+    def _unshear(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
+        (x,) = operands(n)
+        axis, of, step, dilation, _ = n.params
+        space, s = self.space, self.scalars
+        zero = s.const(0, n.dtype)
+        test: list[tuple[Ix, int]] = []
+        i = space.add(self.along(n, ix, axis), space.scale(self.along(n, ix, of), dilation), -1)
+        place = self._within(i, x, axis, step, test) if x.aval.size else None
+        if place is None:
+            return (), lambda _: zero
+        inner = self.moved(n, x, ix, [-1 if d == axis else d for d in range(len(n.shape))], {axis: place})
+        inside = (*guard, *[t for t in test if t not in guard])
+        if not test:
+            return [(x, inner, inside)], _only
+        return [(x, inner, inside)], lambda values: s.where(s.inside(tuple(test)), values[0], zero)
 
     def _concat(self, n: Node, ix: tuple[Ix, ...], guard: Guard) -> Rule:
         s, (axis,) = self.scalars, n.params
