@@ -82,9 +82,9 @@ globals().update(_eager.creation.typed())
 globals().update({name: f for name, f in _eager.functions().items() if name not in globals()})
 
 _TRANSFORMS = ("vmap", "jvp", "jacrev", "jacfwd", "jacobian", "hessian", "hvp", "linearize", "checkpoint", "custom_vjp")
-_LATE = {"export": "exporter", "scan": "control", "fori_loop": "control", "cond": "control",
+_LATE = {"export": "exporter", "scan": "control", "fori_loop": "control", "while_loop": "control", "cond": "control",
          **dict.fromkeys(_TRANSFORMS, "transforms")}      # functions whose modules are large
-_LAZY = {"autograd": "autograd", "cuda": "cuda", "nn": "nn", "optim": "optim", "testing": "testing"}
+_LAZY = {"autograd": "autograd", "cuda": "cuda", "linalg": "linalg", "nn": "nn", "optim": "optim", "testing": "testing"}
 
 
 def __getattr__(name: str) -> Any:

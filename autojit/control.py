@@ -1,4 +1,4 @@
-"""Control flow that is compiled to real loops and branches: `scan`, `fori_loop`, `cond`; the names and signatures are jax's.
+"""Control flow that is compiled to real loops and branches: `scan`, `fori_loop`, `while_loop`, `cond`, as jax names them.
 
 In: functions of tensors (or nests of them).  Out: what a loop in Python would give, as one node of the graph: the body is
 recorded once, however many turns there are.  Differentiable in reverse to any order; eager, and under `@trace`.
@@ -19,6 +19,7 @@ from .ir.graph import Graph, Node, const, linearise, node, placeholder, substitu
 from .ir.primitive import CONST, LEAF, PLACEHOLDER
 from .ops.declare import P, full
 from .ops.loops import BRANCH, SCAN, branch_spec, scan_spec
+from .ops.whiles import WHILE, while_spec
 from .tracing.plan import as_tensor as run_time_tensor
 from .tracing.plan import float_beside
 from .transforms.arguments import kind_of, shown
@@ -33,6 +34,8 @@ class _LoopTrace(FunctionTrace):
     what = "scan"
 
     def draw(self, make: Callable[[], Any], a: Aval) -> Node:
+        if self.what == "cond":
+            return super().draw(make, a)
         raise explain(RuntimeError(f"{self.what}: random numbers are drawn in the body, which is recorded once for all turns"),
                       hint="draw them before the loop, one slice for each turn, and pass them as xs")
 
@@ -197,8 +200,8 @@ def _shape_of(structure: Any) -> str:
 def scan(f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
     """A loop that carries a value and stacks another: `carry, y = f(carry, x)` for each slice x of `xs` along its first axis.
 
-    Returns the last carry and the stacked y, both nests as `f` gives them.  `xs` is a tensor, a nest of tensors of one length, or
-    None (then `length` says how many turns).  reverse: from the last slice to the first; y stand where their x stood.
+    Returns the last carry and the stacked y, both nests as `f` gives them.  `xs` is a tensor, a nest of tensors of one length,
+    or None (then `length` says how many turns).  reverse: from the last slice to the first; y stand where their x stood.
     The body is recorded once and compiled as one real loop: 10,000 turns compile as fast as 10.  Gradients run another loop
     backwards over what the turns left; sums over turns (of a weight's gradient) are carried along and not stored by turn.
     TypeError if the carry changes structure, shape or dtype; ValueError if lengths differ.
@@ -247,11 +250,9 @@ def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nes
     body = _Body(what, f, (tuple, (carry.structure, xs.structure)), tensors, avals)
     n = len(carry.tensors)
     new, ys = body.r.structure[1]
-    wider = [k for k, (t, o) in enumerate(zip(carry.tensors, body.r.outputs)) if carry.weak[k] and new == carry.structure and
-             o.dtype is not t.aval.dtype and o.shape == t.aval.shape]
-    if wider:                                             # a number in Python has no dtype of its own
-        for k in wider:
-            carry.tensors[k], carry.weak[k] = carry.tensors[k].to(body.r.outputs[k].dtype), False
+    wider = _wider(carry, body, new)
+    if wider:
+        carry.tensors, carry.weak = wider, [False] * n
         return _scanned(what, f, name, carry, xs, turns, reverse)
     _same(what, name, carry, new, [o.aval for o in body.r.outputs[:n]], avals)
     if turns == 0:
@@ -263,22 +264,41 @@ def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nes
         tree.unflatten(ys, [shown(t, kind) for t in made[n:]])
 
 
+def _wider(carry: _Nest, body: _Body, structure: Any) -> list[Tensor]:
+    """The first carry in the dtypes that the body gives; empty if they are these.  A number of Python's has no dtype."""
+    if structure != carry.structure:
+        return []
+    outs = body.r.outputs[:len(carry.tensors)]
+    differ = [weak and o.dtype is not t.aval.dtype and o.shape == t.aval.shape
+              for weak, t, o in zip(carry.weak, carry.tensors, outs)]
+    return [t.to(o.dtype) if d else t for t, o, d in zip(carry.tensors, outs, differ)] if any(differ) else []
+
+
 def _placed_scan(what: str, body: _Body, carries: int, turns: int, reverse: bool) -> list[Tensor]:
     own, ends, checks = _watched(body)
     fixed = _invariant([*own, *ends], body.arguments)
     start, xs = body.arguments[:carries], body.arguments[carries:]
-    first = [const(c.lowest, e.dtype) for c, e in zip([c for c in checks for _ in range(2)], ends)]
-    guards = [placeholder(e.aval) for e in ends]
+    guards, first, worst = _guards(ends, checks)
     stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
-    worst = [(P.maximum if k % 2 else P.minimum)(g, e) for k, (g, e) in enumerate(zip(guards, ends))]
     outs = substitute([*own[:carries], *worst, *own[carries:]], dict(stand))
     spec = scan_spec(Graph([*stand.values(), *start, *guards, *xs], outs), turns, len(fixed), carries + len(guards), reverse)
     inputs = (*fixed, *start, *first, *xs)
     calls = [node(SCAN, inputs, (spec, k)) for k in range(len(spec.avals))]
-    seen = calls[carries:carries + len(guards)]
-    of = {c.index: P.concat([P.reshape(e, (1,)) for e in seen[2 * k:2 * k + 2]], 0) for k, c in enumerate(checks)}
-    body.r.check(lambda nodes: [of.get(n, n) for n in nodes], body.known)
+    _look_after(body, checks, calls[carries:carries + len(guards)], body.known)
     return place(what, [*calls[:carries], *calls[carries + len(guards):]], body.known, body.r.needs)
+
+
+def _guards(ends: Sequence[Node], checks: Sequence[Any]) -> tuple[list[Node], list[Node], list[Node]]:
+    """Carries for the least and greatest of places: what they are in a turn, at first, and after it."""
+    guards = [placeholder(e.aval) for e in ends]
+    first = [const(c.lowest, c.index.dtype) for c in checks for _ in range(2)]
+    return guards, first, [(P.maximum if k % 2 else P.minimum)(g, e) for k, (g, e) in enumerate(zip(guards, ends))]
+
+
+def _look_after(body: _Body, checks: Sequence[Any], ends: Sequence[Node], known: dict[Node, Any]) -> None:
+    """Raise what is due for the places that the turns computed."""
+    of = {c.index: P.concat([P.reshape(e, (1,)) for e in ends[2 * k:2 * k + 2]], 0) for k, c in enumerate(checks)}
+    body.r.check(lambda nodes: [of.get(n, n) for n in nodes], known)
 
 
 def _watched(body: _Body) -> tuple[list[Node], list[Node], list[Any]]:
@@ -299,21 +319,83 @@ def _watched(body: _Body) -> tuple[list[Node], list[Node], list[Any]]:
     return nodes[:count], nodes[count:], checks
 
 
+# ---------------------------------------------------------------- while_loop
+def while_loop(cond_fun: Callable[..., Any], body_fun: Callable[..., Any], init_val: Any) -> Any:
+    """`val = body_fun(val)` as long as `cond_fun(val)`; the last `val`, a nest of tensors.
+
+    `cond_fun` gives one bool.  Both are recorded once and compiled as one real loop.  Reverse mode works, once: it turns
+    forward again and keeps the carries of all turns, in memory that grows with their number; a second derivative is refused.
+    TypeError if `val` changes structure, shape or dtype, or if cond_fun gives anything but one bool.
+
+    >>> import autojit as aj
+    >>> aj.while_loop(lambda v: v < 100, lambda v: v * 3, aj.tensor(1.0))
+    tensor(243.)
+    """
+    for f in (cond_fun, body_fun):
+        if not callable(f):
+            raise explain(TypeError(f"while_loop: cond_fun and body_fun should be callable, not {type(f).__name__}"))
+    carry = _Nest(init_val, float_beside(tree.flatten(init_val)[0]))
+    avals = [t.aval for t in carry.tensors]
+    structure = (tuple, (carry.structure,))
+    body = _Body("while_loop", lambda v: _as_tensors(body_fun(v), carry.tensors), structure, carry.tensors, avals)
+    new = body.r.structure
+    wider = _wider(carry, body, new)
+    if wider:
+        return while_loop(cond_fun, body_fun, tree.unflatten(carry.structure, wider))
+    _same("while_loop", "val", carry, new, [o.aval for o in body.r.outputs], avals)
+    test = _Body("while_loop", lambda v: _asked(cond_fun(v)), structure, carry.tensors, avals)
+    if any([not set(test.arguments).isdisjoint(linearise([c.index])) for c in test.r.checks]):
+        raise explain(RuntimeError("while_loop: cond_fun looks something up at a place that the loop computes"),
+                      hint="look it up in body_fun, and carry what was found")
+    test.r.check(list, test.known)
+    made = _placed_while(body, test)
+    return tree.unflatten(carry.structure, [shown(t, kind_of(carry.kinds)) for t in made])
+
+
+def _asked(flag: Any) -> Tensor:
+    if isinstance(flag, bool):
+        return as_tensor(flag)
+    if not isinstance(flag, Tensor) or flag.aval.shape or flag.aval.dtype is not bool_:
+        found = _look(flag.aval) if isinstance(flag, Tensor) else repr(flag)
+        raise explain(TypeError(f"cond_fun must return a boolean scalar, but got output type(s) [{found}]."))
+    return flag
+
+
+def _placed_while(body: _Body, test: _Body) -> list[Tensor]:
+    own, ends, checks = _watched(body)
+    asked = substitute(test.r.outputs, dict(zip(test.arguments, body.arguments)))
+    fixed = _invariant([*own, *ends, *asked], body.arguments)
+    guards, first, worst = _guards(ends, checks)
+    stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
+    known = test.known | body.known
+    takes = [*stand.values(), *body.arguments, *guards]
+    spec = while_spec(Graph(takes, substitute(asked, dict(stand))), Graph(takes, substitute([*own, *worst], dict(stand))),
+                      len(fixed))
+    calls = [node(WHILE, (*fixed, *body.arguments, *first), (spec, k)) for k in range(len(spec.avals))]
+    _look_after(body, checks, calls[len(own):], known)
+    return place("while_loop", calls[:len(own)], known, body.r.needs)
+
+
 # ---------------------------------------------------------------- fori_loop
-def fori_loop(lower: int, upper: int, body_fun: Callable[..., Any], init_val: Any) -> Any:
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[..., Any], init_val: Any) -> Any:
     """`val = body_fun(i, val)` for i from `lower` to `upper` - 1; the last `val`.
 
-    The bounds are ints; i is an int64 tensor without dimensions.  It is `scan` over the numbers, with all that is said there.
-    TypeError if `val` changes structure, shape or dtype, or a bound is no int.
+    i is an int64 tensor without dimensions.  With ints as bounds it is `scan` over the numbers, with all that is said there;
+    with an integer tensor it is a `while_loop`, which is differentiated once.
+    TypeError if `val` changes structure, shape or dtype, or a bound is no integer.
 
     >>> import autojit as aj
     >>> aj.fori_loop(0, 5, lambda i, v: v + i, aj.tensor(0.0))
     tensor(10.)
     """
     for name, k in (("lower", lower), ("upper", upper)):
-        if type(k) is not int:
-            raise explain(TypeError(f"fori_loop takes ints as bounds, not {type(k).__name__} for {name}"),
-                          hint="int(n) for a tensor whose value is known")
+        whole = isinstance(k, Tensor) and not k.aval.shape and k.aval.dtype.category < FLOAT and k.aval.dtype is not bool_
+        if type(k) is not int and not whole:
+            found = _look(k.aval) if isinstance(k, Tensor) else type(k).__name__
+            raise explain(TypeError(f"lower and upper arguments to fori_loop must be integers, got {found} for {name}"))
+    if isinstance(lower, Tensor) or isinstance(upper, Tensor):
+        start, end = [as_tensor(k, dtype=int64) if type(k) is int else k.to(int64) for k in (lower, upper)]
+        return while_loop(lambda v: v[0] < end, lambda v: (v[0] + 1, body_fun(*v)), (start, init_val))[1]
     carry = _Nest(init_val, float_beside(tree.flatten(init_val)[0]))
     turns = max(upper - lower, 0)
     numbers = _Nest(arange(lower, lower + turns, dtype=int64), None)

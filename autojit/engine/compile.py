@@ -25,7 +25,7 @@ from ..rewrite.merge import merge
 from ..rewrite.simplify import simplify
 from ..rewrite.vectors import vectors
 from ..schedule.cost import Target
-from ..schedule.loops import BranchStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule
+from ..schedule.loops import CONTROL, BranchStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule, WhileStep
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
 from . import events, families, kernels, tune
@@ -67,7 +67,7 @@ class Prepared:
         kinds = [type(s) for s in _steps_of(self.schedule)]
         parts = [f"{kinds.count(KernelStep)} kernels ({len(self.texts)} distinct)"]
         others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"),
-                  (kinds.count(LoopStep), "loops"),
+                  (kinds.count(LoopStep) + kinds.count(WhileStep), "loops"),
                   (kinds.count(BranchStep), "branches"))
         parts += [f"{n} {word}" for n, word in others if n]
         return ", ".join(parts) + "; " + _lasted(self.seconds)
@@ -85,7 +85,7 @@ def _steps_of(plan: Schedule) -> Iterator[Any]:
     """All steps, those of loops and branches included."""
     for s in plan.steps:
         yield s
-        if isinstance(s, (LoopStep, BranchStep)):
+        if isinstance(s, CONTROL):
             for body in s.bodies:
                 yield from _steps_of(body)
 
@@ -96,7 +96,7 @@ def _emitted(plan: Schedule) -> dict[int, Any]:
     for k, s in enumerate(plan.steps):
         if isinstance(s, KernelStep):
             out[k] = emit_kernel(s.kernel)
-        elif isinstance(s, (LoopStep, BranchStep)):
+        elif isinstance(s, CONTROL):
             out[k] = [_emitted(body) for body in s.bodies]
     return out
 
@@ -249,8 +249,9 @@ def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], inden
         elif isinstance(s, GemmStep):
             what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
                 f" batch {s.batch * s.outer[0]}" if s.batch * s.outer[0] > 1 else "")
-        elif isinstance(s, (LoopStep, BranchStep)):
-            heads = [f"{s.spec.length} turns"] if isinstance(s, LoopStep) else [f"if {s.inputs[0]}", "else"]
+        elif isinstance(s, CONTROL):
+            heads = [f"{s.spec.length} turns"] if isinstance(s, LoopStep) else [f"if {s.inputs[0]}", "else"] if \
+                isinstance(s, BranchStep) else ["while", "turn", "end"]
             for head, body, inner in zip(heads, s.bodies, emitted[k]):
                 yield f"#   {indent}{', '.join(s.outputs)} = {head}({', '.join(s.inputs)}): {', '.join(body.inputs)}"
                 yield from _steps(body, inner, names, indent + "    ")

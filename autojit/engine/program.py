@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.numpy.run import NumpyProgram
 from ..config import config
 from ..ir.graph import Graph
+from ..ops.loops import set_hook
 from ..rewrite.inline import inline
 from . import events
 
@@ -138,3 +139,6 @@ def profiled(native: Any) -> Callable[[Arrays], list[Any]]:
             events.log(2, name, f"{seconds * 1e6:9.1f} us" + (f"  {nbytes / seconds / 1e9:7.1f} GB/s" if nbytes else ""))
         return outs  # type: ignore[no-any-return]
     return run
+
+
+set_hook("compiled", lambda graph: Program(graph, eager=False))

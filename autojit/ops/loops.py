@@ -17,7 +17,7 @@ from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REGISTRY
 from .declare import P, full, primitive
 from .placement import zeros
 
-GROUPED = frozenset(("scan", "branch", "while"))
+GROUPED = frozenset(("scan", "branch", "while", "unwind"))
 Run = Callable[[Sequence[Any]], list[Any]]
 Cotangents = Sequence[Node | None]
 _MOVED = frozenset(("reshape", "permute", "expand", "flip", "stop"))
@@ -28,8 +28,17 @@ _hooks: dict[str, Callable[..., Any]] = {}
 
 
 def set_hook(name: str, f: Callable[..., Any]) -> None:
-    """Who lives above announces itself here.  reverse: the reverse pass; program: a graph made executable by NumPy."""
+    """Who lives above announces itself here.  reverse: the reverse pass; program: a graph made executable by NumPy;
+    compiled: the same by whatever is fastest."""
     _hooks[name] = f
+
+
+def programs(spec: Any, how: str) -> list[Run]:
+    """The graphs of a spec made executable: `how` is "program" or "compiled"."""
+    found = spec.kept.get(how)
+    if found is None:
+        found = spec.kept[how] = [_hooks[how](b) for b in spec.bodies]
+    return found  # type: ignore[no-any-return]
 
 
 def own(graph: Graph) -> Graph:
@@ -70,14 +79,14 @@ class Scan:
     consts, carries: how many of each.  reverse: the last slice comes first.  base: the loop whose results are the first
     ones of this one, where this one keeps more for a reverse pass."""
 
-    __slots__ = ("body", "length", "consts", "carries", "reverse", "base", "avals", "_program", "_derived", "_backs")
+    __slots__ = ("body", "length", "consts", "carries", "reverse", "base", "avals", "kept", "_derived", "_backs")
 
     def __init__(self, body: Graph, length: int, consts: int, carries: int, reverse: bool, base: Scan | None) -> None:
         self.body, self.length, self.consts, self.carries = body, length, consts, carries
         self.reverse, self.base = reverse, base
         outs = [o.aval for o in body.outputs]
         self.avals = [*outs[:carries], *[aval((length, *a.shape), a.dtype, a.device) for a in outs[carries:]]]
-        self._program: Run | None = None
+        self.kept: dict[str, list[Run]] = {}
         self._derived: _Derived | None = None
         self._backs: dict[Any, Scan] = {}
 
@@ -93,16 +102,15 @@ class Scan:
         return f"<{self.length} turns of {len(self.body.order)} nodes>"
 
     # ------------------------------------------------------------ values
-    def run(self, arrays: Sequence[Any]) -> list[Any]:
-        """All results, turn by turn by NumPy."""
+    def run(self, arrays: Sequence[Any], how: str = "program") -> list[Any]:
+        """All results, turn by turn from Python."""
         import numpy as np
-        if self._program is None:
-            self._program = _hooks["program"](self.body)
+        (turn,) = programs(self, how)
         m, c = self.consts, self.carries
         consts, carry, xs = arrays[:m], list(arrays[m:m + c]), arrays[m + c:]
         stacks = [np.empty(a.shape, a.dtype.np) for a in self.avals[c:]]
         for t in reversed(range(self.length)) if self.reverse else range(self.length):
-            outs = self._program([*consts, *carry, *[x[t, ...] for x in xs]])
+            outs = turn([*consts, *carry, *[x[t, ...] for x in xs]])
             carry = outs[:c]
             for stack, y in zip(stacks, outs[c:]):
                 stack[t] = y
@@ -265,13 +273,13 @@ def scan_spec(body: Graph, length: int, consts: int, carries: int, reverse: bool
 class Branch:
     """One of two graphs over the same inputs, by a predicate, which is the first input."""
 
-    __slots__ = ("bodies", "avals", "_programs", "_backs")
+    __slots__ = ("bodies", "avals", "kept", "_backs")
     base = None
 
     def __init__(self, yes: Graph, no: Graph) -> None:
         self.bodies = (yes, no)
         self.avals = [o.aval for o in yes.outputs]
-        self._programs: list[Run] | None = None
+        self.kept: dict[str, list[Run]] = {}
         self._backs: dict[Any, tuple[Branch, list[int]]] = {}
 
     def over(self, bodies: Sequence[Graph]) -> Branch:
@@ -281,11 +289,9 @@ class Branch:
     def __repr__(self) -> str:
         return f"<{len(self.bodies[0].order)} nodes or {len(self.bodies[1].order)}>"
 
-    def run(self, arrays: Sequence[Any]) -> list[Any]:
+    def run(self, arrays: Sequence[Any], how: str = "program") -> list[Any]:
         """The results of the graph that the predicate chooses."""
-        if self._programs is None:
-            self._programs = [_hooks["program"](b) for b in self.bodies]
-        return self._programs[0 if arrays[0] else 1](arrays[1:])
+        return programs(self, how)[0 if arrays[0] else 1](arrays[1:])
 
     def pruned(self, used: Sequence[int]) -> tuple[Branch, list[int], dict[int, int], dict[int, int]]:
         """As for `Scan`."""

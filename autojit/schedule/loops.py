@@ -324,9 +324,25 @@ class BranchStep:
     input_avals: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WhileStep:
+    """Carries, turn by turn while the first body says so; the third puts them into the outputs.  Without bodies it is the
+    reverse pass of such a loop, which turns in Python."""
+
+    spec: Any
+    bodies: tuple[Schedule, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_avals: tuple[Any, ...]
+
+
+ControlStep = LoopStep | BranchStep | WhileStep
+CONTROL = (LoopStep, BranchStep, WhileStep)
+
+
 def hosted(steps: Sequence[Any]) -> bool:
     """Does any of these steps need NumPy?"""
-    return any([isinstance(s, HostStep) or isinstance(s, (LoopStep, BranchStep)) and any([hosted(b.steps) for b in s.bodies])
+    return any([isinstance(s, HostStep) or isinstance(s, CONTROL) and (not s.bodies or any([hosted(b.steps) for b in s.bodies]))
                 for s in steps])
 
 
@@ -396,9 +412,9 @@ class SetStep:
 DeviceStep = ScanStep | SortStep | ScatterStep | SetStep
 
 
-def touched(step: DeviceStep | LoopStep | BranchStep) -> tuple[set[str], set[str]]:
+def touched(step: DeviceStep | ControlStep) -> tuple[set[str], set[str]]:
     """The buffers that a step reads, and those that it writes."""
-    if isinstance(step, (LoopStep, BranchStep)):
+    if isinstance(step, CONTROL):
         return set(step.inputs), set(step.outputs)
     if isinstance(step, (ScanStep, SortStep)):
         return {step.source}, {step.output}
@@ -410,7 +426,7 @@ class Schedule:
     """Steps in order over buffers; `inputs` and `outputs` name buffers in the graph's order.  `notes`: why things did not
     fuse, one line each."""
 
-    steps: list[KernelStep | GemmStep | HostStep | LoopStep | BranchStep | DeviceStep]
+    steps: list[KernelStep | GemmStep | HostStep | ControlStep | DeviceStep]
     buffers: dict[str, Buffer]
     inputs: list[str]
     outputs: list[str]

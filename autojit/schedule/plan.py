@@ -20,7 +20,7 @@ from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
 from .kept import kept
-from .loops import BranchStep, Buffer, DeviceStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule
+from .loops import BranchStep, Buffer, ControlStep, DeviceStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule, WhileStep
 from .lower import Lowering
 from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
@@ -68,7 +68,7 @@ class _Planner:
         self.axes = Axes(self.order, graph.inputs, self.uniform)
         self.buffers: dict[str, Buffer] = {}
         self.memory: dict[Node, Buffer] = {}
-        self.steps: list[KernelStep | GemmStep | HostStep | LoopStep | BranchStep | DeviceStep] = []
+        self.steps: list[KernelStep | GemmStep | HostStep | ControlStep | DeviceStep] = []
         self.notes: list[str] = []
         self.place_of: dict[Node, int] = {}
         self.gemms: dict[Node, Gemm] = {}
@@ -390,8 +390,8 @@ class _Planner:
             if m.op in GROUPED and group_key(m) == group_key(n):
                 places[m.params[1]] = self._place(m).name
         outs = [places.get(k) or self.buffer("temp", a.dtype, a.size).name for k, a in enumerate(spec.avals)]
-        step = BranchStep if n.op == "branch" else LoopStep
-        bodies = tuple([schedule(b, self.target) for b in spec.bodies])
+        step = BranchStep if n.op == "branch" else LoopStep if n.op == "scan" else WhileStep
+        bodies = tuple([schedule(b, self.target) for b in spec.bodies if n.op != "unwind"])
         self.notes += [f"{spec!r}: {note}" for b in bodies for note in b.notes]
         names = tuple([self.memory[i].name for i in ins])
         self.steps.append(step(spec, bodies, names, tuple(outs), tuple([i.aval for i in ins])))

@@ -15,10 +15,10 @@ from typing import Any
 from ..errors import VerifyError
 from .index import Range
 from .loops import (
+    CONTROL,
     Accumulate,
     At,
     Begin,
-    BranchStep,
     Condition,
     Const,
     GemmStep,
@@ -29,7 +29,6 @@ from .loops import (
     KernelStep,
     Let,
     Loop,
-    LoopStep,
     Next,
     Operand,
     Run,
@@ -64,7 +63,7 @@ def verify_schedule(schedule: Schedule) -> None:
             reads, writes = {step.a, step.b} | ({step.c} if step.beta else set()), {step.c}
         elif isinstance(step, HostStep):
             reads, writes = set(step.inputs), {step.output}
-        elif isinstance(step, (LoopStep, BranchStep)):
+        elif isinstance(step, CONTROL):
             reads, writes = touched(step)
             if writes & reads or len(writes) != len(step.outputs):
                 raise VerifyError(f"step {k}: results in each other's place: {step.outputs}")

@@ -16,7 +16,18 @@ import numpy as np
 
 from ...errors import CompileError
 from ...ir.aval import Aval
-from ...schedule.loops import BranchStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule, hosted, written
+from ...schedule.loops import (
+    CONTROL,
+    BranchStep,
+    GemmStep,
+    HostStep,
+    KernelStep,
+    LoopStep,
+    Schedule,
+    WhileStep,
+    hosted,
+    written,
+)
 from ...schedule.memory import place
 from .runner import NativePlan, PlanBuilder, Slot
 from .runtime import BUSY, OK, runtime
@@ -24,6 +35,7 @@ from .runtime import BUSY, OK, runtime
 Kernels = dict[int, Any]                                  # step -> (Emitted, address), or for each of its bodies such a dict
 
 _empty = np.empty
+FOREVER = 1 << 62
 POOLED = 3                                                # arrays kept for each output
 
 
@@ -68,7 +80,7 @@ class Memory:
         self.schedule, self.emitted = schedule, emitted
         self.chunks = self._chunks()
         self.inner = {k: [Memory(b, e) for b, e in zip(s.bodies, emitted[k])] for k, s in enumerate(schedule.steps)
-                      if isinstance(s, (LoopStep, BranchStep)) and not hosted([s])}
+                      if isinstance(s, CONTROL) and not hosted([s])}
         self.areas: dict[str, int] = {}
         self.areas = {f"area {k}": self._area(schedule.steps[k], inner) for k, inner in self.inner.items()}
         self.offsets, self.size = place(self._lifetimes())
@@ -86,17 +98,19 @@ class Memory:
     def touched(self, k: int, step: Any) -> list[str]:
         if isinstance(step, KernelStep):
             return [e[1] for e in self.emitted[k][0].table if e[0] == "buffer"]
-        if isinstance(step, (LoopStep, BranchStep)):
+        if isinstance(step, CONTROL):
             return [*step.inputs, *step.outputs, *[f"area {k}"] * (k in self.inner)]
         return [step.a, step.b, step.c] if isinstance(step, GemmStep) else [*step.inputs, step.output]
 
-    def carried(self, step: LoopStep) -> list[int]:
-        """Bytes of the second place of each carry."""
+    def carried(self, step: LoopStep | WhileStep) -> list[int]:
+        """Bytes of a place for each carry."""
         return [-(-self.nbytes(name) // 64) * 64 for name in step.outputs[:step.spec.carries]]
 
     def _area(self, step: Any, inner: list[Memory]) -> int:
-        carried = sum(self.carried(step)) if isinstance(step, LoopStep) else 0
-        return carried + max([m.size for m in inner])
+        inside = max([m.size for m in inner])
+        if isinstance(step, WhileStep):
+            return 64 + 2 * sum(self.carried(step)) + inside
+        return inside + (sum(self.carried(step)) if isinstance(step, LoopStep) else 0)
 
     def _lifetimes(self) -> dict[str, tuple[int, int, int]]:
         first: dict[str, int] = {}
@@ -129,6 +143,8 @@ class Writer:
             self._loop(k, step)
         elif isinstance(step, BranchStep):
             self._branch(k, step)
+        elif isinstance(step, WhileStep):
+            self._while(k, step)
         else:
             assert isinstance(step, GemmStep)              # the others are made for GPUs only
             self._gemm(step)
@@ -180,6 +196,25 @@ class Writer:
             moving.append(self.plan.moving(start, -stride if spec.reverse else stride))
             places[name] = moving[-1]
         self.plan.loop(n, moving, self._body(memory, area, places).steps)
+
+    def _while(self, k: int, step: WhileStep) -> None:
+        """A carry goes to and fro between two places; wherever it is at the end, it is put into the result's."""
+        m, names = step.spec.consts, [b.inputs for b in step.bodies]
+        flag = self.slots[f"area {k}"]
+        area = flag + 64
+        places = [{n: self.slots[given] for n, given in zip(ns[:m], step.inputs)} for ns in names[:2]] + [{}]
+        places[0][step.bodies[0].outputs[0]] = flag
+        moving: list[Slot] = []
+        for j, nbytes in enumerate(self.memory.carried(step)):
+            there, back = area, area + nbytes
+            moving += [self.plan.turning(self.slots[step.inputs[m + j]], there, back), self.plan.turning(there, back, there)]
+            for known, name in zip(places, (names[0][m + j], names[1][m + j], names[2][j])):
+                known[name] = moving[-2]
+            places[1][step.bodies[1].outputs[j]] = moving[-1]
+            places[2][step.bodies[2].outputs[j]] = self.slots[step.outputs[j]]
+            area = back + nbytes
+        test, turn, end = [self._body(inner, area, p).steps for inner, p in zip(self.memory.inner[k], places)]
+        self.plan.loop(FOREVER, moving, turn, (flag, test, end))
 
     def _branch(self, k: int, step: BranchStep) -> None:
         flag, *given = [self.slots[name] for name in step.inputs]
@@ -246,7 +281,7 @@ class HostCall:
 
     __slots__ = ("name", "fn", "inputs", "outputs")
 
-    def __init__(self, step: Any, builder: Builder) -> None:
+    def __init__(self, step: Any, builder: Builder) -> None:  # a HostStep or ControlStep
         names = [*builder.schedule.inputs, *builder.schedule.outputs]
 
         def where(name: str, a: Aval) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
@@ -263,7 +298,8 @@ class HostCall:
             self.name, self.fn = step.prim.name, lambda arrays: [ref(*arrays, *params)]
             self.outputs = [where(step.output, step.prim.infer(*step.input_avals, *params))]
         else:
-            self.name, self.fn = "loop" if isinstance(step, LoopStep) else "branch", step.spec.run
+            spec = step.spec
+            self.name, self.fn = repr(spec), lambda arrays: spec.run(arrays, "compiled")
             self.outputs = [where(n, a) for n, a in zip(step.outputs, step.spec.avals)]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> None:

@@ -143,9 +143,17 @@ class PlanBuilder:
         self._moving.append((first, odd, even))
         return Slot("moving", len(self._moving) - 1, 0)
 
-    def loop(self, count: int, moving: Sequence[Slot], body: Callable[[], None]) -> None:
-        """`count` times the steps that `body()` declares; `moving`: what changes from turn to turn of this loop."""
+    def loop(self, count: int, moving: Sequence[Slot], body: Callable[[], None],
+             test: tuple[Word, Callable[[], None], Callable[[], None]] | None = None) -> None:
+        """`count` times the steps that `body()` declares; `moving`: what changes from turn to turn of this loop.  With
+        `test` = (flag, steps, end): before each turn the steps of `steps()`; if then the byte at `flag` is 0, those of `end()`
+        are the last."""
         at, data = self._open("loop", LOOP_WORDS)
+        words_of: list[Word] = []
+        for part in test[1:] if test is not None else ():
+            before = len(self._steps)
+            part()
+            words_of.append(sum([len(s) for s in self._steps[before:]]))
         body()
         mine = {s.index for s in moving}
         tables: tuple[list[Word], list[Word]] = [], []
@@ -162,7 +170,8 @@ class PlanBuilder:
         for table in tables:
             start = self.table(table)
             ends += [start, start + 8 * len(table)]
-        self._close(at, [int(count), *ends], LOOP)
+        asked = [test[0], *words_of] if test is not None else [0, 0, 0]
+        self._close(at, [int(count), *ends, *asked], LOOP)
 
     def branch(self, flag: Word, yes: Callable[[], None], no: Callable[[], None]) -> None:
         """The steps that `yes()` declares if the byte at `flag` is not 0, else those of `no()`."""

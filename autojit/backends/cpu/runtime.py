@@ -10,7 +10,8 @@ Words of a plan (addresses are absolute):
     argument    address of last call, first relocation, end of its relocations
     relocation  address of a word, byte offset: before the steps run, word = argument's address + offset
     step        operation | words << 8, then its own words; of a loop: count, the words that move by a stride (word, first,
-                stride), those that take turns (word, first, odd, even), then the steps of its body; of a branch: where the
+                stride), those that take turns (word, first, odd, even), where the flag is (or 0), words of the steps
+                that set it, words of the steps of the end; then these and the steps of its body; of a branch: where the
                 flag is, how many words of steps there are for true, these steps, those for false
 
 A plan serves one call at a time: ``busy`` holds the process's epoch while a call is inside (the epoch changes at
@@ -30,7 +31,7 @@ from . import binding, blas, libraries, making, native, pool, products
 MAGIC = 0x6A6974706C616E31
 OK, BUSY, FAILED = 0, 1, 2
 KERNEL, GEMM, LOOP, BRANCH = 1, 2, 3, 4
-LOOP_WORDS = 6                                            # of a loop step, before the steps of its body
+LOOP_WORDS = 9                                            # of a loop step, before the steps of its body
 HEADER_WORDS, ARGUMENT_WORDS = 8, 3
 LEVEL = 0                                                 # of LLVM's passes: the text is written as O2 would leave it
 
@@ -253,7 +254,16 @@ entry:
   %moves_end_at = getelementptr i64, ptr %step, i64 3
   %swaps_at = getelementptr i64, ptr %step, i64 4
   %swaps_end_at = getelementptr i64, ptr %step, i64 5
-  %body = getelementptr i64, ptr %step, i64 $LOOP_WORDS
+  %flag_at = getelementptr i64, ptr %step, i64 6
+  %test_words_at = getelementptr i64, ptr %step, i64 7
+  %end_words_at = getelementptr i64, ptr %step, i64 8
+  %test = getelementptr i64, ptr %step, i64 $LOOP_WORDS
+  %flag = load ptr, ptr %flag_at
+  %test_words = load i64, ptr %test_words_at
+  %end_words = load i64, ptr %end_words_at
+  %end = getelementptr i64, ptr %test, i64 %test_words
+  %body = getelementptr i64, ptr %end, i64 %end_words
+  %counted = icmp eq ptr %flag, null
   %count = load i64, ptr %count_at
   %moves = load ptr, ptr %moves_at
   %moves_end = load ptr, ptr %moves_end_at
@@ -288,7 +298,7 @@ moved:
 swap:
   %w = phi ptr [ %swaps, %move ], [ %w1, %swapped ]
   %w_more = icmp ult ptr %w, %swaps_end
-  br i1 %w_more, label %swapped, label %run
+  br i1 %w_more, label %swapped, label %ready
 swapped:
   %w_word = load ptr, ptr %w
   %w_from = getelementptr i64, ptr %w, i64 %which
@@ -296,6 +306,21 @@ swapped:
   store i64 %w_now, ptr %w_word
   %w1 = getelementptr i64, ptr %w, i64 4
   br label %swap
+ready:
+  br i1 %counted, label %run, label %ask
+ask:
+  %s1 = call i32 @sequence(ptr %test, ptr %end)
+  %asked = icmp eq i32 %s1, 0
+  br i1 %asked, label %look, label %unasked
+unasked:
+  ret i32 %s1
+look:
+  %byte = load i8, ptr %flag
+  %yes = icmp ne i8 %byte, 0
+  br i1 %yes, label %run, label %finish
+finish:
+  %s2 = call i32 @sequence(ptr %end, ptr %body)
+  ret i32 %s2
 run:
   %s = call i32 @sequence(ptr %body, ptr %after)
   %fine = icmp eq i32 %s, 0
