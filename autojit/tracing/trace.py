@@ -102,6 +102,7 @@ class Trace:
         self.checks: list[Check] = []
         self.calls: list[tuple[Any, ...]] = []            # of public ops: see `light.signature`
         self.cut = False                                  # something stood between values and their derivatives
+        self.watched: dict[Any, list[Any]] = {}           # by objects that were called: (dictionary, key, value) of what they are
 
     def touch(self, storage: Storage, tensor: Any) -> None:
         if storage in self.captured:

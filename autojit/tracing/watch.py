@@ -87,6 +87,14 @@ class Watch:
             if code is not None and not isinstance(x, _PLAIN):
                 self._attributes(x, code.co_names)
 
+    def more(self, places: Sequence[tuple[dict[str, Any], str, Any]]) -> None:
+        """Places that an object says it depends on (a module its mode, its parameters): unless the function itself wrote there."""
+        for space, key, v in places:
+            if space.get(key) is v:
+                self.places.append((space, key, v))
+                if isinstance(v, _HELD):
+                    self._hold(v, key)
+
     def settle(self) -> None:
         """After recording: what the function itself filled (a log, a counter) is its affair, and not watched."""
         self.held = [(v, name, old) for v, name, old in self.held if _unchanged(_contents(v), old)]
