@@ -15,7 +15,7 @@ from ...config import config
 from ...dtypes import DType
 from ...errors import CompileError
 from ...ir.aval import Aval
-from ...schedule.loops import GemmStep, HostStep, KernelStep, Schedule
+from ...schedule.loops import DeviceStep, GemmStep, HostStep, KernelStep, Schedule
 from ..devices import Backend
 from .driver import open_driver
 from .emitted import Emitted, Launches
@@ -52,9 +52,11 @@ class CudaBackend(Backend):
                 made[k] = emit.launches(step, plan, k)
             elif isinstance(step, HostStep):
                 raise CompileError(f"{step.prim.name} has no kernel for CUDA: compute it on the CPU (.cpu()), or leave it out")
-            elif not isinstance(step, GemmStep):
+            elif isinstance(step, DeviceStep):
                 from . import steps  # few programs have such
                 made[k] = steps.launches(step, plan, k)
+            elif not isinstance(step, GemmStep):
+                raise CompileError(f"a {type(step).__name__} has no kernels for CUDA: compute it on the CPU (.cpu())")
         return made
 
     def early(self) -> None:
