@@ -53,7 +53,8 @@ def pools() -> None:
         case(name, F(0, 3, *sides), 2, torch=_pool(name), named=False, smooth=False)
         name = f"avg_pool{dims}d"
         for args, more in (((2,), {}), ((3, 2, 1), {}), ((3, 2, 1), {"count_include_pad": False}),
-                           ((2, 3), {"ceil_mode": True}), ((3, 2, 1), {"ceil_mode": True}), ((3, 2, 1), {"ceil_mode": True, "count_include_pad": False})):
+                           ((2, 3), {"ceil_mode": True}), ((3, 2, 1), {"ceil_mode": True}),
+                           ((3, 2, 1), {"ceil_mode": True, "count_include_pad": False})):
             case(name, x, *args, **more, named=dims > 1)
         case(name, F(3, *sides), 2, named=dims > 1)
         case(name, F(0, 3, *sides), 2, smooth=False, named=dims > 1)

@@ -95,8 +95,12 @@ class _Pool:
 
 
 def _shape_of(name: str, x: Node, dims: int) -> None:
+    if x.ndim not in (dims + 1, dims + 2) and name == "avg_pool1d":
+        raise explain(RuntimeError(f"Expected 2 to 3 dimensions, but got {x.ndim}-dimensional tensor for argument #1 'self' "
+                                   "(while checking arguments for avg_pool1d)"))
     if x.ndim not in (dims + 1, dims + 2) or any([s == 0 for s in x.shape[x.ndim - dims - 1:]]):
-        raise explain(RuntimeError(f"{name}: Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 dim batch "
+        start = "max_pool1d: " if dims == 1 else ""
+        raise explain(RuntimeError(f"{start}Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 dim batch "
                                    f"size for input, but got:{list(x.shape)}"))
 
 

@@ -27,7 +27,7 @@ def _pairs(kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple[
     asked = (("kernel size", kernel, 1), ("dilation", dilated, 1), ("padding", pads, 0), ("stride", steps, 1))
     for what, given, least in asked:
         if min(given) < least:
-            word, k = ("non-negative" if least == 0 else "greater than zero"), what.split()[0]
+            word, k = ("non-negative" if least == 0 else "greater than zero"), "pad" if what == "padding" else what.split()[0]
             raise explain(RuntimeError(f"{what} should be {word}, but got {k}_height: {given[0]} {k}_width: {given[1]}"))
     return kernel, dilated, pads, steps
 

@@ -66,7 +66,7 @@ class Lanes:
         work = self.rows * sum([turns * each for turns, _, each in self.items])
         most = 1 << 60
         if self.apart or columns[0]:
-            most = min(max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * places))), max(1, PARTS // places))
+            most = min(max(2 * MULTIPROCESSORS, int(SHARE * work / (AREA * max(places, 1)))), max(1, PARTS // max(places, 1)))
         ways = [self._down(work, most, *columns)] if columns[0] else [
             self._across(w, most, places) for w in MEET if not (w == 1 and self.apart)]
         self.cost, self.width, self.chunks = min(ways)
