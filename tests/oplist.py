@@ -13,7 +13,9 @@ import numpy as np
 from autojit.dtypes import float64
 
 from .checking import Number
+from .linalg_samples import linear_algebra
 from .samples_conv import FAMILIES as CONVOLVING
+from .samples_more import FAMILIES as MORE
 from .sampling import SAMPLES, A, B, F, Z, case, derive
 
 
@@ -568,7 +570,7 @@ def normalising() -> None:
 
 
 for _family in (arithmetic, mathematics, activations, reductions, moments, softmaxes, losses, shapes, joins, matrices, indexing,
-                gathering, normalising, *CONVOLVING):
+                gathering, normalising, linear_algebra, *CONVOLVING, *MORE):
     _family()
 derive()
 

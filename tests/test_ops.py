@@ -16,6 +16,7 @@ from autojit.dtypes import FLOAT
 from autojit.ops.declare import OPS
 
 from .checking import Number, check_gradient, cotangents, floats, gradients, leaf, outputs, run
+from .linalg_samples import READ_INPUTS
 from .oplist import SAMPLES
 from .sampling import STORED, Sample, digest, elementwise, store
 
@@ -221,7 +222,8 @@ def torch_reads(s: Sample) -> set[int]:
 
 @needs_torch
 @pytest.mark.parametrize("sample", [p for p in ALL if p.values[0].torch_grad and floats(p.values[0].tensors)
-                                    and not p.values[0].op.view and p.values[0].op.name not in {*COMPOSITES, *OTHERWISE}])
+                                    and not p.values[0].op.view
+                                    and p.values[0].op.name not in {*COMPOSITES, *OTHERWISE, *READ_INPUTS}])
 def test_rules_read_no_more_than_torchs(sample):
     from autojit.eager.template import template
     arrays = sample.arrays("float64")

@@ -14,6 +14,7 @@ from ..ir.aval import Aval, aval
 from ..ir.graph import Graph, Node, linearise, node, placeholder, substitute
 from ..ir.primitive import ELEMENTWISE, HOST, MOVEMENT, REDUCE, TRANSFER
 from ..ops.declare import P, full
+from ..ops.factors import BATCHED
 from ..ops.movement import inverse, slice_axis
 from .loops import LOOPS, batched
 from .ruled import Ruled
@@ -219,6 +220,7 @@ def _longer(n: Node, size: int) -> Aval:
 
 KINDS = {ELEMENTWISE: _elementwise, REDUCE: _reduce, MOVEMENT: _movement, TRANSFER: _elementwise}
 NAMED: dict[str, Callable[[Node, Inputs, Flags, int], Node]] = {
+    **dict.fromkeys(BATCHED, _elementwise),               # matrices: any leading axes will do
     "take": _take, "gather": _along, "scatter_add": _along, "scatter_set": _along,
     "index_add": _index_put, "index_set": _index_put, "matmul": _matmul, "call": _call,
     **dict.fromkeys(LOOPS, _loop),

@@ -17,7 +17,7 @@ from ..errors import explain
 from ..ir.graph import Node, placeholder
 from ..ir.primitive import BUFFER
 from ..ops.declare import P, cast, full, zeros_like
-from .evaluate import realise
+from .evaluate import PENDING, realise, realise_all
 from .placing import host
 from .state import state
 from .tensor import Tensor, value
@@ -146,3 +146,16 @@ def check_bounds(op: Any, tensors: Sequence[Any], fixed: Sequence[Any]) -> None:
         if found is not None and not (lowest <= found[0] and found[1] < end):
             bad = found[0] if found[0] < lowest else found[1]
             raise explain(error(words.replace("{value}", str(bad))))
+
+
+def compute_now(result: Any) -> None:
+    """What an op that refuses by value gave, computed: so that it refuses at the call.  A traced one does when it runs."""
+    if state.trace is not None:
+        return
+    made = [t for t in (result if type(result) is tuple else (result,)) if t.aval.device == "cpu"]
+    try:
+        realise_all([value(t) for t in made])
+    except BaseException:
+        for t in made:
+            PENDING.pop(t.storage, None)                  # nobody has it, and it cannot be computed
+        raise

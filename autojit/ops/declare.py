@@ -250,7 +250,7 @@ class Op:
 
     __slots__ = ("name", "fn", "params", "defaults", "is_tensor", "ntensors", "sequence", "grad_name", "vjp", "view", "inplace",
                  "star", "returns", "method", "function", "functional", "aliases", "leading", "doc", "variants", "grad_number",
-                 "grad_of", "bounds", "loose", "whole")
+                 "grad_of", "bounds", "loose", "whole", "raises")
 
     name: str
     fn: Callable[..., Any]
@@ -277,6 +277,7 @@ class Op:
     bounds: Any
     loose: bool
     whole: frozenset[str]          # static parameters that are an int, or ints
+    raises: bool                   # refuses by value: computed at the call, outside of a trace
     across = False                 # arguments may lie on several devices
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
@@ -321,7 +322,7 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
        star: bool = False, returns: tuple[str, ...] | None = None, method: bool = True, function: bool = True,
        functional: bool = False, aliases: tuple[str, ...] = (), variants: dict[str, str] | None = None,
        grad_number: str | None = None, grad_of: Any = None,
-       bounds: Any = None, loose: bool = False) -> Callable[[F], F]:
+       bounds: Any = None, loose: bool = False, raises: bool = False) -> Callable[[F], F]:
     """Declare a public op: annotate tensor parameters `Node` (or `Nodes` for a sequence); all others are static."""
     def declare(fn: F) -> F:
         f: Any = fn
@@ -342,7 +343,7 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
         o.vjp, o.view, o.inplace, o.star, o.returns = vjp, view, inplace, star, returns
         o.method, o.function, o.functional = method, function, functional
         o.aliases, o.doc, o.variants = aliases, fn.__doc__ or "", variants or {}
-        o.grad_number, o.grad_of, o.bounds, o.loose = grad_number, grad_of, bounds, loose
+        o.grad_number, o.grad_of, o.bounds, o.loose, o.raises = grad_number, grad_of, bounds, loose, raises
         if o.name in OPS:
             raise ValueError(f"op {o.name!r} is declared twice")
         OPS[o.name] = o

@@ -1,0 +1,42 @@
+"""`autojit.linalg`: linear algebra under torch's names, from the declared ops.
+
+In: tensors of float32 or float64 whose last two dims are matrices.  Out: tensors.  Eigenvalues of matrices that are not
+symmetric are complex numbers, which are not here: `eig` and `eigvals` say so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .eager import functions
+from .eager.binding import function_of
+from .errors import explain
+from .ops.declare import OPS
+from .ops.lapack import LinAlgError
+
+_PREFIX = "linalg_"
+
+
+def _renamed(f: Any, name: str) -> Any:
+    f.__name__ = f.__qualname__ = name
+    return f
+
+
+def _refused(name: str) -> Any:
+    def f(*args: Any, **kwargs: Any) -> Any:
+        raise explain(NotImplementedError(f"linalg.{name} gives complex numbers, for which there is no dtype here"),
+                      hint="for symmetric matrices: linalg.eigh, linalg.eigvalsh")
+    f.__doc__ = "Refused: its results are complex numbers, for which there is no dtype here."
+    return _renamed(f, name)
+
+
+_FACE = {name.removeprefix(_PREFIX): _renamed(function_of(op), name.removeprefix(_PREFIX))
+         for name, op in OPS.items() if name.startswith(_PREFIX)}
+_FACE.update({name: _refused(name) for name in ("eig", "eigvals")}, matmul=functions()["matmul"])
+globals().update(_FACE)
+
+__all__ = [*sorted(_FACE), "LinAlgError"]  # noqa: PLE0604
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
