@@ -24,6 +24,7 @@ from .engine.cuts import plain
 from .errors import CompileError, TraceError, explain
 from .ir.graph import Graph, Node, substitute
 from .ops.declare import cast
+from .schedule.loops import CONTROL, BranchStep, LoopStep, hosted
 from .tracing.plan import Fixed, Plan, float_beside, run_time
 from .tracing.recorder import within
 
@@ -141,8 +142,13 @@ def writes(plan: Plan) -> bool:
 
 
 def refuse_host(prepared: Any, name: str, what: str) -> None:
-    """Ops without a kernel are refused by name; `what`: "bound"."""
+    """Ops without a kernel are refused by name, loops around them too; `what`: "bound".  Exported modules have no loops."""
     for step in prepared.schedule.steps:
+        if isinstance(step, CONTROL) and (what == "exported" or hosted([step])):
+            kind = "cond" if isinstance(step, BranchStep) else "scan" if isinstance(step, LoopStep) else "while_loop"
+            why = "which exported modules do not have" if what == "exported" else "around an op that runs in NumPy"
+            raise explain(RuntimeError(f"{name} uses {kind} (or fori_loop), {why}: it cannot be {what}"),
+                          hint="write the loop in Python under aj.trace" if what == "exported" else "call it the ordinary way")
         prim = getattr(step, "prim", None)
         if prim is not None:
             raise explain(RuntimeError(f"{name} uses {prim.name}, which has no kernel and runs in NumPy: it cannot be {what}"),

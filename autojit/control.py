@@ -145,8 +145,12 @@ class _Body:
 
 def _pair(what: str, out: Any) -> tuple[Any, Any]:
     if not isinstance(out, tuple) or len(out) != 2:
-        raise explain(TypeError(f"{what} body output must be a pair, got {out!r}."))
+        raise explain(TypeError(f"{what} body output must be a pair, got {_described(out)}."))
     return out
+
+
+def _described(x: Any) -> str:
+    return f"a tensor of type {_look(x.aval)}" if isinstance(x, Tensor) else f"{type(x).__name__}"
 
 
 def _as_tensors(nest: Any, like: Sequence[Tensor] = ()) -> Any:
@@ -165,7 +169,7 @@ def _as_tensors(nest: Any, like: Sequence[Tensor] = ()) -> Any:
 
 
 def _look(a: Aval) -> str:
-    return f"{a.dtype}[{','.join(map(str, a.shape))}]"
+    return f"{a.dtype.name}[{','.join(map(str, a.shape))}]"
 
 
 def _same(what: str, name: str, before: _Nest, structure: Any, after: Sequence[Aval], avals: Sequence[Aval]) -> None:
