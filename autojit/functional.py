@@ -19,6 +19,7 @@ from .eager import autograd
 from .eager.apply import apply
 from .eager.modes import enable_grad
 from .eager.state import state
+from .eager.sweep import Sweep
 from .eager.template import Rule
 from .eager.tensor import Tensor, alias, of_buffer, wrap
 from .errors import explain
@@ -194,7 +195,8 @@ class ValueAndGrad:
     def _eager(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, Any]:
         chosen = numbers(self.argnums, len(args))
         given, inner, leaves = list(args), [], []
-        nested = state.grad and _differentiated([args[k] for k in chosen]) or state.trace is not None and state.grad
+        nested = state.grad and _differentiated([args[k] for k in chosen])
+        recorded = state.trace is not None and state.grad
         for k in chosen:
             flat, structure = tree.flatten(args[k])
             new_leaves = [_leaf(x) for x in flat]
@@ -208,12 +210,13 @@ class ValueAndGrad:
             raise explain(RuntimeError("grad needs a function that returns one floating number, and this one returned "
                                        f"{value.aval if isinstance(value, Tensor) else type(value).__name__}"),
                           hint="sum() or mean() the result")
+        nested = nested or recorded and value.requires_grad and _captured(value, inner)
         if value.requires_grad:
             grads = autograd.grad(value, inner, create_graph=bool(nested), allow_unused=True, materialize_grads=True)
         else:
             grads = tuple([zero_like(t) for t in inner])
         if not nested:
-            out = tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, out)
+            out = _detached(out)
         return out, self._structured(args, grads)
 
 
@@ -307,6 +310,8 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
                                        "True"))
         out, aux = out
     outs, out_structure = tree.flatten(out)
+    if state.trace is not None and state.grad:
+        nested = nested or any([_captured(o, inner) for o in outs if o.requires_grad])
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         cts, given = tree.flatten(cotangent)
@@ -324,8 +329,17 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
     return (shown, pull, aux if nested else _detached(aux)) if has_aux else (shown, pull)
 
 
+def _captured(value: Tensor, inner: Sequence[Tensor]) -> bool:
+    """Does it depend on what wants a derivative, beside the arguments?"""
+    own = set(inner)
+    return any([leaf not in own for leaf in Sweep([value], [None], None).leaves])
+
+
 def _detached(nest: Any) -> Any:
-    return tree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, nest)
+    """Without history.  In a recording that is no cut: nothing but arguments of the function's own was differentiated by."""
+    def bare(t: Any) -> Any:
+        return t if not isinstance(t, Tensor) else t.detach() if state.trace is None else alias(t)
+    return tree.tree_map(bare, nest)
 
 
 STOP = Rule("stop_gradient", lambda n: P.stop(n), "StopGradientBackward")

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from autojit.autodiff.batching import batch
-from autojit.autodiff.forward import forward
+from autojit.autodiff.forward import both, forward
 from autojit.autodiff.vjp import reverse
 from autojit.dtypes import bool_, float64
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, node, placeholder
 from autojit.ops.declare import P, full
 from autojit.ops.loops import BRANCH, SCAN, branch_spec, scan_spec
+from autojit.ops.whiles import WHILE, while_spec
 
 from .checking import evaluate
 
@@ -58,6 +59,30 @@ def test_tangents_of_a_loop(which, backwards):
         np.testing.assert_allclose(0 if t is None else next(got), (b - a) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
+def test_values_and_tangents_are_one_loop():
+    """Also of a loop that takes what another gives, and of one inside of another."""
+    ins = leaves(*[a.shape for a in ARRAYS])
+    first = results(loop(), ins, 1)[0]
+    h, = leaves((2,))
+    inner = node(SCAN, (ins[0], h, ins[2], ins[3]), (loop(), 0))
+    outer = scan_spec(Graph([ins[0], ins[2], ins[3], h], [inner]), 2, 3, 1, False)
+    out = node(SCAN, (ins[0], ins[2], ins[3], first), (outer, 0))
+    t, = leaves((2,))
+    (value,), (moved,) = both([out], {ins[0]: t})
+
+    def loops(roots):
+        return {(n.params[0], n.inputs) for n in Graph(ins, roots).order if n.op == "scan"}
+
+    assert len(loops([value, moved])) == 2 == len(loops([moved]))
+    (deep,) = [spec for spec, _ in loops([value]) if any(n.op == "scan" for n in spec.body.order)]
+    assert len({n.params[0] for n in deep.body.order if n.op == "scan"}) == 1
+    number, s = RNG.uniform(-1, 1, 2), 1e-6
+    a, b = evaluate([value, moved], [*ins, t], [*ARRAYS, number])
+    low, high = (evaluate([out], ins, [ARRAYS[0] + k * number, *ARRAYS[1:]])[0] for k in (-s, s))
+    np.testing.assert_allclose(a, evaluate([out], ins, ARRAYS)[0])
+    np.testing.assert_allclose(b, (high - low) / (2 * s), rtol=1e-6, atol=1e-8)
+
+
 def test_second_order_of_a_loop():
     """Reverse over forward and forward over reverse."""
     ins = leaves(*[a.shape for a in ARRAYS])
@@ -85,6 +110,7 @@ def examples(roots, ins, arrays, flags):
     got = evaluate([n for n, _ in made], many, [np.stack(c) if f else c[0] for c, f in zip(columns, flags)])
     for (_, whole), g, w in zip(made, got, want):
         assert whole
+        assert g.shape == np.stack(w).shape
         np.testing.assert_allclose(g, np.stack(w), rtol=1e-12)
 
 
@@ -92,6 +118,37 @@ def examples(roots, ins, arrays, flags):
 def test_a_loop_for_many_examples(flags):
     ins = leaves(*[a.shape for a in ARRAYS])
     examples(results(loop(), ins, 4), ins, ARRAYS, flags)
+
+
+# ---------------------------------------------------------------- until a graph says so
+def until():
+    """const w, carries h and a counter: h = h * w + h until it is over 3."""
+    w, h, count = leaves((2,), (2,), ())
+    over = P.lt(P.max(h, (0,)), full(3, (), float64))
+    body = Graph([w, h, count], [P.add(P.mul(h, w), h), P.add(count, full(1, (), float64))])
+    return while_spec(Graph([w, h, count], [over]), body, 1)
+
+
+def test_tangents_of_a_while():
+    ins = leaves((2,), (2,), ())
+    outs = [node(WHILE, tuple(ins), (until(), k)) for k in range(2)]
+    t, = leaves((2,))
+    values, (moved, none) = both(outs, {ins[0]: t})
+    assert none is None
+    arrays, number, h = [np.array([0.5, 0.3]), np.array([0.4, 0.7]), np.array(0.0)], np.array([1.0, -0.5]), 1e-6
+    a, turns, b = evaluate([*values, moved], [*ins, t], [*arrays, number])
+    low, high = (evaluate([outs[0]], ins, [arrays[0] + s * number, *arrays[1:]])[0] for s in (-h, h))
+    np.testing.assert_allclose(a, evaluate([outs[0]], ins, arrays)[0])
+    np.testing.assert_allclose(b, (high - low) / (2 * h), rtol=1e-6)
+    assert turns == 5 and len({n.params[0] for n in Graph(ins, [*values, moved]).order if n.op == "while"}) == 1
+
+
+@pytest.mark.parametrize("flags", [f for f in itertools.product([False, True], repeat=3) if any(f)], ids=str)
+def test_a_while_for_many_examples(flags):
+    """Examples end at different turns."""
+    ins = leaves((2,), (2,), ())
+    outs = [node(WHILE, tuple(ins), (until(), k)) for k in range(2)]
+    examples(outs, ins, [np.array([0.5, 0.3]), np.array([0.4, 0.7]), np.array(0.0)], flags)
 
 
 def choice():

@@ -14,9 +14,10 @@ import numpy as np
 
 from ..dtypes import FLOAT
 from ..ir.graph import Node, linearise, node, placeholder, substitute
-from ..ir.primitive import Primitive
+from ..ir.primitive import REGISTRY, Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import P, full, zeros_like
+from ..ops.index import swap
 from ..ops.recompute import at_once
 from .loops import LOOPS, pushed
 from .ruled import Ruled
@@ -27,8 +28,20 @@ KEPT = 20_000                                             # recipes that are rem
 _RECIPES: dict[Any, Recipe | None] = {}
 
 
-def forward(outputs: Sequence[Node], tangents: dict[Node, Node]) -> list[Node | None]:
-    """Tangents of `outputs`, given those of some nodes that they are made of; None where none comes, or only zeros."""
+def both(outputs: Sequence[Node], tangents: dict[Node, Node]) -> tuple[list[Node], list[Node | None]]:
+    """`outputs` and their tangents, where a loop gives its values and their tangents in one."""
+    joint: dict[Node, Node] = {}
+    found = forward(outputs, tangents, joint)
+    roots = [*[o.real or o for o in outputs], *[t for t in found if t is not None]]
+    while joint and any([n in joint for n in linearise(roots)]):
+        roots = substitute(roots, dict(joint))            # what a loop takes may be another loop's
+    values, moved = roots[:len(found)], iter(roots[len(found):])
+    return values, [None if t is None else next(moved) for t in found]
+
+
+def forward(outputs: Sequence[Node], tangents: dict[Node, Node], joint: dict[Node, Node] | None = None) -> list[Node | None]:
+    """Tangents of `outputs`, given those of some nodes that they are made of; None where none comes, or only zeros.  `joint`
+    takes down where else the value of a loop's result stands: beside its tangent."""
     found: dict[Node, Node] = dict(tangents)
     for n in linearise(outputs, stop=tangents):
         if n in found or n.dtype.category < FLOAT:
@@ -40,7 +53,7 @@ def forward(outputs: Sequence[Node], tangents: dict[Node, Node]) -> list[Node | 
         if n.op == "call":
             made = _called(n, inputs, given)
         elif n.op in LOOPS:
-            made = pushed(n, inputs, given, forward)
+            made = pushed(n, inputs, given, both, joint)
         else:
             made = _pushed(n, inputs, given)
         if made is not None and not is_zero(made):
@@ -117,7 +130,14 @@ def _logcumsumexp(out: Node, ins: Sequence[Node], ts: Tangents, axis: int) -> No
     return P.sub(part(t), part(P.neg(t)))
 
 
-BESIDE: dict[str, Callable[..., Node]] = {"logcumsumexp": _logcumsumexp}
+def _expm(out: Node, ins: Sequence[Node], ts: Tangents) -> Node:
+    """The reverse rule is the exponential of a matrix that holds the cotangent: of the transposed matrix it is the tangent."""
+    (a,), (t,) = ins, ts
+    (made,) = REGISTRY["expm"].vjp(t, out, swap(a))  # type: ignore[misc]
+    return made  # type: ignore[no-any-return]
+
+
+BESIDE: dict[str, Callable[..., Node]] = {"logcumsumexp": _logcumsumexp, "expm": _expm}
 
 
 # ---------------------------------------------------------------- sub-graphs

@@ -1,7 +1,7 @@
 """Loops and branches, forward and batched: a loop of tangents is a loop again, a loop of many examples too.
 
-In: a `scan` or `branch` node with tangents, or with what has a batch axis.  Out: nodes of a new loop over a new body.  The two
-passes over nodes are handed in (`forward`, `batch`), since they call these rules themselves.
+In: a `scan`, `while` or `branch` node with tangents, or with what has a batch axis.  Out: nodes of a new loop over a new body.
+The two passes over nodes are handed in (`both`, `batch`), since they call these rules themselves.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..ir.graph import Graph, Node, node, placeholder, substitute
-from ..ops.declare import P, zeros_like
-from ..ops.loops import BRANCH, SCAN, Branch, Scan, branch_spec, scan_spec
+from ..ops.declare import P, full, zeros_like
+from ..ops.loops import BRANCH, Branch, Scan, branch_spec, scan_spec
+from ..ops.whiles import While, while_spec
 
-Forward = Callable[[Sequence[Node], dict[Node, Node]], list[Node | None]]
+Both = Callable[[Sequence[Node], dict[Node, Node]], tuple[list[Node], list[Node | None]]]
 Batch = Callable[[Sequence[Node], dict[Node, Node], int], list[tuple[Node, bool]]]
 Spread = Callable[[Node, int], Node]
-LOOPS = ("scan", "branch")
+LOOPS = ("scan", "while", "branch")
 KEPT = 1024                                               # loops that are remembered
 _MADE: dict[Any, Any] = {}
 
@@ -30,17 +31,18 @@ def _known(key: Any, make: Callable[[], Any]) -> Any:
 
 
 # ---------------------------------------------------------------- tangents
-def pushed(n: Node, inputs: Sequence[Node], tangents: Sequence[Node | None], forward: Forward) -> Node | None:
-    """The tangent of one result of a loop or branch."""
+def pushed(n: Node, inputs: Sequence[Node], tangents: Sequence[Node | None], both: Both,
+           joint: dict[Node, Node] | None) -> Node | None:
+    """The tangent of one result of a loop or branch.  `joint` takes down where the loop of tangents gives the value itself."""
     spec, k = n.params
     flags = tuple([t is not None for t in tangents])
     key = ("tangents", spec, flags)
     if isinstance(spec, Branch):
-        both, at = _known(key, lambda: _branch_tangents(spec, flags[1:], forward))
+        choice, at = _known(key, lambda: _branch_tangents(spec, flags[1:], both))
         given = [*inputs, *[t for t in tangents if t is not None]]
-        return None if k not in at else node(BRANCH, tuple(given), (both, at[k]))
-    loop, carried, at = _known(key, lambda: _scan_tangents(spec, flags, forward))
-    if k not in at:
+        return None if k not in at else node(BRANCH, tuple(given), (choice, at[k]))
+    loop, carried, at = _known(key, lambda: _loop_tangents(spec, flags, both))
+    if not at:
         return None
     m, c = spec.consts, spec.carries
 
@@ -49,17 +51,19 @@ def pushed(n: Node, inputs: Sequence[Node], tangents: Sequence[Node | None], for
 
     starts = [_or_zeros(tangents[m + j], inputs[m + j]) for j in carried]
     takes = (*some(0, m), *inputs[m:m + c], *starts, *some(m + c, len(inputs)))
-    return node(SCAN, takes, (loop, at[k]))
+    if joint is not None:
+        joint[n] = node(n.prim, takes, (loop, k if k < c else k + len(carried)))
+    return node(n.prim, takes, (loop, at[k])) if k in at else None
 
 
-def _scan_tangents(spec: Scan, flags: tuple[bool, ...], forward: Forward) -> tuple[Scan, list[int], dict[int, int]]:
+def _loop_tangents(spec: Scan | While, flags: tuple[bool, ...], both: Both) -> tuple[Scan | While, list[int], dict[int, int]]:
     """The loop that has tangents beside its values; which carries have one; where the tangent of each result stands."""
-    body, m, c = spec.body, spec.consts, spec.carries
+    body, m, c = _body(spec), spec.consts, spec.carries
     ins, outs = body.inputs, body.outputs
     moving = list(flags)
     while True:
         into = {i: placeholder(i.aval) for i, f in zip(ins, moving) if f}
-        found = forward(outs, into)
+        values, found = both(outs, into)
         more = [j for j in range(c) if found[j] is not None and not moving[m + j]]
         if not more:
             break
@@ -73,18 +77,28 @@ def _scan_tangents(spec: Scan, flags: tuple[bool, ...], forward: Forward) -> tup
     stacked = [k for k in range(c, len(outs)) if found[k] is not None]
     ends = [_or_zeros(found[j], outs[j]) for j in carried]
     made = Graph([*some(0, m), *some(m, m + c), *some(m + c, len(ins))],
-                 [*outs[:c], *ends, *outs[c:], *[_or_zeros(found[k], outs[k]) for k in stacked]])
+                 [*values[:c], *ends, *values[c:], *[_or_zeros(found[k], outs[k]) for k in stacked]])
     at = {j: c + i for i, j in enumerate(carried)} | {k: len(outs) + len(carried) + i for i, k in enumerate(stacked)}
-    loop = scan_spec(made, spec.length, m + sum(flags[:m]), c + len(carried), spec.reverse)
-    return loop, carried, at
+    consts = m + sum(flags[:m])
+    if isinstance(spec, Scan):
+        return scan_spec(made, spec.length, consts, c + len(carried), spec.reverse), carried, at
+    test = spec.bodies[0]
+    beside = [[placeholder(i.aval) for i in part if i in into] for part in (ins[:m], ins[m:])]
+    asked = Graph([*test.inputs[:m], *beside[0], *test.inputs[m:], *beside[1]], test.outputs)
+    return while_spec(asked, made, consts), carried, at
 
 
-def _branch_tangents(spec: Branch, flags: tuple[bool, ...], forward: Forward) -> tuple[Branch | None, dict[int, int]]:
+def _body(spec: Scan | While) -> Graph:
+    """One turn."""
+    return spec.body if isinstance(spec, Scan) else spec.bodies[1]
+
+
+def _branch_tangents(spec: Branch, flags: tuple[bool, ...], both: Both) -> tuple[Branch | None, dict[int, int]]:
     """The choice between the tangents of the two sides, and where that of each result stands."""
     sides = []
     for body in spec.bodies:
         into = {i: placeholder(i.aval) for i, f in zip(body.inputs, flags) if f}
-        sides.append((body, into, forward(body.outputs, into)))
+        sides.append((body, into, both(body.outputs, into)[1]))
     there = [k for k in range(len(spec.avals)) if any([found[k] is not None for _, _, found in sides])]
     if not there:
         return None, {}
@@ -112,33 +126,50 @@ def batched(n: Node, ins: Sequence[Node], flags: Sequence[bool], size: int, batc
             return _chosen(spec, k, ins, flags, size, batch, spread)
         both = _known(key, lambda: _branch_examples(spec, flags[1:], size, batch, spread))
         return node(BRANCH, tuple(ins), (both, k))
-    loop, carried, many = _known(key, lambda: _scan_examples(spec, flags, size, batch, spread))
+    loop, carried, many = _known(key, lambda: _loop_examples(spec, flags, size, batch, spread))
     m, c = spec.consts, spec.carries
     starts = [spread(i, size) if j in carried and not f else i
               for j, (i, f) in enumerate(zip(ins[m:m + c], flags[m:m + c]))]
     slices = [_swapped(i) if f else i for i, f in zip(ins[m + c:], flags[m + c:])]
-    out = node(SCAN, (*ins[:m], *starts, *slices), (loop, k))
+    out = node(n.prim, (*ins[:m], *starts, *slices), (loop, k))
     if not many[k]:
         return spread(out, size)
     return out if k < c else _swapped(out)
 
 
-def _scan_examples(spec: Scan, flags: Sequence[bool], size: int, batch: Batch,
-                   spread: Spread) -> tuple[Scan, set[int], list[bool]]:
-    """The loop for many examples; which carries have their axis; which results do."""
-    body, m, c = spec.body, spec.consts, spec.carries
+def _loop_examples(spec: Scan | While, flags: Sequence[bool], size: int, batch: Batch,
+                   spread: Spread) -> tuple[Scan | While, set[int], list[bool]]:
+    """The loop for many examples; which carries have their axis; which results do.  A `while` whose examples end at different
+    turns goes on until all have ended, and those that have stay as they are."""
+    body, m, c = _body(spec), spec.consts, spec.carries
+    asked = [] if isinstance(spec, Scan) else substitute(spec.bodies[0].outputs, dict(zip(spec.bodies[0].inputs, body.inputs)))
     many = list(flags)
     while True:
         into = {i: placeholder(spread(i, size).aval) for i, f in zip(body.inputs, many) if f}
-        found = batch(body.outputs, into, size)
-        more = [j for j in range(c) if found[j][1] and not many[m + j]]
+        found = batch([*body.outputs, *asked], into, size)
+        differs = bool(asked) and found[-1][1]
+        more = [j for j in range(c) if (found[j][1] or differs) and not many[m + j]]
         if not more:
             break
         for j in more:
             many[m + j] = True
-    outs = [spread(o, size) if k < c and many[m + k] and not f else o for k, (o, f) in enumerate(found)]
-    loop = scan_spec(Graph([into.get(i, i) for i in body.inputs], outs), spec.length, m, c, spec.reverse)
-    return loop, {j for j in range(c) if many[m + j]}, [many[m + k] if k < c else f for k, (_, f) in enumerate(found)]
+    ends = found[:len(body.outputs)]
+    outs = [spread(o, size) if k < c and many[m + k] and not f else o for k, (o, f) in enumerate(ends)]
+    ins = [into.get(i, i) for i in body.inputs]
+    carried = {j for j in range(c) if many[m + j]}
+    results = [many[m + k] if k < c else f for k, (_, f) in enumerate(ends)]
+    if isinstance(spec, Scan):
+        return scan_spec(Graph(ins, outs), spec.length, m, c, spec.reverse), carried, results
+    test = found[-1][0]
+    if differs:
+        outs = [P.where(_over_all(test, o), o, i) for o, i in zip(outs, ins[m:])]
+        test = P.max(test, (0,)) if size else full(False, (), test.dtype)
+    return while_spec(Graph(ins, [test]), Graph(ins, outs), m), carried, results
+
+
+def _over_all(mask: Node, n: Node) -> Node:
+    """A choice for each example, spread over what it chooses."""
+    return P.expand(P.reshape(mask, (n.shape[0],) + (1,) * (n.ndim - 1)), n.shape)
 
 
 def _sides(spec: Branch, flags: Sequence[bool], size: int, batch: Batch, spread: Spread) -> list[tuple[list[Node], list[Node]]]:
@@ -165,8 +196,7 @@ def _chosen(spec: Branch, k: int, ins: Sequence[Node], flags: Sequence[bool], si
                              {i: into[i] for i, f in zip(body.inputs, flags[1:]) if f}, size)
         found.append(out if many else spread(out, size))
     yes, no = found
-    pred = P.reshape(ins[0], (size,) + (1,) * (yes.ndim - 1))
-    return P.where(P.expand(pred, yes.shape), yes, no)
+    return P.where(_over_all(ins[0], yes), yes, no)
 
 
 def _over(body: Graph, k: int, fixed: Sequence[Node], into: dict[Node, Node]) -> Node:

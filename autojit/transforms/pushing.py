@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import tree
-from ..autodiff.forward import forward
+from ..autodiff.forward import both
 from ..eager import autograd
 from ..eager.evaluate import realise_all
 from ..eager.modes import enable_grad
@@ -29,19 +29,20 @@ from .recording import FunctionTrace, Recorded, node_of, place, record
 class Pushed:
     """A function recorded together with its tangents.
 
-    r: the recording.  given: its arguments.  into: placeholders of the arguments' tangents.  tangents: of the outputs; None
-    for zero.  aux: what the function returned beside its result, if asked for: (structure, static, how many tensors)."""
+    r: the recording.  given: its arguments.  into: placeholders of the arguments' tangents.  values, tangents: of the outputs,
+    the tangents None for zero.  aux: what the function returned beside its result, if asked for."""
 
-    __slots__ = ("r", "given", "into", "tangents", "aux")
+    __slots__ = ("r", "given", "into", "values", "tangents", "aux")
 
     def __init__(self, func: Callable[..., Any], args: Any, what: str, has_aux: bool = False) -> None:
         self.given = Given(args)
         floating(self.given.leaves, what)
         self.r, self.aux = recorded(func, self.given, what, has_aux)
         self.into = [placeholder(t.aval) for t in self.given.tensors]
+        self.values: list[Node] = self.r.outputs
         self.tangents: list[Node | None] = []
         if not self.r.cut:
-            self.tangents = forward(self.r.outputs, dict(zip(self.r.arguments, self.into)))
+            self.values, self.tangents = both(self.r.outputs, dict(zip(self.r.arguments, self.into)))
 
     def known(self, tangents: Sequence[Any] = ()) -> dict[Node, Any]:
         """What the placeholders are."""
@@ -141,7 +142,7 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
 def _by_graph(p: Pushed, known: dict[Node, Any]) -> tuple[list[Tensor], list[Tensor]]:
     moved = [zeros(o.aval) if t is None else t for o, t in zip(p.r.outputs, p.tangents)]
     needs = [*p.r.needs, *[t is not None for t in p.tangents]]
-    found = place("jvp", [*p.r.outputs, *moved], known, needs) if moved else []
+    found = place("jvp", [*p.values, *moved], known, needs) if moved else []
     return found[:len(moved)], found[len(moved):]
 
 
