@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 import time
 from typing import NamedTuple
 
@@ -247,7 +250,7 @@ def test_a_number_takes_the_dtype_of_what_it_becomes():
 
 @pytest.mark.parametrize("call, error, words", [
     (lambda x: aj.scan(lambda c, x: (c.sum(), None), x, x), TypeError, r"carry has type float32\[3\].*so the shapes"),
-    (lambda x: aj.scan(lambda c, x: ({"a": c["a"].long()}, 0), {"a": x}, x), TypeError, r"carry\['a'\] has type float32.*dtypes"),
+    (lambda x: aj.scan(lambda c, x: ({"a": c["a"].long()}, 0), {"a": x}, x), TypeError, r"carry\['a'\] has .*dtypes"),
     (lambda x: aj.scan(lambda c, x: ((c, c), None), x, x), TypeError, "same pytree structure"),
     (lambda x: aj.scan(lambda c, x: c, x, x), TypeError, "must be a pair, got a tensor"),
     (lambda x: aj.scan(lambda c, x: (c, x), x), ValueError, "no values to scan over"),
@@ -329,27 +332,31 @@ def test_threads_run_one_program(monkeypatch):
             same(got, want[k % 4])
 
 
-def test_against_jax(tier):
-    jax = pytest.importorskip("jax")
-    jnp = jax.numpy
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    try:
-        args = (W, U, B), H, XS
+JAX = """
+import sys, numpy as np, jax, jax.numpy as jnp
+jax.config.update("jax_enable_x64", True)
+def loss(w, u, b, h, xs):
+    def turn(h, x):
+        h = jnp.tanh(h @ w + x @ u + b)
+        return h, (h * h).sum(-1)
+    h, ys = jax.lax.scan(turn, h, xs, reverse=True)
+    return (ys * ys).mean() + (h * h).sum()
+data = np.load(sys.argv[1])
+value, grads = jax.value_and_grad(loss, argnums=(0, 1, 2, 3, 4))(*[data[k] for k in data])
+np.savez(sys.argv[2], value, *grads)
+"""
 
-        def loss(params, h, xs):
-            w, u, b = params
 
-            def turn(h, x):
-                h = jnp.tanh(h @ w + x @ u + b)
-                return h, (h * h).sum(-1)
-            h, ys = jax.lax.scan(turn, h, xs, reverse=True)
-            return (ys * ys).mean() + (h * h).sum()
-        value, grads = jax.value_and_grad(loss, argnums=(0, 1, 2))(*tree.tree_map(jnp.asarray, args))
-        want = tree.tree_map(np.array, (value, grads))
-    finally:
-        jax.config.update("jax_enable_x64", before)
-    same(aj.value_and_grad(aj.trace(rnn(aj.scan, True)), argnums=(0, 1, 2))(*tree.tree_map(aj.tensor, args)), want)
+def test_against_jax(tmp_path):
+    """In a process of its own: one with jax in it does not fork well."""
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    np.savez(tmp_path / "in.npz", W, U, B, H, XS)
+    subprocess.run([sys.executable, "-c", JAX, tmp_path / "in.npz", tmp_path / "out.npz"], check=True)
+    found = np.load(tmp_path / "out.npz")
+    args = tuple(map(aj.tensor, (W, U, B))), aj.tensor(H), aj.tensor(XS)
+    got = aj.value_and_grad(aj.trace(rnn(aj.scan, True)), argnums=(0, 1, 2))(*args)
+    same(tree.flatten(got)[0], [found[k] for k in found])
 
 
 def test_bound_profiled_and_not_exported(tmp_path, monkeypatch):
@@ -364,12 +371,12 @@ def test_bound_profiled_and_not_exported(tmp_path, monkeypatch):
     want = f(w, xs)
     g = aj.value_and_grad(aj.trace(lambda w, xs: f(w, xs).sum()))
     bound = g.bind(w, xs)
-    value, grad = bound()
-    same((value, grad), g(w, xs), 1e-6)
+    bound()
+    same((bound.value, bound.grads), g(w, xs), 1e-6)
     outs, steps = f.last.program.native.profile([w.numpy(), xs.numpy()])
     same(outs[0], want, 1e-6)
     assert [name for name, _, _ in steps].count("loop") == 1
-    assert "5 turns" in f.source() and "if input" in f.source()
+    assert "5 turns" in f.source() and "= if " in f.source()
     with pytest.raises(RuntimeError, match="scan.*cannot be exported"):
         aj.export(f, w, xs, path=tmp_path / "m.py")
 
