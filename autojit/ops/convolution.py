@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import explain
 from ..ir.graph import Node
 from .checks import same_dtype
-from .declare import P, op, spread
-from .windows import Ints, Pads, columns, cut, each, padded, span, unwindows, words
+from .declare import P, cast, op, spread
+from .windows import Ints, Pads, columns, cut, each, padded, span, unwindows, wide, words
 
 _NAMES = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -27,7 +27,7 @@ def _sides(prefix: str, values: Ints) -> str:
 class _Call:
     """The sizes of one call, checked."""
 
-    __slots__ = ("dims", "x", "w", "batched", "stride", "padding", "dilation", "groups")
+    __slots__ = ("dims", "x", "w", "batched", "dtype", "stride", "dilation", "groups")
 
     def __init__(self, name: str, dims: int, x: Node, w: Node, bias: Node | None, stride: Any, dilation: Any,
                  groups: int) -> None:
@@ -42,7 +42,7 @@ class _Call:
         same_dtype("expected scalar type {0} but found {1}", x, w)
         if bias is not None:
             same_dtype("Input type ({0}) and bias type ({1}) should be the same", x, bias)
-        self.x, self.w = x if self.batched else P.reshape(x, (1, *x.shape)), w
+        self.x, self.w, self.dtype = wide(x if self.batched else P.reshape(x, (1, *x.shape))), wide(w), x.dtype
         self.stride, self.dilation = each("stride", stride, dims), each("dilation", dilation, dims)
         if min(self.stride) <= 0:
             raise explain(RuntimeError("non-positive stride is not supported"))
@@ -75,7 +75,8 @@ class _Call:
 
     def finish(self, out: Node, bias: Node | None) -> Node:
         if bias is not None:
-            out = P.add(out, spread(P.reshape(bias, (bias.shape[0],) + (1,) * self.dims), out.shape))
+            out = P.add(out, spread(P.reshape(wide(bias), (bias.shape[0],) + (1,) * self.dims), out.shape))
+        out = cast(out, self.dtype)
         return out if self.batched else P.reshape(out, out.shape[1:])
 
 
@@ -123,7 +124,7 @@ def _conv(name: str, dims: int, input: Node, weight: Node, bias: Node | None, st
         raise explain(RuntimeError(
             f"Calculated padded input size per channel: ({words(x.shape[2:])}). Kernel size: ({words(reach)}). Kernel size "
             "can't be greater than actual input size"))
-    return call.finish(_convolved(x, weight, call.stride, call.dilation, groups), bias)
+    return call.finish(_convolved(x, call.w, call.stride, call.dilation, groups), bias)
 
 
 def _conv_name(dims: int) -> Any:
@@ -194,7 +195,7 @@ def _conv_transpose(name: str, dims: int, input: Node, weight: Node, bias: Node 
         raise explain(RuntimeError(f"Given input size per channel: ({words(call.x.shape[2:])}). Calculated output size per "
                                    f"channel: ({words(made)}). Output size is too small"))
     places = tuple([max(n, p + m) for n, p, m in zip(whole, pads, made)])
-    out = _transposed(call.x, weight, call.stride, call.dilation, groups, places)
+    out = _transposed(call.x, call.w, call.stride, call.dilation, groups, places)
     return call.finish(cut(out, tuple([(p, n - p - m) for n, p, m in zip(places, pads, made)])), bias)
 
 

@@ -17,7 +17,7 @@ from .arithmetic import pow_number
 from .checks import floating, scalar_type
 from .declare import P, cast, op, spread
 from .elementwise import like
-from .windows import Ints, cut, each, padded, span, unwindows, windows
+from .windows import Ints, cut, each, padded, span, unwindows, wide, windows
 
 
 # ---------------------------------------------------------------- windows as columns
@@ -148,11 +148,12 @@ def local_response_norm(input: Node, size: int, alpha: float = 0.0001, beta: flo
     floating("local_response_norm", input)
     if input.aval.size == 0:
         return input
-    squares = P.permute(P.mul(input, input), (0, *range(2, input.ndim), 1))
+    x = wide(input)
+    squares = P.permute(P.mul(x, x), (0, *range(2, input.ndim), 1))
     near = windows(padded(squares, ((size // 2, (size - 1) // 2),)), (size,), (1,), (1,))
     mean = P.div(P.sum(near, (near.ndim - 1,)), like(size, squares))
     mean = P.permute(mean, (0, input.ndim - 1, *range(1, input.ndim - 1)))
-    return P.div(input, pow_number(P.add(P.mul(mean, like(alpha, mean)), like(k, mean)), beta))
+    return cast(P.div(x, pow_number(P.add(P.mul(mean, like(alpha, mean)), like(k, mean)), beta)), input.dtype)
 
 
 # ---------------------------------------------------------------- other sizes
@@ -305,7 +306,7 @@ def interpolate(input: Node, size: int | Ints | None = None, scale_factor: float
     if mode == "area":
         pool = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(made)]
         return pool(input, made)
-    n = input
+    n = input if mode.startswith("nearest") else wide(input)
     for i, (p, m, s) in enumerate(zip(places, made, scales)):
         if mode.startswith("nearest"):
             line = _Line(p, m, s, False, float32)
@@ -314,4 +315,4 @@ def interpolate(input: Node, size: int | Ints | None = None, scale_factor: float
         else:
             line = _Line(p, m, s, bool(align_corners), float64 if input.dtype is float64 else float32)
             n = _along(n, 2 + i, line.taps(mode == "bicubic"))
-    return n
+    return cast(n, input.dtype)

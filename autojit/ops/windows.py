@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..dtypes import float32
 from ..errors import explain
 from ..ir.graph import Node
-from .declare import P
+from .declare import P, cast
 from .movement import pad_value, slice_axis
 
 Ints = tuple[int, ...]
@@ -26,6 +27,11 @@ def each(what: str, value: Any, dims: int) -> Ints:
         raise explain(RuntimeError(f"expected {what} to be a single integer value or a list of {dims} values to match the "
                                    f"convolution dimensions, but got {what}={list(given)}"))
     return tuple([int(v) for v in given])
+
+
+def wide(n: Node) -> Node:
+    """Halves as float32: for what is to be rounded once, after several sums."""
+    return cast(n, float32) if n.dtype.half else n
 
 
 def span(kernel: Ints, dilation: Ints) -> Ints:
