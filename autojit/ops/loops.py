@@ -227,18 +227,20 @@ class _Derived:
         place = {n: k for k, n in enumerate(order)}
         out: list[Node] = []
         for n in sorted(stored, key=place.__getitem__):
-            free = n.prim.kind == ELEMENTWISE and n.prim.cost <= CHEAP
-            if not (free and all([self._ready(i, there, varying) for i in n.inputs])):
+            if not self._ready(n, there, varying, CHEAP):
                 out.append(n)
             there.add(n)
         return self._again(out, order)
 
-    @staticmethod
-    def _ready(i: Node, there: set[Node], varying: set[Node]) -> bool:
-        i = i.real or i
-        while i.op in _MOVED and i not in there:
-            i = i.inputs[0].real or i.inputs[0]
-        return i in there or i not in varying
+    def _ready(self, n: Node, there: set[Node], varying: set[Node], cost: int) -> bool:
+        """Does a value follow from what is there, by at most `cost` operations one after the other?"""
+        while n.op in _MOVED and n not in there:
+            n = n.inputs[0].real or n.inputs[0]
+        if n in there or n not in varying:
+            return True
+        left = cost - n.prim.cost
+        return n.prim.kind == ELEMENTWISE and left >= 0 and all([self._ready(i.real or i, there, varying, left)
+                                                                 for i in n.inputs])
 
     def _again(self, stored: list[Node], order: Sequence[Node]) -> list[Node]:
         """The carries alone, if the turn is arithmetic: then computing it again is less than reading more."""
