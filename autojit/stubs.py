@@ -28,6 +28,7 @@ from . import cuda as cuda
 from . import nn as nn
 from . import optim as optim
 from . import testing as testing
+from . import utils as utils
 from .config import config as config
 from .dtypes import DType as dtype
 from .eager.placing import Device as device

@@ -381,7 +381,11 @@ def broadcast_shapes(*shapes: Any) -> Size:
 
 def typename(obj: Any) -> str:
     """torch's name of an object's type."""
-    return obj.type() if isinstance(obj, Tensor) else f"{type(obj).__module__}.{type(obj).__qualname__}"  # type: ignore[no-any-return]
+    if isinstance(obj, Tensor):
+        return obj.type()  # type: ignore[attr-defined, no-any-return]
+    module = getattr(obj, "__module__", None)
+    name = getattr(obj, "__qualname__", None) or type(obj).__name__
+    return f"{module}.{name}" if module not in (None, "builtins") else str(name)
 
 
 # ---------------------------------------------------------------- small things that need several ops

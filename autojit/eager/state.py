@@ -11,6 +11,7 @@ A trace, where one is open, is an object with these methods (`autojit.tracing` h
     through(tensor, node, edge) an argument of an op, and its place in the tape: the node that the op is to read
     detached(tensor)            a tensor is shown without its history
     cut                         set where a value is taken out of the record (detach, no_grad, a custom Function)
+    watched                     a dictionary in which objects that are called put what they depend on (see `nn.module`)
     calls                       a list to which each public op is added: (op, static values, is a number among the arguments,
                                 grad mode, arguments, results)
     light                       None, or what records ops instead of the tape: `light.record(op, args, static, number)`

@@ -7,7 +7,7 @@ public functions of the same names (`relu`, `softmax`, `sigmoid` ...).
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..dtypes import int64
 from ..eager import functional, functions
@@ -16,6 +16,7 @@ from ..eager.random import dropout
 from ..eager.tensor import expect
 from ..errors import explain
 from ..ops.declare import OPS
+from . import composites
 
 _PUBLIC: dict[str, Any] = {**functions(), **functional(), "dropout": dropout}
 
@@ -63,5 +64,13 @@ def _with_default_dim(name: str) -> Any:
 
 
 softmax, log_softmax, softmin = [_with_default_dim(name) for name in ("softmax", "log_softmax", "softmin")]
+
+_IN_PLACE = {"celu": 2, "elu": 2, "hardsigmoid": 1, "hardswish": 1, "hardtanh": 3, "leaky_relu": 2, "mish": 1, "relu6": 1,
+             "selu": 1, "silu": 1, "threshold": 3}        # activations and the place of their argument `inplace`
+
+globals().update({name: composites.in_place_too(name, _PUBLIC[name], places) for name, places in _IN_PLACE.items()})
+globals().update({name: getattr(composites, name) for name in composites.__all__ if name != "in_place_too"})
+if TYPE_CHECKING:
+    def __getattr__(name: str) -> Any: ...
 
 globals().update({name: f for name, f in _PUBLIC.items() if name not in globals()})

@@ -5,6 +5,8 @@ In: float nodes, static shapes and eps.  Out: nodes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..dtypes import FLOAT, finfo
 from ..errors import explain
 from ..ir.graph import Node
@@ -69,7 +71,7 @@ def rms_norm(input: Node, normalized_shape: Ints, weight: Node | None = None, ep
     return out if weight is None else cast(P.mul(*arith(out, weight)), input.dtype)
 
 
-def _channelwise(n: Node | None, x: Node) -> Node | None:
+def _channelwise(n: Any, x: Node) -> Any:
     return None if n is None else P.reshape(n, (1, x.shape[1], *(1,) * (x.ndim - 2)))
 
 
@@ -85,6 +87,44 @@ def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: N
                                    f"shape {list(input.shape)} and num_groups={num_groups}"))
     grouped = P.reshape(input, (n, num_groups, c // num_groups, *input.shape[2:]))
     out = P.reshape(standardised(grouped, tuple(range(2, grouped.ndim)), eps), input.shape)
+    return _scaled(out, _channelwise(weight, input), _channelwise(bias, input))
+
+
+def _one_a_channel(x: Node, **given: Node | None) -> None:
+    """Statistics and parameters have an element for each channel.  RuntimeError in torch's words."""
+    for name, n in given.items():
+        if n is not None and n.shape != (x.shape[1],):
+            raise explain(RuntimeError(f"{name} should contain {x.shape[1]} elements not {n.aval.size}"))
+
+
+@op(method=False, function=False, functional=True, grad="NativeBatchNormBackward0")
+def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None, weight: Node | None = None,
+               bias: Node | None = None, training: bool = False, eps: float = 1e-05) -> Node:
+    """input brought to mean 0 and variance 1 in each channel (axis 1): by its own statistics when training, else by the given
+    ones.  The statistics themselves are the face's affair."""
+    if input.ndim < 2:
+        raise explain(RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}"))
+    floating("batch_norm", input)
+    _one_a_channel(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if training:
+        out = standardised(input, (0, *range(2, input.ndim)), eps)
+    elif running_mean is None or running_var is None:
+        raise explain(RuntimeError("Expected running_mean and running_var to be defined when training=False"))
+    else:
+        mean, var = cast(running_mean, input.dtype), cast(running_var, input.dtype)
+        r = P.reciprocal(P.sqrt(P.add(var, like(eps, var))))
+        out = P.mul(P.sub(input, spread(_channelwise(mean, input), input.shape)), spread(_channelwise(r, input), input.shape))
+    return _scaled(out, _channelwise(weight, input), _channelwise(bias, input))
+
+
+@op(method=False, function=False, functional=True, grad="ViewBackward0")
+def instance_norm(input: Node, weight: Node | None = None, bias: Node | None = None, eps: float = 1e-05) -> Node:
+    """input brought to mean 0 and variance 1 in each channel (axis 1) of each example."""
+    if input.ndim < 3:
+        raise explain(RuntimeError(f"Expected at least 3 dimensions for input tensor but received {input.ndim}"))
+    floating("batch_norm", input)
+    _one_a_channel(input, weight=weight, bias=bias)
+    out = standardised(input, tuple(range(2, input.ndim)), eps)
     return _scaled(out, _channelwise(weight, input), _channelwise(bias, input))
 
 

@@ -1,0 +1,120 @@
+"""Losses as modules: the functions of `nn.functional`, with their options held.
+
+In: predictions and targets.  Out: one number, or (`reduction="none"`) one each.  A class says its function and its options.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ..errors import explain
+from . import functional as F
+from .module import Module
+
+_OLD = ("size_average", "reduce")
+
+
+def _legacy(size_average: Any, reduce: Any) -> str:
+    """What torch's two older arguments mean."""
+    found = "none" if reduce is False else "sum" if size_average is False else "mean"
+    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.", stacklevel=4)
+    return found
+
+
+class Loss(Module):
+    """Base: `function` is the name in `nn.functional`; `options` its further arguments in torch's order, `held` those that are
+    tensors and become buffers."""
+
+    function = ""
+    options: dict[str, Any] = {"size_average": None, "reduce": None, "reduction": "mean"}
+    held: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        if len(args) > len(self.options):
+            raise explain(TypeError(f"{type(self).__name__}() takes at most {len(self.options)} arguments, got {len(args)}"))
+        given = {**self.options, **dict(zip(self.options, args))}
+        for name, v in kwargs.items():
+            if name not in self.options:
+                raise explain(TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{name}'"))
+            given[name] = v
+        if any(given.get(name) is not None for name in _OLD):
+            given["reduction"] = _legacy(given["size_average"], given["reduce"])
+        for name, v in given.items():
+            if name in self.held:
+                self.register_buffer(name, v)
+            elif name not in _OLD:
+                setattr(self, name, v)
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return getattr(F, self.function)(input, target, **self._words())
+
+    def _words(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.options if name not in _OLD}
+
+
+def _options(*first: tuple[str, Any], last: tuple[tuple[str, Any], ...] = ()) -> dict[str, Any]:
+    return {**dict(first), "size_average": None, "reduce": None, "reduction": "mean", **dict(last)}
+
+
+class MSELoss(Loss):
+    """The mean of squared differences."""
+
+    function = "mse_loss"
+
+
+class L1Loss(Loss):
+    """The mean of absolute differences."""
+
+    function = "l1_loss"
+
+
+class SmoothL1Loss(Loss):
+    """Squared below beta, absolute above."""
+
+    function, options = "smooth_l1_loss", _options(last=(("beta", 1.0),))
+
+
+class HuberLoss(Loss):
+    """Squared below delta, absolute (times delta) above."""
+
+    function, options = "huber_loss", {"reduction": "mean", "delta": 1.0}
+
+
+class BCELoss(Loss):
+    """The cross entropy of probabilities of two classes."""
+
+    function, options, held = "binary_cross_entropy", _options(("weight", None)), ("weight",)
+
+
+class BCEWithLogitsLoss(Loss):
+    """The cross entropy of two classes, from logits."""
+
+    function, held = "binary_cross_entropy_with_logits", ("weight", "pos_weight")
+    options = _options(("weight", None), last=(("pos_weight", None),))
+
+
+class CrossEntropyLoss(Loss):
+    """The cross entropy of classes, from logits (N, C, *) and class numbers (N, *) or probabilities (N, C, *)."""
+
+    function, held = "cross_entropy", ("weight",)
+    options = {"weight": None, "size_average": None, "ignore_index": -100, "reduce": None, "reduction": "mean",
+               "label_smoothing": 0.0}
+
+
+class NLLLoss(Loss):
+    """The negative log likelihood of classes, from log probabilities."""
+
+    function, held = "nll_loss", ("weight",)
+    options = {"weight": None, "size_average": None, "ignore_index": -100, "reduce": None, "reduction": "mean"}
+
+
+class KLDivLoss(Loss):
+    """The Kullback-Leibler divergence, from log probabilities."""
+
+    function, options = "kl_div", _options(last=(("log_target", False),))
+
+
+__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss", "Loss", "MSELoss", "NLLLoss",
+           "SmoothL1Loss"]

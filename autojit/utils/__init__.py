@@ -1,0 +1,5 @@
+"""`autojit.utils`: what stands around training.  `utils.data` feeds it."""
+
+from . import data
+
+__all__ = ["data"]
