@@ -85,8 +85,8 @@ _TRANSFORMS = ("vmap", "jvp", "jacrev", "jacfwd", "jacobian", "hessian", "hvp", 
 _LATE = {"export": "exporter", "scan": "control", "fori_loop": "control", "while_loop": "control", "cond": "control",
          "load": "saving", "save": "saving",
          **dict.fromkeys(_TRANSFORMS, "transforms")}      # functions whose modules are large
-_LAZY = {"autograd": "autograd", "cuda": "cuda", "linalg": "linalg", "nn": "nn", "optim": "optim", "testing": "testing",
-         "utils": "utils"}
+_LAZY = {"autograd": "autograd", "cuda": "cuda", "linalg": "linalg", "nn": "nn", "optim": "optim", "special": "special",
+         "testing": "testing", "utils": "utils"}
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,7 @@ MORE = {
                    [np.arange(24.0).reshape(2, 3, 4), np.array([[1, 0], [2, 2]]), np.arange(32.0).reshape(2, 2, 2, 4)])],
     "index_set": [(lambda a, i, v: P.index_set(a, i, v, 0), [WHOLE * 1.5, np.array([1, 0]), WHOLE * 0.5])],
     "matmul": [(P.matmul, [WHOLE * 1.5, WHOLE.T * 0.5])],
+    "gcd": [(P.gcd, [WHOLE * 4, WHOLE + 2])], "nextafter": [(P.nextafter, [WHOLE * 1.5, WHOLE * 1.0])],
 }
 M = np.random.default_rng(9).uniform(-1, 1, (3, 3)) + 3 * np.eye(3)
 S, TALL = (M + M.T) / 2 + 3 * np.eye(3), np.random.default_rng(8).uniform(-1, 1, (4, 3))

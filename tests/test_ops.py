@@ -158,7 +158,8 @@ def test_views_are_chains_of_movements(sample):
 
 
 # properties, other orders of arguments, indexing
-OWN_WAY = {"where", "T", "mT", "adjoint", "embedding", "unfold", "im2col", "adaptive_max_pool1d", "index", "index_put",
+OWN_WAY = {"where", "T", "mT", "adjoint", "embedding", "unfold", "im2col", "adaptive_max_pool1d", "batch_norm",
+           "instance_norm", "index", "index_put",
            "polygamma"}
 
 
@@ -186,10 +187,13 @@ def test_ops_are_told_apart_from_each_other():
 
 
 # ---------------------------------------------------------------- what rules read
-COMPOSITES = {"tanhshrink", "l1_loss", "kl_div", "cross_entropy", "matmul", "kron", "einsum", "tensordot", "msort", "inner",
-              "pairwise_distance", "lp_pool1d", "lp_pool2d",
-              "lp_pool3d"}                                # torch keeps what stands between its steps: there we read the inputs
-OTHERWISE = {"erfinv": "reads its result, torch its input"}
+COMPOSITES = {"batch_norm", "instance_norm", "tanhshrink", "l1_loss", "kl_div", "cross_entropy", "matmul", "kron", "einsum",
+              "tensordot", "msort", "inner", "pairwise_distance", "lp_pool1d", "lp_pool2d",
+              "lp_pool3d", "margin_ranking_loss", "hinge_embedding_loss", "triplet_margin_loss",
+              "poisson_nll_loss", "gaussian_nll_loss", "quantile", "quantile_number", "nanquantile", "nanquantile_number",
+              "cov", "corrcoef", "trapezoid", "cumulative_trapezoid", "special_ndtr"}
+# torch keeps what stands between its steps: there we read the inputs
+OTHERWISE = {"erfinv": "reads its result, torch its input", "ldexp": "2 ** other again in the backward, torch keeps it"}
 
 
 def torch_reads(s: Sample) -> set[int]:

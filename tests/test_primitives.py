@@ -10,7 +10,8 @@ from autojit.dtypes import FLOAT, float64
 from autojit.ir.aval import aval
 from autojit.ir.graph import node, placeholder
 from autojit.ir.primitive import ELEMENTWISE, LEAF, REGISTRY
-from autojit.ops.declare import P
+from autojit.ops.declare import P, full
+from autojit.ops.special import SCALARS
 
 from .checking import check_gradient, run
 from .linalg_samples import PRIMITIVES
@@ -86,6 +87,12 @@ OTHERS = {
     "where": [(lambda c, a, b: P.where(c, a, b), [X > 1, X, X + 1])],
     "cast": [(lambda x: P.cast(x, float64), [X])],
     "polygamma": [(lambda x: P.polygamma(x, 1), [X]), (lambda x: P.polygamma(x, 2), [X])],
+    **{name: [(lambda x, f=name: getattr(P, f)(x), [X])] for name in SCALARS[:9]},
+    "ndtri": [(lambda x: P.ndtri(x), [X / 2])],
+    **{name: [(lambda x, f=name: getattr(P, f)(full(2.5, x.shape, x.dtype), x), [X])] for name in SCALARS[10:13]},
+    "nextafter": [], "gcd": [],
+    "scatter_fold": [(lambda x, i, v, how=how: P.scatter_fold(x, i, v, 1, how), [X, PLACES[:, :2], V])
+                     for how in ("max", "min", "mul")],
     "int_pow": [], "shift": [], "argmax": [], "argmin": [], "argsort": [], "cumarg": [], "iota": [],
     "bitwise_and": [], "bitwise_or": [], "bitwise_xor": [], "bitwise_not": [],
     "sum": [(lambda x: P.sum(x, (0, 2)), [X]), (lambda x: P.sum(x, ()), [X])],

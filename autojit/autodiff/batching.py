@@ -16,6 +16,7 @@ from ..ir.primitive import ELEMENTWISE, HOST, MOVEMENT, REDUCE, TRANSFER
 from ..ops.declare import P, full
 from ..ops.factors import BATCHED
 from ..ops.movement import inverse, slice_axis
+from ..ops.special import SCALARS
 from .loops import LOOPS, batched
 from .ruled import Ruled
 
@@ -225,4 +226,5 @@ NAMED: dict[str, Callable[[Node, Inputs, Flags, int], Node]] = {
     "index_add": _index_put, "index_set": _index_put, "matmul": _matmul, "call": _call,
     **dict.fromkeys(LOOPS, _loop),
     "cumsum": _along, "cumprod": _along, "logcumsumexp": _along, "cumarg": _along, "sort": _along, "argsort": _along,
+    "scatter_fold": _along, **dict.fromkeys(SCALARS, _elementwise),
 }

@@ -34,7 +34,7 @@ def _extent(input: Node, dim: int) -> int:
     return input.shape[_axis(input, dim)] if input.ndim else 1
 
 
-def _along(name: str) -> Any:
+def along(name: str) -> Any:
     """Bounds of ops with (input, dim, index, ...)."""
     def bounds(input: Node, dim: int, index: Node, *rest: Any) -> Bounds:
         n = _extent(input, dim)
@@ -55,7 +55,7 @@ def _same_ndim(name: str, input: Node, index: Node) -> None:
         raise explain(RuntimeError(f"Index tensor must have the same number of dimensions as {name} tensor"))
 
 
-@op(bounds=_along("gather"))
+@op(bounds=along("gather"))
 def gather(input: Node, dim: int, index: Node) -> Node:
     """out[.., k, ..] = input[.., index[.., k, ..], ..] along a dim; the result has the shape of the index."""
     i = _ints("gather", index)
@@ -82,7 +82,7 @@ def _source(input: Node, axis: int, i: Node, src: Node) -> Node:
     return src
 
 
-def _scatter(name: str, input: Node, dim: int, index: Node, src: Node) -> tuple[Node, Node, Node, int]:
+def scattered(name: str, input: Node, dim: int, index: Node, src: Node) -> tuple[Node, Node, Node, int]:
     i = _ints(name, index)
     axis = _axis(input, dim)
     _same_ndim("self", input, index)
@@ -91,14 +91,14 @@ def _scatter(name: str, input: Node, dim: int, index: Node, src: Node) -> tuple[
     return a, j, _source(a, axis, j, v), axis
 
 
-@op(inplace=True, variants={"value": "scatter_value", "src": "scatter_number"}, bounds=_along("scatter"))
+@op(inplace=True, variants={"value": "scatter_value", "src": "scatter_number"}, bounds=along("scatter"))
 def scatter(input: Node, dim: int, index: Node, src: Node) -> Node:
     """input with src's elements written along a dim at the index; where places are equal, the last one stays."""
-    a, i, v, axis = _scatter("scatter", input, dim, index, src)
+    a, i, v, axis = scattered("scatter", input, dim, index, src)
     return as_shape(P.scatter_set(a, i, v, axis), input.shape)
 
 
-@op(grad="ScatterBackward1", method=False, function=False, bounds=_along("scatter"))
+@op(grad="ScatterBackward1", method=False, function=False, bounds=along("scatter"))
 def scatter_value(input: Node, dim: int, index: Node, value: Node) -> Node:
     """input with one number written along a dim at the index."""
     i = _ints("scatter", index)
@@ -108,16 +108,16 @@ def scatter_value(input: Node, dim: int, index: Node, value: Node) -> Node:
     return as_shape(P.scatter_set(a, j, v, _axis(input, dim)), input.shape)
 
 
-@op(grad="ScatterBackward1", method=False, function=False, bounds=_along("scatter"))
+@op(grad="ScatterBackward1", method=False, function=False, bounds=along("scatter"))
 def scatter_number(input: Node, dim: int, index: Node, src: Node) -> Node:
     """scatter_value, for a number that stands in the place of src."""
     return scatter_value(input, dim, index, src)
 
 
-@op(inplace=True, bounds=_along("scatter_add"))
+@op(inplace=True, bounds=along("scatter_add"))
 def scatter_add(input: Node, dim: int, index: Node, src: Node) -> Node:
     """input with src's elements added along a dim at the index; equal places accumulate."""
-    a, i, v, axis = _scatter("scatter_add", input, dim, index, src)
+    a, i, v, axis = scattered("scatter_add", input, dim, index, src)
     return as_shape(P.scatter_add(a, i, v, axis), input.shape)
 
 
@@ -179,7 +179,7 @@ def _line(name: str, index: Node) -> Node:
     return _lifted(_ints(name, index))[0]
 
 
-@op(bounds=_along(""))
+@op(bounds=along(""))
 def index_select(input: Node, dim: int, index: Node) -> Node:
     """The slices of a dim that the index names."""
     axis = _axis(input, dim)
@@ -206,7 +206,7 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
     return a, i, v, axis
 
 
-@op(inplace=True, bounds=_along(""))
+@op(inplace=True, bounds=along(""))
 def index_add(input: Node, dim: int, index: Node, source: Node, alpha: float = 1) -> Node:
     """input with alpha * source's slices added at the index; equal places accumulate."""
     a, i, v, axis = _slices("index_add", input, dim, index, source)
@@ -215,14 +215,14 @@ def index_add(input: Node, dim: int, index: Node, source: Node, alpha: float = 1
     return as_shape(P.index_add(a, i, v, axis), input.shape)
 
 
-@op(inplace=True, bounds=_along("index_copy"))
+@op(inplace=True, bounds=along("index_copy"))
 def index_copy(input: Node, dim: int, index: Node, source: Node) -> Node:
     """input with source's slices written at the index."""
     a, i, v, axis = _slices("index_copy", input, dim, index, source)
     return as_shape(P.index_set(a, i, v, axis), input.shape)
 
 
-@op(inplace=True, bounds=_along(""))
+@op(inplace=True, bounds=along(""))
 def index_fill(input: Node, dim: int, index: Node, value: Node) -> Node:
     """input with a number written at the slices that the index names."""
     axis = _axis(input, dim)

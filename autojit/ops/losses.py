@@ -26,7 +26,7 @@ def reduce_loss(n: Node, reduction: str) -> Node:
     return s if reduction == "sum" else P.div(s, like(n.aval.size, s))
 
 
-def _by_reduction(name: str) -> Any:
+def by_reduction(name: str) -> Any:
     """The grad_fn of losses that are composites in torch."""
     return lambda reduction="mean", *rest: {"mean": "MeanBackward0", "sum": "SumBackward0"}.get(
         reduction, name)
@@ -41,7 +41,7 @@ def mse_loss(input: Node, target: Node, reduction: str = "mean") -> Node:
     return reduce_loss(P.mul(d, d), reduction)
 
 
-@op(method=False, function=False, functional=True, grad=_by_reduction("AbsBackward0"))
+@op(method=False, function=False, functional=True, grad=by_reduction("AbsBackward0"))
 def l1_loss(input: Node, target: Node, reduction: str = "mean") -> Node:
     """|input - target|."""
     return reduce_loss(P.abs(P.sub(*arith(input, target))), reduction)
