@@ -156,7 +156,7 @@ def _norms() -> None:
         case("linalg_norm", WIDE, order, torch=_lib("norm", "dtype"), named=False)
         case("linalg_cond", M, order, torch=_condition, named=False)
     case("linalg_norm", TALL, torch=_lib("norm", "dtype"))
-    case("linalg_norm", TALL, 3, 1, torch=_lib("norm", "dtype"), named=False)
+    case("linalg_norm", TALL, 1, 1, torch=_lib("norm", "dtype"), named=False)
     case("linalg_cond", M, torch=_condition, named=False)
     case("linalg_matrix_rank", SINGULAR, torch=_rank, named=False)
     case("linalg_matrix_rank", TALL, torch=_rank, named=False)

@@ -227,7 +227,7 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any], method: bool = Fal
         check_probabilities(tensors[0], tensors[1])
     result = apply(op, tensors, fixed, numbers)
     if op.raises:
-        compute_now(result)
+        compute_now(op, fixed, result)
     if type(result) is tuple and op.returns is not None:
         result = named(op)(result)
     if out is None:

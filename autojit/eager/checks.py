@@ -148,14 +148,15 @@ def check_bounds(op: Any, tensors: Sequence[Any], fixed: Sequence[Any]) -> None:
             raise explain(error(words.replace("{value}", str(bad))))
 
 
-def compute_now(result: Any) -> None:
+def compute_now(op: Any, fixed: Sequence[Any], result: Any) -> None:
     """What an op that refuses by value gave, computed: so that it refuses at the call.  A traced one does when it runs."""
-    if state.trace is not None:
+    if state.trace is not None or op.raises is not True and not op.raises(*fixed):
         return
     made = [t for t in (result if type(result) is tuple else (result,)) if t.aval.device == "cpu"]
     try:
         realise_all([value(t) for t in made])
-    except BaseException:
+    except Exception as e:
         for t in made:
             PENDING.pop(t.storage, None)                  # nobody has it, and it cannot be computed
+        explain(e)
         raise

@@ -277,7 +277,8 @@ class Op:
     bounds: Any
     loose: bool
     whole: frozenset[str]          # static parameters that are an int, or ints
-    raises: bool                   # refuses by value: computed at the call, outside of a trace
+    raises: Any                    # does it refuse by value (True, or a function of the static values): then it is computed at
+                                   # the call, outside of a trace
     across = False                 # arguments may lie on several devices
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
@@ -322,7 +323,7 @@ def op(name: str | None = None, *, grad: Any = None, vjp: Any = None, view: bool
        star: bool = False, returns: tuple[str, ...] | None = None, method: bool = True, function: bool = True,
        functional: bool = False, aliases: tuple[str, ...] = (), variants: dict[str, str] | None = None,
        grad_number: str | None = None, grad_of: Any = None,
-       bounds: Any = None, loose: bool = False, raises: bool = False) -> Callable[[F], F]:
+       bounds: Any = None, loose: bool = False, raises: Any = False) -> Callable[[F], F]:
     """Declare a public op: annotate tensor parameters `Node` (or `Nodes` for a sequence); all others are static."""
     def declare(fn: F) -> F:
         f: Any = fn

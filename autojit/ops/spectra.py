@@ -60,6 +60,10 @@ def _spectral(a: Node, axes: tuple[int, int], order: float | str) -> Node:
     return P.sum(s, last) if order == "nuc" else P.max(s, last) if order == 2 else P.min(s, last)
 
 
+def _by_svd(ord: Order = None, *rest: object) -> bool:
+    return ord in ("nuc", 2, -2)
+
+
 def matrix_norm(a: Node, ord: float | str, dim: Dim, keepdim: bool, dtype: DType | None) -> Node:
     matrices("linalg.matrix_norm", a)
     a = a if dtype is None else cast(a, dtype)
@@ -83,14 +87,14 @@ def matrix_norm(a: Node, ord: float | str, dim: Dim, keepdim: bool, dtype: DType
     return finish(out, kept, a.shape, keepdim)
 
 
-@op(method=False, function=False, grad="LinalgVectorNormBackward0", raises=True)
+@op(method=False, function=False, grad="LinalgVectorNormBackward0", raises=_by_svd)
 def linalg_matrix_norm(A: Node, ord: float | str = "fro", dim: Dim = (-2, -1), keepdim: bool = False,
                        dtype: DType | None = None) -> Node:
     """The norm of matrices: 'fro', 'nuc', 1, -1, 2, -2, inf or -inf."""
     return matrix_norm(A, ord, dim, keepdim, dtype)
 
 
-@op(method=False, function=False, grad="LinalgVectorNormBackward0", raises=True)
+@op(method=False, function=False, grad="LinalgVectorNormBackward0", raises=_by_svd)
 def linalg_norm(input: Node, ord: Order = None, dim: Dim = None, keepdim: bool = False, dtype: DType | None = None) -> Node:
     """The norm of vectors (one dim) or matrices (two dims); without ord the root of the sum of squares over all dims."""
     dims = (dim,) if isinstance(dim, int) else None if dim is None else tuple(dim)

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..errors import CompileError
 from ..ir.graph import Graph, Node, private, substitute
-from ..ir.primitive import ELEMENTWISE, HOST, Primitive
+from ..ir.primitive import ELEMENTWISE, HOST, REGISTRY, Primitive
 from .axes import operands
 from .loops import Buffer, DeviceStep, ScanStep, ScatterStep, SetStep, SortStep
 
+ORDERED = ("cumsum", "cumprod", "logcumsumexp", "cumarg", "sort", "argsort")
 INTO = ("index_add", "scatter_add", "index_set", "scatter_set")    # their first operand is what lies in the output before
 
 
@@ -43,11 +44,17 @@ def in_memory(n: Node) -> list[Node]:
     return list(operands(n))[1:] if n.op in INTO else list(operands(n))
 
 
+def without_step() -> frozenset[str]:
+    """Host primitives that a GPU has neither a step nor a word for.  (Calls are inlined before.)"""
+    return frozenset([p.name for p in REGISTRY.values()
+                      if p.kind == HOST and not p.emit and p.name not in (*ORDERED, *INTO, "call")])
+
+
 def device_step(n: Node, memory: dict[Node, Buffer], out: Buffer) -> DeviceStep:
     """The step of a node; CompileError if a GPU has none for it."""
     if n.op in INTO:
         return _placing(n, memory, out)
-    if n.op not in ("cumsum", "cumprod", "logcumsumexp", "cumarg", "sort", "argsort"):
+    if n.op not in ORDERED:
         raise CompileError(f"{n.op} has no kernel for GPUs: compute it on the CPU (x.cpu()) and move the result")
     (x,) = operands(n)
     source, axis = memory[x].name, n.params[0]

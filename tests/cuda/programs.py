@@ -26,6 +26,7 @@ from perf.workloads import WORKLOADS
 
 from ..checking import Number, leaf, outputs
 from ..graphs import random_graph
+from ..linalg_samples import PRIMITIVES as LINEAR_ALGEBRA
 from ..oplist import SAMPLES
 from ..sampling import Sample
 from ..test_lowering import MOVES
@@ -35,7 +36,10 @@ Arrays = list[np.ndarray]
 Made = tuple[Graph, Arrays]
 
 # The primitives without a kernel: the one place that says so for the tests (backends/cuda/README.md says it to people).
-WITHOUT_KERNEL: frozenset[str] = frozenset()
+WITHOUT_KERNEL: frozenset[str] = frozenset({
+    *LINEAR_ALGEBRA,
+    "scan", "branch", "while", "unwind", "scatter_fold",
+    "i0", "i1", "i0e", "i1e", "j0", "j1", "y0", "y1", "erfcx", "ndtri", "zeta", "igamma", "igammac", "nextafter", "gcd"})
 ELEMENT = [p for p in REGISTRY.values() if p.kind == ELEMENTWISE and p.name not in ("where", "cast", "powi")]
 RAGGED = (7, 45)                                          # enough points to go parallel; a multiple of nothing
 NUMBER_DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
@@ -211,7 +215,8 @@ TINY: dict[str, dict[str, int]] = {
     "mlp": {"batch": 17, "inputs": 19, "hidden": 18, "classes": 3},
     "attn": {"batch": 2, "length": 5, "width": 18, "inner": 20, "heads": 3}, "linreg": {"rows": 301, "features": 11},
     "power": {"n": 33, "steps": 3}, "rosen": {"n": 10}, "rnn": {"steps": 4, "batch": 3, "inputs": 5, "hidden": 17},
-    "ode": {"steps": 7}, "lstm": {"steps": 3, "batch": 3, "inputs": 5, "hidden": 17}, "kalman": {"steps": 4}}
+    "ode": {"steps": 7}, "lstm": {"steps": 3, "batch": 3, "inputs": 5, "hidden": 17}, "kalman": {"steps": 4},
+    "cnn": {"batch": 3, "side": 15, "first": 3, "second": 5, "classes": 4}}
 OTHER_TINY = {"lnorm": {"rows": 301, "width": 5}, "softmax_ce": {"rows": 3, "classes": 1030}, "elem": {"n": 9001},
               "gmm": {"points": 301, "parts": 3, "dims": 17}}
 ALIGNED = {"elem": {"n": 4096}, "lnorm": {"rows": 8, "width": 1024}, "softmax_ce": {"rows": 8, "classes": 1000},

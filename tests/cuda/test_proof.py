@@ -18,6 +18,7 @@ from autojit.engine import compile as pipeline
 from autojit.errors import CompileError
 from autojit.ir.graph import forget
 from autojit.ir.primitive import LEAF, REGISTRY
+from autojit.schedule.device import without_step
 from perf.gpu_rows import ROWS
 
 from . import programs
@@ -35,6 +36,10 @@ WIDE = ("elem", "lnorm", "softmax CE", "Black-Scholes")   # rows that memory rul
 def test_every_primitive_is_on_the_list():
     kinds = {n for n, p in REGISTRY.items() if p.kind != LEAF} - {"call", "transfer"}     # calls are inlined, transfers cut
     assert kinds - programs.covered() == WITHOUT_KERNEL
+
+
+def test_the_backend_knows_what_it_lacks():
+    assert without_step() == WITHOUT_KERNEL
 
 
 def test_the_list_is_long_and_its_names_are_its_own():

@@ -15,6 +15,7 @@ from ...config import config
 from ...dtypes import DType
 from ...errors import CompileError
 from ...ir.aval import Aval
+from ...schedule.device import without_step
 from ...schedule.loops import DeviceStep, GemmStep, HostStep, KernelStep, Schedule
 from ..devices import Backend
 from .driver import open_driver
@@ -35,6 +36,7 @@ class CudaBackend(Backend):
         self.driver, self.number = open_driver(device), device
         self.interpreted = config.cuda == "standin"
         self.memory = Memory(self.driver)
+        self.missing = without_step()
         self._random: Random | None = None
         self._early = False
 
