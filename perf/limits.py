@@ -47,6 +47,12 @@ OPERATIONS: dict[str, Callable[[Sizes], float]] = {
     "lstm": lambda s: (
         8 * s["steps"] * s["batch"] * s["hidden"] * (3 * s["hidden"] + 2 * s["inputs"])
     ),
+    "cnn": lambda s: (
+        18
+        * s["batch"]
+        * s["first"]
+        * (2 * (s["side"] - 2) ** 2 + 3 * s["second"] * (s["side"] // 2 - 3) ** 2)
+    ),
     "power": lambda s: 2 * (s["steps"] + 1) * s["n"] ** 2 * 3,
 }
 

@@ -115,6 +115,9 @@ def jax_namespace() -> Any:
         amax=lambda x, dim: jnp.max(x, dim, keepdims=True),
         permute=jnp.transpose,
         pick=lambda x, column: jnp.take_along_axis(x, column[:, None], 1)[:, 0],
+        relu=jax.nn.relu,
+        conv2=lambda x, w, b: jax.lax.conv(x, w, (1, 1), "VALID") + b[:, None, None],
+        pool2=lambda x: jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"),
         scan=scan,
     )
 

@@ -89,4 +89,7 @@ def torch_shaped(t: Any) -> Any:
         amax=lambda x, dim: t.amax(x, dim, keepdim=True),
         permute=lambda x, order: x.permute(order),
         pick=lambda x, column: t.gather(x, 1, column[:, None])[:, 0],
+        relu=t.relu,
+        conv2=t.conv2d,
+        pool2=lambda x: t.nn.functional.max_pool2d(x, 2),
     )

@@ -274,7 +274,7 @@ def test_sample_and_quartiles():
 
 
 def test_every_workload_is_declared_fully():
-    assert len(WORKLOADS) == 22
+    assert len(WORKLOADS) == 23
     for workload in WORKLOADS.values():
         assert workload.title and workload.targets[workload.mode] > 0
         assert workload.targets["autojit-eager"] == 1

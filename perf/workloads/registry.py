@@ -2,8 +2,9 @@
 
 A program is written once for every system: `program(m, *arrays)` uses operators and the methods
 that NumPy-like libraries share (`sum(dim)`, `mean(dim)`, `reshape`), and the namespace `m` for the
-rest: `exp log log1p sin tanh sigmoid erf sqrt abs maximum minimum`, `amax(x, dim)` (keeps the axis),
-`permute(x, order)`, `pick(x, column)` (`x[i, column[i]]`) and, in second forms written for it,
+rest: `exp log log1p sin tanh sigmoid erf sqrt abs maximum minimum relu`, `amax(x, dim)`
+(keeps the axis), `permute(x, order)`, `pick(x, column)` (`x[i, column[i]]`), `conv2(x, w, b)` (images of channels, nothing
+around them), `pool2(x)` (the largest of squares of 2×2) and, in second forms written for it,
 `scan(step, carry, xs, length)` (gives the last carry). Data are float32 (labels int64), drawn from
 a fixed seed in a fixed order. Nothing here knows a system or measures time.
 """

@@ -27,6 +27,7 @@ SIZES: dict[str, tuple[Sizes, Sizes]] = {
     "stencil": ({"side": 89}, {"side": 184}),
     "logreg": ({"rows": 33_333}, {"rows": 300_000}),
     "mlp": ({"batch": 21}, {"batch": 192}),
+    "cnn": ({"batch": 11}, {"batch": 96}),
     "attn": ({"batch": 3}, {"batch": 24}),
     "linreg": ({"rows": 33_333}, {"rows": 300_000}),
     "power": ({"n": 1155}, {"n": 3464}),
