@@ -135,7 +135,11 @@ class _Body:
         trace = _LoopTrace()
         trace.what = what
         wants = [a.dtype.category >= FLOAT for a in avals]
-        self.r = record(f, list(tensors), (tuple, (structure, (dict, (), ()))), wants, trace, avals=list(avals))
+
+        def own(*args: Any) -> Any:                       # a body may change its arguments in place: they are this turn's
+            return f(*tree.tree_map(lambda t: t.clone(), args))
+
+        self.r = record(own, list(tensors), (tuple, (structure, (dict, (), ()))), wants, trace, avals=list(avals))
         self.arguments = self.r.arguments
         known = [t for t in self.r.outside.values() if isinstance(t, Tensor)]
         _on_cpu(what, [*tensors, *known])
@@ -286,10 +290,11 @@ def _placed_scan(what: str, body: _Body, carries: int, turns: int, reverse: bool
     stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
     outs = substitute([*own[:carries], *worst, *own[carries:]], dict(stand))
     spec = scan_spec(Graph([*stand.values(), *start, *guards, *xs], outs), turns, len(fixed), carries + len(guards), reverse)
-    inputs = (*fixed, *start, *first, *xs)
+    stacks = {placeholder(body.known[x].aval): body.known[x] for x in xs}
+    inputs, known = (*fixed, *start, *first, *stacks), body.known | stacks
     calls = [node(SCAN, inputs, (spec, k)) for k in range(len(spec.avals))]
-    _look_after(body, checks, calls[carries:carries + len(guards)], body.known)
-    return place(what, [*calls[:carries], *calls[carries + len(guards):]], body.known, body.r.needs)
+    _look_after(body, checks, calls[carries:carries + len(guards)], known)
+    return place(what, [*calls[:carries], *calls[carries + len(guards):]], known, body.r.needs)
 
 
 def _guards(ends: Sequence[Node], checks: Sequence[Any]) -> tuple[list[Node], list[Node], list[Node]]:

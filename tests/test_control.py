@@ -61,7 +61,7 @@ def unrolled(f, init, xs=None, length=None, reverse=False):
     n = length if xs is None else len(tree.flatten(xs)[0][0])
     ys, c = [None] * n, init
     for t in reversed(range(n)) if reverse else range(n):
-        c, ys[t] = f(c, None if xs is None else tree.tree_map(lambda x, t=t: x[t], xs))
+        c, ys[t] = f(tree.tree_map(lambda x: x.clone(), c), tree.tree_map(lambda x, t=t: x[t].clone(), xs))
     return c, tree.tree_map(lambda *parts: aj.stack(parts), *ys)
 
 
@@ -105,6 +105,7 @@ BODIES = {                                                # (body, init, xs)
     "a function that is traced": (lambda c, x: (aj.trace(lambda a, b: (a * b).sin() + b)(c, x), c * c), XS[0], XS),
     "a checkpoint": (lambda c, x: (aj.checkpoint(lambda a, b: (a * b).sin() + b, c, x), c * c), XS[0], XS),
     "detached": (lambda c, x: (c * 0.5 + (c.detach() * x).sin(), (c * x).detach() * x), XS[0], XS),
+    "changes in place": (lambda c, x: (c.mul_(0.5).add_(x.sin_()), x.add_(c)), XS[0], XS),
     "a matrix as the carry": (lambda c, x: (c @ c.T @ c * 0.05 + x, aj.trace(lambda m: m.sum())(c)), XS[0], XS),
 }
 
@@ -240,6 +241,36 @@ def test_nests_and_kinds(tier, wrap):
     same((c, ys), (aj.tensor([1.0]), (aj.zeros(0, 1), aj.zeros(0))))
     same(aj.fori_loop(5, 2, lambda i, v: v + i, aj.tensor(1.0)), aj.tensor(1.0))
     same(aj.scan(lambda c, x: (c, x[:0]), aj.tensor(1.0), aj.ones(2, 3))[1], aj.zeros(2, 0))
+
+
+@pytest.mark.parametrize("dtype", [aj.float16, aj.bfloat16])
+def test_halves(tier, dtype):
+    w, xs = aj.tensor(B[:3], dtype=dtype), aj.tensor(XS[:, 0], dtype=dtype)
+
+    def loss(scan):
+        def f(w, xs):
+            c, ys = scan(lambda c, x: ((c * w + x).tanh(), aj.cond(c[0] > 0, lambda c: c * x, lambda c: x, c)), xs[0], xs)
+            return (c + ys.sum(0)).sum()
+        return aj.value_and_grad(aj.trace(f), argnums=(0, 1))
+    (value, grads), (wanted, want) = loss(aj.scan)(w, xs), loss(unrolled)(w, xs)
+    for a, b in zip((value, *grads), (wanted, *want)):
+        assert a.dtype is dtype
+        np.testing.assert_allclose(a.float().numpy(), b.float().numpy(), rtol=0.03, atol=0.03)
+
+
+def test_large_bodies_run_in_parallel(monkeypatch):
+    monkeypatch.setattr(config, "tier", "compile")
+    w, xs = aj.tensor(RNG.normal(size=(256, 256)) * 0.05), aj.tensor(RNG.normal(size=(4, 500, 256)))
+
+    def loss(scan):
+        def f(w, xs):
+            c, ys = scan(lambda c, x: ((c @ w).tanh() + x, (c * c).sum(1)), xs[0], xs)
+            return (ys.sum(0) * c.sum(1)).mean()
+        return aj.trace(f)
+    f = loss(aj.scan)
+    same(aj.value_and_grad(f, argnums=(0, 1))(w, xs), aj.value_and_grad(loss(unrolled), argnums=(0, 1))(w, xs))
+    assert any(s.chunks > 1 for step in f.last.program.prepared.schedule.steps if hasattr(step, "bodies")
+               for s in step.bodies[0].steps if hasattr(s, "chunks"))
 
 
 def test_a_number_takes_the_dtype_of_what_it_becomes():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, bool_
 from ..ir.aval import Aval, aval
 from ..ir.graph import Graph, Node, linearise, node, placeholder, private, substitute
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REGISTRY
@@ -62,6 +62,11 @@ def reached(roots: Sequence[Node]) -> set[Node]:
     return set(linearise(roots))
 
 
+def looks(nodes: Sequence[Node]) -> list[tuple[Any, Any]]:
+    """Shape and dtype of each."""
+    return [(n.shape, n.dtype) for n in nodes]
+
+
 def group_key(n: Node) -> tuple[Any, ...]:
     """What the nodes of one loop have in common."""
     return n.prim, tuple([i.real or i for i in n.inputs]), n.params[0]
@@ -79,13 +84,15 @@ class Scan:
     consts, carries: how many of each.  reverse: the last slice comes first.  base: the loop whose results are the first
     ones of this one, where this one keeps more for a reverse pass."""
 
-    __slots__ = ("body", "length", "consts", "carries", "reverse", "base", "avals", "kept", "_derived", "_backs")
+    __slots__ = ("body", "length", "consts", "carries", "reverse", "base", "avals", "takes", "kept", "_derived", "_backs")
 
     def __init__(self, body: Graph, length: int, consts: int, carries: int, reverse: bool, base: Scan | None) -> None:
         self.body, self.length, self.consts, self.carries = body, length, consts, carries
         self.reverse, self.base = reverse, base
         outs = [o.aval for o in body.outputs]
         self.avals = [*outs[:carries], *[aval((length, *a.shape), a.dtype, a.device) for a in outs[carries:]]]
+        many = consts + carries
+        self.takes = [*looks(body.inputs[:many]), *[((length, *shape), d) for shape, d in looks(body.inputs[many:])]]
         self.kept: dict[str, list[Run]] = {}
         self._derived: _Derived | None = None
         self._backs: dict[Any, Scan] = {}
@@ -275,12 +282,13 @@ def scan_spec(body: Graph, length: int, consts: int, carries: int, reverse: bool
 class Branch:
     """One of two graphs over the same inputs, by a predicate, which is the first input."""
 
-    __slots__ = ("bodies", "avals", "kept", "_backs")
+    __slots__ = ("bodies", "avals", "takes", "kept", "_backs")
     base = None
 
     def __init__(self, yes: Graph, no: Graph) -> None:
         self.bodies = (yes, no)
         self.avals = [o.aval for o in yes.outputs]
+        self.takes = [((), bool_), *looks(yes.inputs)]
         self.kept: dict[str, list[Run]] = {}
         self._backs: dict[Any, tuple[Branch, list[int]]] = {}
 
@@ -334,7 +342,9 @@ def branch_spec(yes: Graph, no: Graph) -> Branch:
 
 # ---------------------------------------------------------------- as primitives
 def _infer(*more: Any) -> Aval:
-    *_, spec, k = more
+    *avals, spec, k = more
+    if [(a.shape, a.dtype) for a in avals] != spec.takes:
+        raise TypeError(f"{spec!r} takes {spec.takes}, not {avals}")
     return spec.avals[k]  # type: ignore[no-any-return]
 
 

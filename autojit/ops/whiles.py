@@ -13,14 +13,14 @@ from ..dtypes import FLOAT
 from ..ir.graph import Graph, Node, node, placeholder
 from ..ir.primitive import HOST, REGISTRY
 from .declare import P, full, primitive
-from .loops import Cotangents, _hooks, _infer, _ref, _vjp, interned, own, programs, reached
+from .loops import Cotangents, _hooks, _infer, _ref, _vjp, interned, looks, own, programs, reached
 from .placement import zeros
 
 
 class While:
     """bodies: (constants, carries) -> is there another turn; -> carries; and carries as they are, for the end."""
 
-    __slots__ = ("bodies", "consts", "carries", "avals", "kept")
+    __slots__ = ("bodies", "consts", "carries", "avals", "takes", "kept")
     base = None
 
     def __init__(self, test: Graph, body: Graph, consts: int, end: Graph | None = None) -> None:
@@ -28,6 +28,7 @@ class While:
         carried = body.inputs[consts:]
         self.bodies = (test, body, end or own(Graph(carried, carried)))
         self.avals = [o.aval for o in body.outputs]
+        self.takes = looks(body.inputs)
         self.kept: dict[str, list[Any]] = {}
 
     def over(self, bodies: Sequence[Graph]) -> While:
@@ -95,7 +96,7 @@ class Unwind:
     """The reverse of a `While`.  Inputs: those of the loop, then cotangents of its floating carries; results: cotangents of
     these before the first turn, then of the constants `sums`.  bodies[0]: one turn back."""
 
-    __slots__ = ("loop", "bodies", "floats", "sums", "avals", "kept")
+    __slots__ = ("loop", "bodies", "floats", "sums", "avals", "takes", "kept")
     base = None
 
     def __init__(self, loop: While, back: Graph | None = None) -> None:
@@ -113,6 +114,7 @@ class Unwind:
         turn = Graph([*ins, *cts, *sums], [*before, *[P.add(s, grads[k]) for s, k in zip(sums, self.sums)]])
         self.bodies = (own(turn) if back is None else back,)
         self.avals = [o.aval for o in turn.outputs]
+        self.takes = looks([*ins, *cts])
         self.kept: dict[str, list[Any]] = {}
 
     def over(self, bodies: Sequence[Graph]) -> Unwind:

@@ -16,6 +16,7 @@ from ..dtypes import FLOAT, DType, float32
 from ..ir.graph import Graph, Node, base, const, infer, linearise, node, substitute
 from ..ir.primitive import LEAF, REGISTRY, Primitive
 from ..ops.declare import P
+from ..ops.loops import GROUPED
 
 MOVED = frozenset(("reshape", "permute", "expand", "slice", "flip", "shear", "unshear", "concat", "update", "take", "gather",
                    "stop", "transfer"))
@@ -83,6 +84,8 @@ class _Widening:
                 self.wide[n] = _number(n, float32)
         elif not half and not any([i.dtype.half for i in inputs]):
             self.plain[n] = node(n.prim, tuple([self.plain[i] for i in inputs]), n.params)
+        elif n.op in GROUPED:                              # what is inside is lowered by itself
+            self.plain[n] = node(n.prim, tuple([self.rounded(i) for i in inputs]), n.params)
         elif n.op in MOVED and all([i in self.plain for i in inputs]):
             self.plain[n] = node(n.prim, tuple([self.plain[i] for i in inputs]), n.params)
             if any([i in self.wide for i in inputs]):       # a constant, a product
@@ -142,7 +145,7 @@ def lowered(graph: Graph, products: bool = False) -> Graph:
     def build(prim: Primitive, ins: Inputs, params: Params) -> Node:
         if prim.name == "cast":
             return _cast(ins[0], params[0])                 # type: ignore[arg-type]
-        if prim.name in MOVED or not any([i.dtype.half for i in ins]):
+        if prim.name in MOVED or prim.name in GROUPED or not any([i.dtype.half for i in ins]):
             return node(prim, ins, params)
         if prim.name == "matmul" and products and _stays(*ins):
             return node(prim, ins, params)
