@@ -552,6 +552,17 @@ def gathering() -> None:
     case("kthvalue", x, 2, 0, True, torch=_m("kthvalue"))
 
 
+def _torch_batch_norm(x: Any, mean: Any, var: Any, w: Any = None, b: Any = None, training: bool = False,
+                      eps: float = 1e-5) -> Any:
+    import torch
+    return torch.nn.functional.batch_norm(x, mean, var, w, b, training, 0.0, eps)
+
+
+def _torch_instance_norm(x: Any, w: Any = None, b: Any = None, eps: float = 1e-5) -> Any:
+    import torch
+    return torch.nn.functional.instance_norm(x, None, None, w, b, True, 0.0, eps)
+
+
 def normalising() -> None:
     x = F(2, 3, 4)
     case("layer_norm", x, (4,))
@@ -559,6 +570,12 @@ def normalising() -> None:
     case("rms_norm", x, (4,), F(4), named=False)
     case("rms_norm", x, (3, 4), named=False)
     case("group_norm", F(2, 4, 3), 2, F(4), F(4))
+    for shape in ((4, 3), (2, 3, 2)):
+        case("batch_norm", F(*shape), None, None, F(3), F(3), True, torch=_torch_batch_norm, rtol=1e-9)
+        case("batch_norm", F(*shape), F(3), F(3, lo=0.5, hi=2), F(3), F(3), eps=1e-3, fixed=(1, 2), torch=_torch_batch_norm)
+    case("batch_norm", F(2, 3), F(3), F(3, lo=0.5, hi=2), fixed=(1, 2), torch=_torch_batch_norm)
+    case("instance_norm", F(2, 3, 4), torch=_torch_instance_norm)
+    case("instance_norm", F(2, 3, 2, 2), F(3), F(3), 1e-3, torch=_torch_instance_norm)
     case("normalize", F(3, 4))
     case("normalize", F(3, 4), 1.0, 0)
     case("normalize", A([[0.0, 0.0], [3.0, 4.0]]), smooth=False)

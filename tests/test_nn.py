@@ -30,11 +30,12 @@ def flat(x):
     return [t for part in x for t in flat(part)] if isinstance(x, (tuple, list)) else [] if x is None else [x]
 
 
-def agree(ours, theirs, *arrays, tol=1e-9, calls=1, **words):
+def agree(ours, theirs, *arrays, tol=1e-9, calls=1, fixed=(), **words):
     """Values, gradients of inputs and parameters, and buffers after some calls."""
     for _ in range(calls):
-        a = [aj.tensor(x, requires_grad=x.dtype == float) for x in arrays]
-        b = [torch.tensor(x, requires_grad=x.dtype == float) for x in arrays]
+        wants = [x.dtype == float and k not in fixed for k, x in enumerate(arrays)]
+        a = [aj.tensor(x, requires_grad=w) for x, w in zip(arrays, wants)]
+        b = [torch.tensor(x, requires_grad=w) for x, w in zip(arrays, wants)]
         got, wanted = flat(ours(*a, **words)), flat(theirs(*b, **words))
         assert len(got) == len(wanted)
         for g, w in zip(got, wanted):
@@ -88,6 +89,10 @@ CASES = [
     ("nn.AdaptiveAvgPool1d(3)", (1, 2, 7)), ("nn.AdaptiveMaxPool2d(2)", (1, 2, 5, 4)),
     ("nn.Upsample(scale_factor=2)", (1, 2, 3)),
     ("nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))", X),
+    ("nn.ZeroPad2d((1, 2, 0, 1))", (1, 2, 3, 4)), ("nn.ConstantPad1d(2, 0.5)", (1, 2, 3)), ("nn.ReflectionPad1d(2)", (1, 2, 4)),
+    ("nn.ReplicationPad2d(1)", (1, 2, 3, 4)), ("nn.CircularPad1d((1, 2))", (1, 2, 4)), ("nn.PixelShuffle(2)", (1, 8, 2, 3)),
+    ("nn.PixelUnshuffle(2)", (1, 2, 4, 6)), ("nn.ChannelShuffle(2)", (1, 4, 2, 2)), ("nn.LocalResponseNorm(2)", (2, 4, 3)),
+    ("nn.Unfold((2, 2), padding=1)", (1, 2, 3, 3)), ("nn.Fold((3, 3), 2)", (1, 8, 4)),
 ]
 
 
@@ -158,6 +163,32 @@ def test_losses_are_torchs(text, shape, kind):
     t = RNG.integers(0, 3, shape[0]) if kind == "class" else data(*shape, lo=0.1, hi=0.9)
     assert str(ours) == str(theirs) and ours.reduction == theirs.reduction
     agree(ours, theirs, x, t)
+
+
+def test_losses_of_other_arguments():
+    sign, label = RNG.choice([-1.0, 1.0], 4), np.array([1, 0, 2, 1])
+    agree(*both("nn.MarginRankingLoss(0.3)"), data(4), data(4), sign, fixed=(2,))
+    agree(*both("nn.HingeEmbeddingLoss(reduction='sum')"), data(4), sign, fixed=(1,))
+    agree(*both("nn.CosineEmbeddingLoss(0.1)"), data(4, 3), data(4, 3), sign, fixed=(2,))
+    agree(*both("nn.TripletMarginLoss(swap=True)"), data(4, 3), data(4, 3), data(4, 3))
+    agree(*both("nn.SoftMarginLoss()"), data(4), sign, fixed=(1,))
+    agree(*both("nn.MultiMarginLoss(2, 0.7, torch.ones(3).double() * 2)"), data(4, 3), label)
+    agree(*both("nn.MultiLabelMarginLoss()"), data(2, 4), np.array([[3, 0, -1, 1], [1, -1, 0, 0]]))
+    agree(*both("nn.MultiLabelSoftMarginLoss()"), data(4, 3), RNG.integers(0, 2, (4, 3)).astype(float), fixed=(1,))
+    agree(*both("nn.PoissonNLLLoss(full=True)"), data(4), np.array([1.0, 0.0, 3.0, 2.0]), fixed=(1,))
+    agree(*both("nn.GaussianNLLLoss(full=True)"), data(4), data(4), data(4, lo=0.5))
+
+
+def test_encoder_and_decoder():
+    agree(*both("nn.TransformerDecoderLayer(6, 2, 8, 0.0, norm_first=True)"), data(4, 2, 6), data(5, 2, 6))
+    agree(*both("nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 8, 0.0), 2)"), data(4, 2, 6), data(5, 2, 6))
+    ours, theirs = both("nn.Transformer(6, 2, 1, 1, 8, 0.0, batch_first=True)")
+    mask = nn.Transformer.generate_square_subsequent_mask(4)
+    assert mask.tolist() == torch.nn.Transformer.generate_square_subsequent_mask(4).tolist()
+    a, b = data(2, 5, 6), data(2, 4, 6)
+    got = ours(aj.tensor(a), aj.tensor(b), tgt_mask=mask.double())
+    wanted = theirs(torch.tensor(a), torch.tensor(b), tgt_mask=torch.tensor(mask.numpy()).double())
+    assert np.allclose(got.detach(), wanted.detach(), 1e-9)
 
 
 def test_embeddings():

@@ -125,39 +125,60 @@ class MultiheadAttention(Module):
         return mask
 
 
-class TransformerEncoderLayer(Module):
-    """Self-attention and two linear layers, each beside its input and normalised (before, with `norm_first`)."""
+class _Layer(Module):
+    """Base of both layers: attentions, two linear layers, and a norm and a dropout for each of them."""
+
+    attentions: tuple[str, ...] = ("self_attn",)
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu",
                  layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
                  device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, device=device, dtype=dtype)
+        for name in self.attentions:
+            setattr(self, name, MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, device=device,
+                                                   dtype=dtype))
         self.linear1 = Linear(d_model, dim_feedforward, bias, device, dtype)
         self.dropout = Dropout(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, bias, device, dtype)
         self.norm_first = norm_first
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
+        parts = range(1, len(self.attentions) + 2)
+        for k in parts:
+            setattr(self, f"norm{k}", LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype))
+        for k in parts:
+            setattr(self, f"dropout{k}", Dropout(dropout))
         if isinstance(activation, str):
             if activation not in ("relu", "gelu"):
                 raise explain(RuntimeError(f"activation should be relu/gelu, not {activation}"))
             activation = getattr(F, activation)
         self.activation = activation
 
-    def _attention(self, x: Any, mask: Any, padding: Any) -> Any:
-        return self.dropout1(self.self_attn(x, x, x, padding, False, mask)[0])
+    def _linear(self, x: Any) -> Any:
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
-    def _forward(self, x: Any) -> Any:
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+    def _beside(self, k: int, x: Any, part: Any) -> Any:
+        """x and what a part makes of it, with the norm before the part or after the sum."""
+        norm, drop = getattr(self, f"norm{k}"), getattr(self, f"dropout{k}")
+        return x + drop(part(norm(x))) if self.norm_first else norm(x + drop(part(x)))
+
+
+class TransformerEncoderLayer(_Layer):
+    """Self-attention and two linear layers, each beside its input and normalised (before, with `norm_first`)."""
 
     def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Any:
-        if self.norm_first:
-            x = src + self._attention(self.norm1(src), src_mask, src_key_padding_mask)
-            return x + self._forward(self.norm2(x))
-        x = self.norm1(src + self._attention(src, src_mask, src_key_padding_mask))
-        return self.norm2(x + self._forward(x))
+        x = self._beside(1, src, lambda x: self.self_attn(x, x, x, src_key_padding_mask, False, src_mask)[0])
+        return self._beside(2, x, self._linear)
+
+
+class TransformerDecoderLayer(_Layer):
+    """Self-attention, attention to the memory and two linear layers, each beside its input and normalised."""
+
+    attentions = ("self_attn", "multihead_attn")
+
+    def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None, tgt_key_padding_mask: Any = None,
+                memory_key_padding_mask: Any = None, tgt_is_causal: bool = False, memory_is_causal: bool = False) -> Any:
+        x = self._beside(1, tgt, lambda x: self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask)[0])
+        x = self._beside(2, x, lambda x: self.multihead_attn(x, memory, memory, memory_key_padding_mask, False, memory_mask)[0])
+        return self._beside(3, x, self._linear)
 
 
 class TransformerEncoder(Module):
@@ -173,3 +194,51 @@ class TransformerEncoder(Module):
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask)
         return src if self.norm is None else self.norm(src)
+
+
+class TransformerDecoder(Module):
+    """The same decoder layer, copied `num_layers` times, one after another."""
+
+    def __init__(self, decoder_layer: Any, num_layers: int, norm: Any = None) -> None:
+        super().__init__()
+        self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(num_layers)])
+        self.num_layers, self.norm = num_layers, norm
+
+    def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None, tgt_key_padding_mask: Any = None,
+                memory_key_padding_mask: Any = None, tgt_is_causal: bool | None = None, memory_is_causal: bool = False) -> Any:
+        for layer in self.layers:
+            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return tgt if self.norm is None else self.norm(tgt)
+
+
+class Transformer(Module):
+    """An encoder of the source and a decoder of the target that attends to it."""
+
+    def __init__(self, d_model: int = 512, nhead: int = 8, num_encoder_layers: int = 6, num_decoder_layers: int = 6,
+                 dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu", custom_encoder: Any = None,
+                 custom_decoder: Any = None, layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False,
+                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        words = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias, device,
+                 dtype)
+
+        def norm() -> Any:
+            return LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.encoder = custom_encoder or TransformerEncoder(TransformerEncoderLayer(*words), num_encoder_layers, norm())
+        self.decoder = custom_decoder or TransformerDecoder(TransformerDecoderLayer(*words), num_decoder_layers, norm())
+        for p in self.parameters():
+            if p.ndim > 1:
+                init.xavier_uniform_(p)
+        self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
+
+    def forward(self, src: Any, tgt: Any, src_mask: Any = None, tgt_mask: Any = None, memory_mask: Any = None,
+                src_key_padding_mask: Any = None, tgt_key_padding_mask: Any = None, memory_key_padding_mask: Any = None) -> Any:
+        if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
+            raise explain(RuntimeError("the feature number of src and tgt must be equal to d_model"))
+        memory = self.encoder(src, src_mask, src_key_padding_mask)
+        return self.decoder(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+
+    @staticmethod
+    def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Any:
+        """A mask to add, by which each position looks at itself and at what came before."""
+        return full((sz, sz), float("-inf"), device=device, dtype=dtype).triu(1)  # type: ignore[attr-defined]

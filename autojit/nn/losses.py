@@ -116,5 +116,79 @@ class KLDivLoss(Loss):
     function, options = "kl_div", _options(last=(("log_target", False),))
 
 
-__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss", "Loss", "MSELoss", "NLLLoss",
-           "SmoothL1Loss"]
+class MarginRankingLoss(Loss):
+    """max(0, -target (input1 - input2) + margin)."""
+
+    function, options = "margin_ranking_loss", _options(("margin", 0.0))
+
+    def forward(self, input1: Any, input2: Any, target: Any) -> Any:  # type: ignore[override]
+        return F.margin_ranking_loss(input1, input2, target, **self._words())
+
+
+class HingeEmbeddingLoss(Loss):
+    """input where target is 1, max(0, margin - input) where it is -1."""
+
+    function, options = "hinge_embedding_loss", _options(("margin", 1.0))
+
+
+class CosineEmbeddingLoss(Loss):
+    """1 - cosine where target is 1, max(0, cosine - margin) where it is -1."""
+
+    function, options = "cosine_embedding_loss", _options(("margin", 0.0))
+
+    def forward(self, input1: Any, input2: Any, target: Any) -> Any:  # type: ignore[override]
+        return F.cosine_embedding_loss(input1, input2, target, **self._words())
+
+
+class TripletMarginLoss(Loss):
+    """max(0, |anchor - positive| - |anchor - negative| + margin)."""
+
+    function = "triplet_margin_loss"
+    options = {"margin": 1.0, "p": 2.0, "eps": 1e-6, "swap": False, "size_average": None, "reduce": None, "reduction": "mean"}
+
+    def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:  # type: ignore[override]
+        return F.triplet_margin_loss(anchor, positive, negative, **self._words())
+
+
+class SoftMarginLoss(Loss):
+    """log(1 + exp(-target input))."""
+
+    function = "soft_margin_loss"
+
+
+class MultiMarginLoss(Loss):
+    """The hinge loss of several classes."""
+
+    function, held = "multi_margin_loss", ("weight",)
+    options = _options(("p", 1), ("margin", 1.0), ("weight", None))
+
+
+class MultiLabelMarginLoss(Loss):
+    """The hinge loss of several labels, listed in the target up to the first -1."""
+
+    function = "multilabel_margin_loss"
+
+
+class MultiLabelSoftMarginLoss(Loss):
+    """The mean over classes of the cross entropy of two."""
+
+    function, options, held = "multilabel_soft_margin_loss", _options(("weight", None)), ("weight",)
+
+
+class PoissonNLLLoss(Loss):
+    """The negative log likelihood of counts."""
+
+    function = "poisson_nll_loss"
+    options = {"log_input": True, "full": False, "size_average": None, "eps": 1e-8, "reduce": None, "reduction": "mean"}
+
+
+class GaussianNLLLoss(Loss):
+    """The negative log likelihood of normal numbers of given variances."""
+
+    function, options = "gaussian_nll_loss", {"full": False, "eps": 1e-6, "reduction": "mean"}
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__(full, eps, reduction)
+
+    def forward(self, input: Any, target: Any, var: Any) -> Any:  # type: ignore[override]
+        return F.gaussian_nll_loss(input, target, var, **self._words())

@@ -66,7 +66,9 @@ class Module(Names):
         self.__dict__["_compiled"] = trace(run)
 
     def _tell(self, trace: Any) -> None:
-        """What a recording depends on: every module below this one, once."""
+        """What a recording, and one that it stands in, depends on: every module below this one, once."""
+        while getattr(trace, "outer", None) is not None:
+            trace = trace.outer
         watched = getattr(trace, "watched", None)
         if watched is None or self in watched:
             return
