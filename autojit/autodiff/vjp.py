@@ -15,7 +15,7 @@ from ..ir.graph import Node, base, is_const, linearise
 from ..ir.primitive import ELEMENTWISE
 from ..ops.control import set_reverse
 from ..ops.declare import P, zeros_like
-from ..ops.loops import GROUPED, group_key, group_pull, set_hook
+from ..ops.grouped import GROUPED, group_key, group_pull, set_hook
 
 Cotangent = tuple[Node, Node | None]                      # value, and the mask outside which it is zero
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.numpy.run import NumpyProgram
 from ..config import config
 from ..ir.graph import Graph
-from ..ops.loops import set_hook
+from ..ops.grouped import set_hook
 from ..rewrite.inline import inline
 from . import events
 

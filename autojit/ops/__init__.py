@@ -12,10 +12,10 @@ from . import (  # noqa: F401
     decompositions,
     factors,
     gathering,
+    grids,
     indexing,
     joins,
     linear,
-    loops,
     losses,
     margins,
     mathematics,
@@ -35,5 +35,4 @@ from . import (  # noqa: F401
     special,
     spectra,
     triangles,
-    whiles,
 )

@@ -15,30 +15,13 @@ from ..ir.aval import Aval, aval
 from ..ir.graph import Graph, Node, linearise, node, placeholder, private, substitute
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REGISTRY
 from .declare import P, full, primitive
+from .grouped import Cotangents, Run, hooks, programs
 from .placement import zeros
 
-GROUPED = frozenset(("scan", "branch", "while", "unwind"))
-Run = Callable[[Sequence[Any]], list[Any]]
-Cotangents = Sequence[Node | None]
 _MOVED = frozenset(("reshape", "permute", "expand", "flip", "stop"))
 CHEAP = 4                                                 # operations up to which the reverse turn computes a value again
 KEPT = 1024                                               # specs that are remembered
 _SPECS: dict[Any, Any] = {}
-_hooks: dict[str, Callable[..., Any]] = {}
-
-
-def set_hook(name: str, f: Callable[..., Any]) -> None:
-    """Who lives above announces itself here.  reverse: the reverse pass; program: a graph made executable by NumPy;
-    compiled: the same by whatever is fastest."""
-    _hooks[name] = f
-
-
-def programs(spec: Any, how: str) -> list[Run]:
-    """The graphs of a spec made executable: `how` is "program" or "compiled"."""
-    found = spec.kept.get(how)
-    if found is None:
-        found = spec.kept[how] = [_hooks[how](b) for b in spec.bodies]
-    return found  # type: ignore[no-any-return]
 
 
 def own(graph: Graph) -> Graph:
@@ -65,16 +48,6 @@ def reached(roots: Sequence[Node]) -> set[Node]:
 def looks(nodes: Sequence[Node]) -> list[tuple[Any, Any]]:
     """Shape and dtype of each."""
     return [(n.shape, n.dtype) for n in nodes]
-
-
-def group_key(n: Node) -> tuple[Any, ...]:
-    """What the nodes of one loop have in common."""
-    return n.prim, tuple([i.real or i for i in n.inputs]), n.params[0]
-
-
-def group_pull(n: Node, cts: Cotangents) -> list[Node | None]:
-    """Cotangents of the inputs of n's loop, given those of all its results."""
-    return n.params[0].pull([i.real or i for i in n.inputs], cts)  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------- scan
@@ -189,7 +162,7 @@ class _Derived:
         self.ys = [k for k in range(c, len(outs)) if outs[k].dtype.category >= FLOAT]
         differentiated = [*self.float_carries, *self.ys]
         self.cts = {k: placeholder(outs[k].aval) for k in differentiated}
-        grads = dict(zip(floats, _hooks["reverse"]([outs[k] for k in differentiated], [self.cts[k] for k in differentiated],
+        grads = dict(zip(floats, hooks["reverse"]([outs[k] for k in differentiated], [self.cts[k] for k in differentiated],
                                                    [ins[k] for k in floats])))
         self.sums = [k for k in floats if k < m and grads[k] is not None]
         self.moving = [k for k in floats if k >= m + c and grads[k] is not None]
@@ -327,7 +300,7 @@ class Branch:
         floats = [k for k, i in enumerate(self.bodies[0].inputs) if i.dtype.category >= FLOAT]
         for b in self.bodies:
             cts = [placeholder(b.outputs[k].aval) for k in given]
-            grads = _hooks["reverse"]([b.outputs[k] for k in given], cts, [b.inputs[k] for k in floats])
+            grads = hooks["reverse"]([b.outputs[k] for k in given], cts, [b.inputs[k] for k in floats])
             sides.append((list(b.inputs), cts, grads))
         places = [j for j in range(len(floats)) if any([grads[j] is not None for _, _, grads in sides])]
         graphs = [Graph([*ins, *cts], [grads[j] or full(0, ins[floats[j]].shape, ins[floats[j]].dtype) for j in places])

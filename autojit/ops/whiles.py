@@ -13,7 +13,8 @@ from ..dtypes import FLOAT
 from ..ir.graph import Graph, Node, node, placeholder
 from ..ir.primitive import HOST, REGISTRY
 from .declare import P, full, primitive
-from .loops import Cotangents, _hooks, _infer, _ref, _vjp, interned, looks, own, programs, reached
+from .grouped import Cotangents, hooks, programs
+from .loops import _infer, _ref, _vjp, interned, looks, own, reached
 from .placement import zeros
 
 
@@ -106,7 +107,7 @@ class Unwind:
         self.floats = [j for j in range(loop.carries) if outs[j].dtype.category >= FLOAT]
         wanted = [k for k, i in enumerate(ins) if i.dtype.category >= FLOAT]
         cts = [placeholder(outs[j].aval) for j in self.floats]
-        found = _hooks["reverse"]([outs[j] for j in self.floats], cts, [ins[k] for k in wanted])
+        found = hooks["reverse"]([outs[j] for j in self.floats], cts, [ins[k] for k in wanted])
         grads = dict(zip(wanted, found))
         self.sums = [k for k in wanted if k < m and grads[k] is not None]
         sums = [placeholder(ins[k].aval) for k in self.sums]

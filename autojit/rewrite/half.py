@@ -16,7 +16,7 @@ from ..dtypes import FLOAT, DType, float32
 from ..ir.graph import Graph, Node, base, const, infer, linearise, node, substitute
 from ..ir.primitive import LEAF, REGISTRY, Primitive
 from ..ops.declare import P
-from ..ops.loops import GROUPED
+from ..ops.grouped import GROUPED
 
 MOVED = frozenset(("reshape", "permute", "expand", "slice", "flip", "shear", "unshear", "concat", "update", "take", "gather",
                    "stop", "transfer"))

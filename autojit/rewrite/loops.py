@@ -10,7 +10,7 @@ from typing import Any
 
 from ..ir.graph import Graph, Node, node
 from ..ir.primitive import LEAF
-from ..ops.loops import GROUPED, group_key
+from ..ops.grouped import GROUPED, group_key
 
 
 def has_loops(graph: Graph) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Container, Sequence
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE, SCATTER
-from ..ops.loops import GROUPED, group_key
+from ..ops.grouped import GROUPED, group_key
 from .axes import PIECES, Axes, Axis, Frame, find_uniform, operands, pinned
 from .cost import Target
 from .device import INTO, device_step, in_memory, with_words

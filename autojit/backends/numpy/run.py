@@ -12,7 +12,7 @@ import numpy as np
 
 from ...dtypes import memory
 from ...ir.graph import Graph
-from ...ops.loops import GROUPED, group_key, set_hook
+from ...ops.grouped import GROUPED, group_key, set_hook
 from ...rewrite.half import lowered
 from ...rewrite.inline import inline
 from ...rewrite.loops import settled
