@@ -6,9 +6,11 @@ from typing import Any
 
 from . import autograd as autograd
 from . import cuda as cuda
+from . import linalg as linalg
 from . import nn as nn
 from . import optim as optim
 from . import testing as testing
+from . import utils as utils
 from .config import config as config
 from .dtypes import DType as dtype
 from .eager.placing import Device as device
@@ -30,6 +32,52 @@ class Tensor:
         """input where positive, else weight * input; one weight, or one a channel (axis 1)."""
     def hardshrink(self, lambd: Any = 0.5) -> Tensor:
         """0 where |input| <= lambd, else input."""
+    def sum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """Sum over dims; integers and bools sum as int64."""
+    def mean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """Mean over dims; integers are refused unless a float dtype is given."""
+    def prod(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """Product over everything or one dim; integers and bools multiply as int64."""
+    def nansum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """Sum over dims with NaN as 0."""
+    def nanmean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """Mean over dims of what is not NaN."""
+    def max(self, *args: Any, **kwargs: Any) -> Any:
+        """The largest element; equal ones share the gradient."""
+    def min(self, *args: Any, **kwargs: Any) -> Any:
+        """The smallest element; equal ones share the gradient."""
+    def amax(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+        """The largest over dims; equal ones share the gradient."""
+    def amin(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+        """The smallest over dims; equal ones share the gradient."""
+    def aminmax(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Any:
+        """The smallest and the largest over everything or one dim."""
+    def argmax(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+        """Where the largest stands: in the flattened tensor, or along one dim."""
+    def argmin(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+        """Where the smallest stands: in the flattened tensor, or along one dim."""
+    def any(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+        """True if any element is non-zero; NaN is."""
+    def all(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+        """True if every element is non-zero; NaN is."""
+    def count_nonzero(self, dim: Any = None, **kwargs: Any) -> Tensor:
+        """How many elements are not zero, as int64."""
+    def cumsum(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """The running sum along a dim; integers as int64."""
+    def cumsum_(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """The running sum along a dim; integers as int64."""
+    def cumprod(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """The running product along a dim; integers as int64."""
+    def cumprod_(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """The running product along a dim; integers as int64."""
+    def logcumsumexp(self, dim: Any, **kwargs: Any) -> Tensor:
+        """The logarithm of the running sum of exponentials, without overflow."""
+    def cummax(self, dim: Any, **kwargs: Any) -> Any:
+        """The largest so far along a dim, and where it stood last."""
+    def cummin(self, dim: Any, **kwargs: Any) -> Any:
+        """The smallest so far along a dim, and where it stood last."""
+    def diff(self, n: Any = 1, dim: Any = -1, **kwargs: Any) -> Tensor:
+        """Differences of neighbours along a dim, `n` times over."""
     def add(self, other: Tensor | _float, alpha: Any = 1) -> Tensor:
         """input + alpha * other."""
     def add_(self, other: Tensor | _float, alpha: Any = 1) -> Tensor:
@@ -164,6 +212,78 @@ class Tensor:
         """0 below zero, `values` at zero, 1 above."""
     def heaviside_(self, values: Tensor | _float) -> Tensor:
         """0 below zero, `values` at zero, 1 above."""
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in row-major order in another shape; one -1 is worked out."""
+    def view(self, *shape: Any) -> Tensor:
+        """reshape that never copies: the face refuses strides that do not allow it."""
+    def view_as(self, other: Tensor | _float) -> Tensor:
+        """input in the shape of `other`."""
+    def reshape_as(self, other: Tensor | _float) -> Tensor:
+        """input in the shape of `other`."""
+    def ravel(self) -> Tensor:
+        """All elements in one dim."""
+    def flatten(self, start_dim: Any = 0, end_dim: Any = -1) -> Tensor:
+        """Dims start_dim to end_dim as one."""
+    def unflatten(self, dim: Any, sizes: Any, **kwargs: Any) -> Tensor:
+        """One dim as several; one -1 is worked out."""
+    def squeeze(self, dim: Any = None, **kwargs: Any) -> Tensor:
+        """Dims of extent 1 dropped: all of them, or those named."""
+    def squeeze_(self, dim: Any = None, **kwargs: Any) -> Tensor:
+        """Dims of extent 1 dropped: all of them, or those named."""
+    def unsqueeze(self, dim: Any, **kwargs: Any) -> Tensor:
+        """A dim of extent 1 put in at `dim`."""
+    def unsqueeze_(self, dim: Any, **kwargs: Any) -> Tensor:
+        """A dim of extent 1 put in at `dim`."""
+    def expand(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Dims of extent 1 stretched without copying; -1 keeps an extent, new dims come first."""
+    def broadcast_to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """expand."""
+    def expand_as(self, other: Tensor | _float) -> Tensor:
+        """input stretched to the shape of `other`."""
+    def permute(self, *dims: Any) -> Tensor:
+        """Dims in another order."""
+    def transpose(self, dim0: Any, dim1: Any) -> Tensor:
+        """Two dims exchanged."""
+    def swapdims(self, dim0: Any, dim1: Any) -> Tensor:
+        """Two dims exchanged."""
+    def transpose_(self, dim0: Any, dim1: Any) -> Tensor:
+        """Two dims exchanged."""
+    def swapdims_(self, dim0: Any, dim1: Any) -> Tensor:
+        """Two dims exchanged."""
+    def swapaxes(self, axis0: Any, axis1: Any) -> Tensor:
+        """Two dims exchanged."""
+    def swapaxes_(self, axis0: Any, axis1: Any) -> Tensor:
+        """Two dims exchanged."""
+    def t(self) -> Tensor:
+        """A matrix transposed; vectors and numbers as they are."""
+    def t_(self) -> Tensor:
+        """A matrix transposed; vectors and numbers as they are."""
+    def movedim(self, source: Any, destination: Any) -> Tensor:
+        """Dims moved to other places; the others keep their order."""
+    def moveaxis(self, source: Any, destination: Any) -> Tensor:
+        """Dims moved to other places; the others keep their order."""
+    def select(self, dim: Any, index: Any, **kwargs: Any) -> Tensor:
+        """One place along a dim, which vanishes."""
+    def narrow(self, dim: Any, start: Any, length: Any, **kwargs: Any) -> Tensor:
+        """`length` places along a dim from `start`."""
+    def diagonal(self, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Tensor:
+        """The diagonal of two dims, as a last dim in their stead."""
+    def repeat(self, *repeats: Any) -> Tensor:
+        """The tensor laid side by side so many times along each dim; new dims come first."""
+    def tile(self, *dims: Any) -> Tensor:
+        """repeat, with missing leading counts taken as 1."""
+    def repeat_interleave(self, repeats: Any, dim: Any = None, **kwargs: Any) -> Tensor:
+        """Each element so many times in a row along a dim, or of the flattened tensor."""
+    def flip(self, *dims: Any) -> Tensor:
+        """The order of some dims turned round."""
+    def fliplr(self) -> Tensor:
+        """Dim 1 turned round."""
+    def flipud(self) -> Tensor:
+        """Dim 0 turned round."""
+    def roll(self, shifts: Any, dims: Any = None) -> Tensor:
+        """Elements moved on along dims, the last ones to the front; without dims, of the flattened tensor."""
+    def rot90(self, k: Any = 1, dims: Any = (0, 1)) -> Tensor:
+        """A quarter turn, k times, from dims[0] towards dims[1]."""
     def eq(self, other: Tensor | _float) -> Tensor:
         """input == other, as bool; NaN compares unequal to everything."""
     def eq_(self, other: Tensor | _float) -> Tensor:
@@ -248,78 +368,6 @@ class Tensor:
         """Each bit turned; not, for bools."""
     def bitwise_not_(self) -> Tensor:
         """Each bit turned; not, for bools."""
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in row-major order in another shape; one -1 is worked out."""
-    def view(self, *shape: Any) -> Tensor:
-        """reshape that never copies: the face refuses strides that do not allow it."""
-    def view_as(self, other: Tensor | _float) -> Tensor:
-        """input in the shape of `other`."""
-    def reshape_as(self, other: Tensor | _float) -> Tensor:
-        """input in the shape of `other`."""
-    def ravel(self) -> Tensor:
-        """All elements in one dim."""
-    def flatten(self, start_dim: Any = 0, end_dim: Any = -1) -> Tensor:
-        """Dims start_dim to end_dim as one."""
-    def unflatten(self, dim: Any, sizes: Any, **kwargs: Any) -> Tensor:
-        """One dim as several; one -1 is worked out."""
-    def squeeze(self, dim: Any = None, **kwargs: Any) -> Tensor:
-        """Dims of extent 1 dropped: all of them, or those named."""
-    def squeeze_(self, dim: Any = None, **kwargs: Any) -> Tensor:
-        """Dims of extent 1 dropped: all of them, or those named."""
-    def unsqueeze(self, dim: Any, **kwargs: Any) -> Tensor:
-        """A dim of extent 1 put in at `dim`."""
-    def unsqueeze_(self, dim: Any, **kwargs: Any) -> Tensor:
-        """A dim of extent 1 put in at `dim`."""
-    def expand(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Dims of extent 1 stretched without copying; -1 keeps an extent, new dims come first."""
-    def broadcast_to(self, *args: Any, **kwargs: Any) -> Tensor:
-        """expand."""
-    def expand_as(self, other: Tensor | _float) -> Tensor:
-        """input stretched to the shape of `other`."""
-    def permute(self, *dims: Any) -> Tensor:
-        """Dims in another order."""
-    def transpose(self, dim0: Any, dim1: Any) -> Tensor:
-        """Two dims exchanged."""
-    def swapdims(self, dim0: Any, dim1: Any) -> Tensor:
-        """Two dims exchanged."""
-    def transpose_(self, dim0: Any, dim1: Any) -> Tensor:
-        """Two dims exchanged."""
-    def swapdims_(self, dim0: Any, dim1: Any) -> Tensor:
-        """Two dims exchanged."""
-    def swapaxes(self, axis0: Any, axis1: Any) -> Tensor:
-        """Two dims exchanged."""
-    def swapaxes_(self, axis0: Any, axis1: Any) -> Tensor:
-        """Two dims exchanged."""
-    def t(self) -> Tensor:
-        """A matrix transposed; vectors and numbers as they are."""
-    def t_(self) -> Tensor:
-        """A matrix transposed; vectors and numbers as they are."""
-    def movedim(self, source: Any, destination: Any) -> Tensor:
-        """Dims moved to other places; the others keep their order."""
-    def moveaxis(self, source: Any, destination: Any) -> Tensor:
-        """Dims moved to other places; the others keep their order."""
-    def select(self, dim: Any, index: Any, **kwargs: Any) -> Tensor:
-        """One place along a dim, which vanishes."""
-    def narrow(self, dim: Any, start: Any, length: Any, **kwargs: Any) -> Tensor:
-        """`length` places along a dim from `start`."""
-    def diagonal(self, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Tensor:
-        """The diagonal of two dims, as a last dim in their stead."""
-    def repeat(self, *repeats: Any) -> Tensor:
-        """The tensor laid side by side so many times along each dim; new dims come first."""
-    def tile(self, *dims: Any) -> Tensor:
-        """repeat, with missing leading counts taken as 1."""
-    def repeat_interleave(self, repeats: Any, dim: Any = None, **kwargs: Any) -> Tensor:
-        """Each element so many times in a row along a dim, or of the flattened tensor."""
-    def flip(self, *dims: Any) -> Tensor:
-        """The order of some dims turned round."""
-    def fliplr(self) -> Tensor:
-        """Dim 1 turned round."""
-    def flipud(self) -> Tensor:
-        """Dim 0 turned round."""
-    def roll(self, shifts: Any, dims: Any = None) -> Tensor:
-        """Elements moved on along dims, the last ones to the front; without dims, of the flattened tensor."""
-    def rot90(self, k: Any = 1, dims: Any = (0, 1)) -> Tensor:
-        """A quarter turn, k times, from dims[0] towards dims[1]."""
     def mm(self, mat2: Tensor | _float) -> Tensor:
         """(M, K) @ (K, N)."""
     def bmm(self, mat2: Tensor | _float) -> Tensor:
@@ -362,6 +410,46 @@ class Tensor:
         """Every element of input times the whole of other, in blocks."""
     def cross(self, other: Tensor | _float, dim: Any = None, **kwargs: Any) -> Tensor:
         """The vector product along a dim of extent 3: the first such, if none is given."""
+    def tril(self, diagonal: Any = 0) -> Tensor:
+        """The lower triangle; zeros above the diagonal."""
+    def tril_(self, diagonal: Any = 0) -> Tensor:
+        """The lower triangle; zeros above the diagonal."""
+    def triu(self, diagonal: Any = 0) -> Tensor:
+        """The upper triangle; zeros below the diagonal."""
+    def triu_(self, diagonal: Any = 0) -> Tensor:
+        """The upper triangle; zeros below the diagonal."""
+    def trace(self) -> Tensor:
+        """The sum of a matrix's diagonal."""
+    def diag_embed(self, offset: Any = 0, dim1: Any = -2, dim2: Any = -1) -> Tensor:
+        """The last dim as the diagonal of two new dims."""
+    def diag(self, diagonal: Any = 0) -> Tensor:
+        """A vector as a matrix's diagonal, or a matrix's diagonal as a vector."""
+    def diagflat(self, offset: Any = 0) -> Tensor:
+        """All elements as a matrix's diagonal."""
+    def inverse(self) -> Tensor:
+        """The inverse of each matrix.  LinAlgError: it is singular."""
+    def triangular_solve(self, A: Tensor | _float, upper: Any = True, transpose: Any = False, unitriangular: Any = False) -> Any:
+        """X with A X = input, where one triangle of A counts; and A."""
+    def cholesky_solve(self, L: Tensor | _float, upper: Any = False) -> Tensor:
+        """X with A X = input, for the factor L of A (or U, its transpose, if upper)."""
+    def cholesky_inverse(self, upper: Any = False) -> Tensor:
+        """The inverse of A, for its factor L (or U, its transpose, if upper)."""
+    def lu_solve(self, LU_data: Tensor | _float, LU_pivots: Tensor | _float) -> Tensor:
+        """X with A X = input, for what lu_factor made of A."""
+    def det(self) -> Tensor:
+        """The determinant of each matrix; its derivative is that of a polynomial, for singular matrices too."""
+    def slogdet(self) -> Any:
+        """Sign, and logarithm of the size, of each determinant."""
+    def logdet(self) -> Tensor:
+        """The logarithm of each determinant; NaN where it is negative."""
+    def cholesky(self, upper: Any = False) -> Tensor:
+        """L with L L.T = A for positive-definite A, or its transpose.  LinAlgError: A is not positive-definite."""
+    def svd(self, some: Any = True, compute_uv: Any = True) -> Any:
+        """U, S and V with A = U diag(S) V.T; without compute_uv U and V are zeros."""
+    def qr(self, some: Any = True) -> Any:
+        """Q and R with A = Q R; all of Q if not some."""
+    def lu(self, pivot: Any = True) -> tuple[Tensor, ...]:
+        """L and U in one matrix, and the row (from 1) that each row was exchanged with."""
     def gather(self, dim: Any, index: Tensor | _float, **kwargs: Any) -> Tensor:
         """out[.., k, ..] = input[.., index[.., k, ..], ..] along a dim; the result has the shape of the index."""
     def scatter(self, dim: Any, index: Tensor | _float, src: Tensor | _float, *args: Any, **kwargs: Any) -> Any:
@@ -396,58 +484,24 @@ class Tensor:
         """input with source's elements, in their order, written where the mask holds."""
     def unfold(self, dimension: Any, size: Any, step: Any, **kwargs: Any) -> Tensor:
         """Windows of `size` along a dim, `step` apart, as a last dim."""
-    def sum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """Sum over dims; integers and bools sum as int64."""
-    def mean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """Mean over dims; integers are refused unless a float dtype is given."""
-    def prod(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """Product over everything or one dim; integers and bools multiply as int64."""
-    def nansum(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """Sum over dims with NaN as 0."""
-    def nanmean(self, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """Mean over dims of what is not NaN."""
-    def max(self, *args: Any, **kwargs: Any) -> Any:
-        """The largest element; equal ones share the gradient."""
-    def min(self, *args: Any, **kwargs: Any) -> Any:
-        """The smallest element; equal ones share the gradient."""
-    def amax(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-        """The largest over dims; equal ones share the gradient."""
-    def amin(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-        """The smallest over dims; equal ones share the gradient."""
-    def aminmax(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Any:
-        """The smallest and the largest over everything or one dim."""
-    def argmax(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-        """Where the largest stands: in the flattened tensor, or along one dim."""
-    def argmin(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-        """Where the smallest stands: in the flattened tensor, or along one dim."""
-    def any(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-        """True if any element is non-zero; NaN is."""
-    def all(self, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-        """True if every element is non-zero; NaN is."""
-    def count_nonzero(self, dim: Any = None, **kwargs: Any) -> Tensor:
-        """How many elements are not zero, as int64."""
-    def cumsum(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """The running sum along a dim; integers as int64."""
-    def cumsum_(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """The running sum along a dim; integers as int64."""
-    def cumprod(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """The running product along a dim; integers as int64."""
-    def cumprod_(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """The running product along a dim; integers as int64."""
-    def logcumsumexp(self, dim: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the running sum of exponentials, without overflow."""
-    def cummax(self, dim: Any, **kwargs: Any) -> Any:
-        """The largest so far along a dim, and where it stood last."""
-    def cummin(self, dim: Any, **kwargs: Any) -> Any:
-        """The smallest so far along a dim, and where it stood last."""
-    def diff(self, n: Any = 1, dim: Any = -1, **kwargs: Any) -> Tensor:
-        """Differences of neighbours along a dim, `n` times over."""
     def softmax(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
         """exp(input) over its sum along a dim."""
     def log_softmax(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
         """The logarithm of softmax, exact where softmax underflows."""
     def logsumexp(self, dim: Any, keepdim: Any = False, **kwargs: Any) -> Tensor:
         """log(sum(exp(input))) over dims, without overflow; -Inf where all are -Inf."""
+    def var(self, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
+        """Variance over dims, by n - correction (1 by default)."""
+    def std(self, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
+        """Standard deviation over dims; its derivative where it is 0 is 0."""
+    def norm(self, p: Any = 'fro', dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+        """(sum |x|**p) ** (1/p) over dims; 'fro' is 2; its derivative at 0 is 0."""
+    def median(self, *args: Any, **kwargs: Any) -> Any:
+        """The middle element, the lower of two; NaN if any is."""
+    def nanmedian(self, *args: Any, **kwargs: Any) -> Any:
+        """The middle of what is not NaN."""
+    def dist(self, other: Tensor | _float, p: Any = 2.0) -> Tensor:
+        """The p-norm of input - other."""
     def sqrt(self) -> Tensor:
         """Square root; NaN below 0."""
     def sqrt_(self) -> Tensor:
@@ -662,18 +716,6 @@ class Tensor:
         """log(exp(input) + exp(other)), without overflow."""
     def logaddexp2(self, other: Tensor | _float) -> Tensor:
         """log2(2**input + 2**other), without overflow."""
-    def var(self, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
-        """Variance over dims, by n - correction (1 by default)."""
-    def std(self, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
-        """Standard deviation over dims; its derivative where it is 0 is 0."""
-    def norm(self, p: Any = 'fro', dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-        """(sum |x|**p) ** (1/p) over dims; 'fro' is 2; its derivative at 0 is 0."""
-    def median(self, *args: Any, **kwargs: Any) -> Any:
-        """The middle element, the lower of two; NaN if any is."""
-    def nanmedian(self, *args: Any, **kwargs: Any) -> Any:
-        """The middle of what is not NaN."""
-    def dist(self, other: Tensor | _float, p: Any = 2.0) -> Tensor:
-        """The p-norm of input - other."""
     def split(self, split_size_or_sections: Any, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
         """Pieces of one size (the last may be smaller), or of the sizes given."""
     def chunk(self, chunks: Any, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
@@ -688,6 +730,30 @@ class Tensor:
         """tensor_split along dim 2, into equal parts."""
     def unbind(self, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
         """The slices along a dim, which vanishes."""
+    def quantile(self, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
+        """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; q outside"""
+    def nanquantile(self, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
+        """quantile of what is not NaN."""
+    def mode(self, dim: Any = -1, keepdim: Any = False, **kwargs: Any) -> Any:
+        """The most common value along a dim, the smallest of several, and where it stands last."""
+    def cov(self, correction: Any = 1, fweights: Tensor | _float | None = None, aweights: Tensor | _float | None = None) -> Tensor:
+        """Covariances of the rows, whose columns are observations; fweights: how often each was seen, aweights: its weight."""
+    def corrcoef(self) -> Tensor:
+        """Correlations of the rows, between -1 and 1."""
+    def scatter_reduce(self, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
+        """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+    def scatter_reduce_(self, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
+        """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+    def select_scatter(self, src: Tensor | _float, dim: Any, index: Any, **kwargs: Any) -> Tensor:
+        """input with src written over its slice number `index` of a dim."""
+    def slice_scatter(self, src: Tensor | _float, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1, **kwargs: Any) -> Tensor:
+        """input with src written over input[start:end:step] of a dim."""
+    def diagonal_scatter(self, src: Tensor | _float, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Tensor:
+        """input with src written over the diagonal of two dims, `offset` places above the main one."""
+    def renorm(self, p: Any, dim: Any, maxnorm: Any, **kwargs: Any) -> Tensor:
+        """input with each slice of a dim whose p-norm is above maxnorm scaled down to it."""
+    def renorm_(self, p: Any, dim: Any, maxnorm: Any, **kwargs: Any) -> Tensor:
+        """input with each slice of a dim whose p-norm is above maxnorm scaled down to it."""
     def sort(self, dim: Any = -1, descending: Any = False, stable: Any = False, **kwargs: Any) -> Any:
         """The elements in order along a dim, and where they stood; always stable; NaN counts as largest."""
     def argsort(self, dim: Any = -1, descending: Any = False, stable: Any = False, **kwargs: Any) -> Tensor:
@@ -698,22 +764,44 @@ class Tensor:
         """The k largest (or smallest) along a dim, in order, and where they stand."""
     def kthvalue(self, k: Any, dim: Any = -1, keepdim: Any = False, **kwargs: Any) -> Any:
         """The k-th smallest along a dim (from 1), and where it stands."""
-    def tril(self, diagonal: Any = 0) -> Tensor:
-        """The lower triangle; zeros above the diagonal."""
-    def tril_(self, diagonal: Any = 0) -> Tensor:
-        """The lower triangle; zeros above the diagonal."""
-    def triu(self, diagonal: Any = 0) -> Tensor:
-        """The upper triangle; zeros below the diagonal."""
-    def triu_(self, diagonal: Any = 0) -> Tensor:
-        """The upper triangle; zeros below the diagonal."""
-    def trace(self) -> Tensor:
-        """The sum of a matrix's diagonal."""
-    def diag_embed(self, offset: Any = 0, dim1: Any = -2, dim2: Any = -1) -> Tensor:
-        """The last dim as the diagonal of two new dims."""
-    def diag(self, diagonal: Any = 0) -> Tensor:
-        """A vector as a matrix's diagonal, or a matrix's diagonal as a vector."""
-    def diagflat(self, offset: Any = 0) -> Tensor:
-        """All elements as a matrix's diagonal."""
+    def i0(self) -> Tensor:
+        """The modified Bessel function of the first kind, of order 0."""
+    def i0_(self) -> Tensor:
+        """The modified Bessel function of the first kind, of order 0."""
+    def igamma(self, other: Tensor | _float) -> Tensor:
+        """The regularised lower incomplete gamma function P(input, other); differentiable in other."""
+    def igamma_(self, other: Tensor | _float) -> Tensor:
+        """The regularised lower incomplete gamma function P(input, other); differentiable in other."""
+    def igammac(self, other: Tensor | _float) -> Tensor:
+        """The regularised upper incomplete gamma function Q(input, other); differentiable in other."""
+    def igammac_(self, other: Tensor | _float) -> Tensor:
+        """The regularised upper incomplete gamma function Q(input, other); differentiable in other."""
+    def mvlgamma(self, p: Any) -> Tensor:
+        """The logarithm of the multivariate gamma function of dimension p."""
+    def mvlgamma_(self, p: Any) -> Tensor:
+        """The logarithm of the multivariate gamma function of dimension p."""
+    def ldexp(self, other: Tensor | _float) -> Tensor:
+        """input * 2**other."""
+    def ldexp_(self, other: Tensor | _float) -> Tensor:
+        """input * 2**other."""
+    def nextafter(self, other: Tensor | _float) -> Tensor:
+        """The number next to the input on the way to other."""
+    def nextafter_(self, other: Tensor | _float) -> Tensor:
+        """The number next to the input on the way to other."""
+    def gcd(self, other: Tensor | _float) -> Tensor:
+        """The greatest common divisor of integers; not negative."""
+    def gcd_(self, other: Tensor | _float) -> Tensor:
+        """The greatest common divisor of integers; not negative."""
+    def lcm(self, other: Tensor | _float) -> Tensor:
+        """The least common multiple of integers; not negative, 0 beside 0."""
+    def lcm_(self, other: Tensor | _float) -> Tensor:
+        """The least common multiple of integers; not negative, 0 beside 0."""
+    def pinverse(self, rcond: Any = 1e-15) -> Tensor:
+        """The pseudo-inverse; singular values up to rcond times the largest count as 0."""
+    def matrix_power(self, n: Any) -> Tensor:
+        """The n-th power of each matrix, of its inverse for negative n, by repeated squaring."""
+    def matrix_exp(self) -> Tensor:
+        """The exponential of each matrix."""
     def __add__(self, other: Any) -> Tensor: ...
     def __radd__(self, other: Any) -> Tensor: ...
     def __iadd__(self, other: Any) -> Tensor: ...
@@ -982,6 +1070,50 @@ def selu(input: Tensor) -> Tensor:
     """elu with the scale and alpha that keep mean and variance."""
 def celu(input: Tensor, alpha: Any = 1.0) -> Tensor:
     """input where positive, else alpha * (exp(input / alpha) - 1)."""
+def sum(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """Sum over dims; integers and bools sum as int64."""
+def mean(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """Mean over dims; integers are refused unless a float dtype is given."""
+def prod(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """Product over everything or one dim; integers and bools multiply as int64."""
+def nansum(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """Sum over dims with NaN as 0."""
+def nanmean(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """Mean over dims of what is not NaN."""
+def max(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """The largest element; equal ones share the gradient."""
+def min(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """The smallest element; equal ones share the gradient."""
+def amax(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """The largest over dims; equal ones share the gradient."""
+def amin(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """The smallest over dims; equal ones share the gradient."""
+def aminmax(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Any:
+    """The smallest and the largest over everything or one dim."""
+def argmax(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """Where the largest stands: in the flattened tensor, or along one dim."""
+def argmin(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """Where the smallest stands: in the flattened tensor, or along one dim."""
+def any(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """True if any element is non-zero; NaN is."""
+def all(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """True if every element is non-zero; NaN is."""
+def count_nonzero(input: Tensor, dim: Any = None, **kwargs: Any) -> Tensor:
+    """How many elements are not zero, as int64."""
+def cumsum(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """The running sum along a dim; integers as int64."""
+def cumprod(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """The running product along a dim; integers as int64."""
+def logcumsumexp(input: Tensor, dim: Any, **kwargs: Any) -> Tensor:
+    """The logarithm of the running sum of exponentials, without overflow."""
+def cummax(input: Tensor, dim: Any, **kwargs: Any) -> Any:
+    """The largest so far along a dim, and where it stood last."""
+def cummin(input: Tensor, dim: Any, **kwargs: Any) -> Any:
+    """The smallest so far along a dim, and where it stood last."""
+def diff(input: Tensor, n: Any = 1, dim: Any = -1, **kwargs: Any) -> Tensor:
+    """Differences of neighbours along a dim, `n` times over."""
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+    """The means of `output_size` parts of the last dim."""
 def add(input: Tensor, other: Tensor | _float, alpha: Any = 1) -> Tensor:
     """input + alpha * other."""
 def sub(input: Tensor, other: Tensor | _float, alpha: Any = 1) -> Tensor:
@@ -1058,48 +1190,6 @@ def nan_to_num(input: Tensor, nan: Any = None, posinf: Any = None, neginf: Any =
     """NaN and the infinities replaced; by 0 and the largest finite numbers if none are given."""
 def heaviside(input: Tensor, values: Tensor | _float) -> Tensor:
     """0 below zero, `values` at zero, 1 above."""
-def eq(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input == other, as bool; NaN compares unequal to everything."""
-def ne(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input != other, as bool; NaN compares unequal to everything."""
-def not_equal(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input != other, as bool; NaN compares unequal to everything."""
-def lt(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input < other, as bool; NaN compares unequal to everything."""
-def less(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input < other, as bool; NaN compares unequal to everything."""
-def le(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input <= other, as bool; NaN compares unequal to everything."""
-def less_equal(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input <= other, as bool; NaN compares unequal to everything."""
-def gt(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input > other, as bool; NaN compares unequal to everything."""
-def greater(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input > other, as bool; NaN compares unequal to everything."""
-def ge(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input >= other, as bool; NaN compares unequal to everything."""
-def greater_equal(input: Tensor, other: Tensor | _float) -> Tensor:
-    """input >= other, as bool; NaN compares unequal to everything."""
-def logical_and(input: Tensor, other: Tensor | _float) -> Tensor:
-    """True where both are non-zero."""
-def logical_or(input: Tensor, other: Tensor | _float) -> Tensor:
-    """True where either is non-zero."""
-def logical_xor(input: Tensor, other: Tensor | _float) -> Tensor:
-    """True where exactly one is non-zero."""
-def logical_not(input: Tensor) -> Tensor:
-    """True where zero."""
-def bitwise_and(input: Tensor, other: Tensor | _float) -> Tensor:
-    """The bits that both have."""
-def bitwise_or(input: Tensor, other: Tensor | _float) -> Tensor:
-    """The bits that either has."""
-def bitwise_xor(input: Tensor, other: Tensor | _float) -> Tensor:
-    """The bits that exactly one has."""
-def bitwise_left_shift(input: Tensor, other: Tensor | _float) -> Tensor:
-    """The bits moved to the left, zeros coming in; 0 for negative shifts."""
-def bitwise_right_shift(input: Tensor, other: Tensor | _float) -> Tensor:
-    """The bits moved to the right, the sign coming in."""
-def bitwise_not(input: Tensor) -> Tensor:
-    """Each bit turned; not, for bools."""
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order in another shape; one -1 is worked out."""
 def ravel(input: Tensor) -> Tensor:
@@ -1180,6 +1270,58 @@ def broadcast_tensors(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """All tensors stretched to their common shape."""
 def cartesian_prod(tensors: Sequence[Tensor]) -> Tensor:
     """All combinations of the vectors' elements, one a row."""
+def trapezoid(y: Tensor, x: Tensor | _float | None = None, dx: Any = None, dim: Any = -1, **kwargs: Any) -> Tensor:
+    """The integral of samples along a dim by trapezoids; their places are x, or dx (1) apart."""
+def trapz(y: Tensor, x: Tensor | _float | None = None, dx: Any = None, dim: Any = -1, **kwargs: Any) -> Tensor:
+    """The integral of samples along a dim by trapezoids; their places are x, or dx (1) apart."""
+def cumulative_trapezoid(y: Tensor, x: Tensor | _float | None = None, dx: Any = None, dim: Any = -1, **kwargs: Any) -> Tensor:
+    """The running integral of samples along a dim by trapezoids: one element less."""
+def gradient(input: Tensor, spacing: Any = 1, dim: Any = None, edge_order: Any = 1, **kwargs: Any) -> tuple[Tensor, ...]:
+    """Slopes of samples along each dim by differences; `spacing` is a number, or one for each dim."""
+def vander(x: Tensor, N: Any = None, increasing: Any = False) -> Tensor:
+    """Rows of powers: x**(N - 1) ... x, 1, or (increasing) the other way round; N is the number of elements."""
+def eq(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input == other, as bool; NaN compares unequal to everything."""
+def ne(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input != other, as bool; NaN compares unequal to everything."""
+def not_equal(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input != other, as bool; NaN compares unequal to everything."""
+def lt(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input < other, as bool; NaN compares unequal to everything."""
+def less(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input < other, as bool; NaN compares unequal to everything."""
+def le(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input <= other, as bool; NaN compares unequal to everything."""
+def less_equal(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input <= other, as bool; NaN compares unequal to everything."""
+def gt(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input > other, as bool; NaN compares unequal to everything."""
+def greater(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input > other, as bool; NaN compares unequal to everything."""
+def ge(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input >= other, as bool; NaN compares unequal to everything."""
+def greater_equal(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input >= other, as bool; NaN compares unequal to everything."""
+def logical_and(input: Tensor, other: Tensor | _float) -> Tensor:
+    """True where both are non-zero."""
+def logical_or(input: Tensor, other: Tensor | _float) -> Tensor:
+    """True where either is non-zero."""
+def logical_xor(input: Tensor, other: Tensor | _float) -> Tensor:
+    """True where exactly one is non-zero."""
+def logical_not(input: Tensor) -> Tensor:
+    """True where zero."""
+def bitwise_and(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits that both have."""
+def bitwise_or(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits that either has."""
+def bitwise_xor(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits that exactly one has."""
+def bitwise_left_shift(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits moved to the left, zeros coming in; 0 for negative shifts."""
+def bitwise_right_shift(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The bits moved to the right, the sign coming in."""
+def bitwise_not(input: Tensor) -> Tensor:
+    """Each bit turned; not, for bools."""
 def mm(input: Tensor, mat2: Tensor | _float) -> Tensor:
     """(M, K) @ (K, N)."""
 def bmm(input: Tensor, mat2: Tensor | _float) -> Tensor:
@@ -1216,6 +1358,56 @@ def tensordot(a: Tensor, b: Tensor | _float, dims: Any = 2) -> Tensor:
     """Sums of products over the last `dims` axes of a and the first of b, or over the pairs of axes given."""
 def cross(input: Tensor, other: Tensor | _float, dim: Any = None, **kwargs: Any) -> Tensor:
     """The vector product along a dim of extent 3: the first such, if none is given."""
+def conv1d(input: Tensor, weight: Tensor | _float, bias: Tensor | _float | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1) -> Tensor:
+    """Convolution of (batch, channels, places) or (channels, places) with weights (channels made, channels / groups, size)."""
+def conv2d(input: Tensor, weight: Tensor | _float, bias: Tensor | _float | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1) -> Tensor:
+    """Convolution of (batch, channels, rows, columns) with weights (channels made, channels / groups, height, width)."""
+def conv3d(input: Tensor, weight: Tensor | _float, bias: Tensor | _float | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1) -> Tensor:
+    """Convolution over three dims: (batch, channels, depth, rows, columns), weights with three sizes."""
+def conv_transpose1d(input: Tensor, weight: Tensor | _float, bias: Tensor | _float | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1) -> Tensor:
+    """The transpose of conv1d: weights are (channels, channels made / groups, size)."""
+def conv_transpose2d(input: Tensor, weight: Tensor | _float, bias: Tensor | _float | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1) -> Tensor:
+    """The transpose of conv2d: weights are (channels, channels made / groups, height, width)."""
+def conv_transpose3d(input: Tensor, weight: Tensor | _float, bias: Tensor | _float | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1) -> Tensor:
+    """The transpose of conv3d: weights are (channels, channels made / groups, three sizes)."""
+def tril(input: Tensor, diagonal: Any = 0) -> Tensor:
+    """The lower triangle; zeros above the diagonal."""
+def triu(input: Tensor, diagonal: Any = 0) -> Tensor:
+    """The upper triangle; zeros below the diagonal."""
+def trace(input: Tensor) -> Tensor:
+    """The sum of a matrix's diagonal."""
+def diag_embed(input: Tensor, offset: Any = 0, dim1: Any = -2, dim2: Any = -1) -> Tensor:
+    """The last dim as the diagonal of two new dims."""
+def diag(input: Tensor, diagonal: Any = 0) -> Tensor:
+    """A vector as a matrix's diagonal, or a matrix's diagonal as a vector."""
+def diagflat(input: Tensor, offset: Any = 0) -> Tensor:
+    """All elements as a matrix's diagonal."""
+def inverse(input: Tensor) -> Tensor:
+    """The inverse of each matrix.  LinAlgError: it is singular."""
+def triangular_solve(input: Tensor, A: Tensor | _float, upper: Any = True, transpose: Any = False, unitriangular: Any = False) -> Any:
+    """X with A X = input, where one triangle of A counts; and A."""
+def cholesky_solve(input: Tensor, L: Tensor | _float, upper: Any = False) -> Tensor:
+    """X with A X = input, for the factor L of A (or U, its transpose, if upper)."""
+def cholesky_inverse(input: Tensor, upper: Any = False) -> Tensor:
+    """The inverse of A, for its factor L (or U, its transpose, if upper)."""
+def lu_solve(input: Tensor, LU_data: Tensor | _float, LU_pivots: Tensor | _float) -> Tensor:
+    """X with A X = input, for what lu_factor made of A."""
+def det(input: Tensor) -> Tensor:
+    """The determinant of each matrix; its derivative is that of a polynomial, for singular matrices too."""
+def slogdet(input: Tensor) -> Any:
+    """Sign, and logarithm of the size, of each determinant."""
+def logdet(input: Tensor) -> Tensor:
+    """The logarithm of each determinant; NaN where it is negative."""
+def cholesky(input: Tensor, upper: Any = False) -> Tensor:
+    """L with L L.T = A for positive-definite A, or its transpose.  LinAlgError: A is not positive-definite."""
+def svd(input: Tensor, some: Any = True, compute_uv: Any = True) -> Any:
+    """U, S and V with A = U diag(S) V.T; without compute_uv U and V are zeros."""
+def qr(input: Tensor, some: Any = True) -> Any:
+    """Q and R with A = Q R; all of Q if not some."""
+def lu(input: Tensor, pivot: Any = True) -> tuple[Tensor, ...]:
+    """L and U in one matrix, and the row (from 1) that each row was exchanged with."""
+def lu_unpack(LU_data: Tensor, LU_pivots: Tensor | _float, unpack_data: Any = True, unpack_pivots: Any = True) -> Any:
+    """P, L and U of what lu_factor gives."""
 def gather(input: Tensor, dim: Any, index: Tensor | _float, **kwargs: Any) -> Tensor:
     """out[.., k, ..] = input[.., index[.., k, ..], ..] along a dim; the result has the shape of the index."""
 def scatter(input: Tensor, dim: Any, index: Tensor | _float, src: Tensor | _float, *args: Any, **kwargs: Any) -> Any:
@@ -1236,48 +1428,20 @@ def index_fill(input: Tensor, dim: Any, index: Tensor | _float, value: Tensor | 
     """input with a number written at the slices that the index names."""
 def masked_scatter(input: Tensor, mask: Tensor | _float, source: Tensor | _float) -> Tensor:
     """input with source's elements, in their order, written where the mask holds."""
-def sum(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """Sum over dims; integers and bools sum as int64."""
-def mean(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """Mean over dims; integers are refused unless a float dtype is given."""
-def prod(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """Product over everything or one dim; integers and bools multiply as int64."""
-def nansum(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """Sum over dims with NaN as 0."""
-def nanmean(input: Tensor, dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """Mean over dims of what is not NaN."""
-def max(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """The largest element; equal ones share the gradient."""
-def min(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """The smallest element; equal ones share the gradient."""
-def amax(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """The largest over dims; equal ones share the gradient."""
-def amin(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """The smallest over dims; equal ones share the gradient."""
-def aminmax(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Any:
-    """The smallest and the largest over everything or one dim."""
-def argmax(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """Where the largest stands: in the flattened tensor, or along one dim."""
-def argmin(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """Where the smallest stands: in the flattened tensor, or along one dim."""
-def any(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """True if any element is non-zero; NaN is."""
-def all(input: Tensor, dim: Any = None, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """True if every element is non-zero; NaN is."""
-def count_nonzero(input: Tensor, dim: Any = None, **kwargs: Any) -> Tensor:
-    """How many elements are not zero, as int64."""
-def cumsum(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """The running sum along a dim; integers as int64."""
-def cumprod(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """The running product along a dim; integers as int64."""
-def logcumsumexp(input: Tensor, dim: Any, **kwargs: Any) -> Tensor:
-    """The logarithm of the running sum of exponentials, without overflow."""
-def cummax(input: Tensor, dim: Any, **kwargs: Any) -> Any:
-    """The largest so far along a dim, and where it stood last."""
-def cummin(input: Tensor, dim: Any, **kwargs: Any) -> Any:
-    """The smallest so far along a dim, and where it stood last."""
-def diff(input: Tensor, n: Any = 1, dim: Any = -1, **kwargs: Any) -> Tensor:
-    """Differences of neighbours along a dim, `n` times over."""
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, return_indices: Any = False) -> tuple[Tensor, ...]:
+    """The largest of windows along the last dim; with `return_indices` also where it first stands."""
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, return_indices: Any = False) -> tuple[Tensor, ...]:
+    """The largest of windows over the last two dims; with `return_indices` also where it first stands in their plane."""
+def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, return_indices: Any = False) -> tuple[Tensor, ...]:
+    """The largest of windows over the last three dims; with `return_indices` also where it first stands in their space."""
+def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: Any = False, count_include_pad: Any = True) -> Tensor:
+    """The mean of windows along the last dim; padding counts as zeros unless `count_include_pad` is False."""
+def pixel_shuffle(input: Tensor, upscale_factor: Any) -> Tensor:
+    """(..., channels * r², height, width) → (..., channels, height * r, width * r)."""
+def pixel_unshuffle(input: Tensor, downscale_factor: Any) -> Tensor:
+    """(..., channels, height * r, width * r) → (..., channels * r², height, width)."""
+def channel_shuffle(input: Tensor, groups: Any) -> Tensor:
+    """The channels of `groups` groups dealt in turn: channel i of group g becomes channel i * groups + g."""
 def softmax(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
     """exp(input) over its sum along a dim."""
 def log_softmax(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
@@ -1288,6 +1452,42 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor | _float, wei
     """binary_cross_entropy of sigmoid(input), exact for large input."""
 def kl_div(input: Tensor, target: Tensor | _float, reduction: Any = 'mean', log_target: Any = False) -> Tensor:
     """target * (log(target) - input), where input holds logarithms; 'batchmean' divides by the rows."""
+def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
+    """Variance over dims, by n - correction (1 by default)."""
+def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
+    """Standard deviation over dims; its derivative where it is 0 is 0."""
+def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> tuple[Tensor, ...]:
+    """Variance and mean over dims."""
+def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> tuple[Tensor, ...]:
+    """Standard deviation and mean over dims."""
+def norm(input: Tensor, p: Any = 'fro', dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
+    """(sum |x|**p) ** (1/p) over dims; 'fro' is 2; its derivative at 0 is 0."""
+def median(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """The middle element, the lower of two; NaN if any is."""
+def nanmedian(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """The middle of what is not NaN."""
+def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | _float | None = None, bias: Tensor | _float | None = None, eps: Any = 1e-05) -> Tensor:
+    """input brought to mean 0 and variance 1 over its last dims, then scaled and moved."""
+def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | _float | None = None, eps: Any = None) -> Tensor:
+    """input over its root mean square along its last dims."""
+def group_norm(input: Tensor, num_groups: Any, weight: Tensor | _float | None = None, bias: Tensor | _float | None = None, eps: Any = 1e-05) -> Tensor:
+    """input brought to mean 0 and variance 1 over groups of channels (axis 1)."""
+def cosine_similarity(x1: Tensor, x2: Tensor | _float, dim: Any = 1, eps: Any = 1e-08, **kwargs: Any) -> Tensor:
+    """The cosine of the angle between vectors along a dim; lengths are at least eps."""
+def pairwise_distance(x1: Tensor, x2: Tensor | _float, p: Any = 2.0, eps: Any = 1e-06, keepdim: Any = False, **kwargs: Any) -> Tensor:
+    """The p-norm of x1 - x2 + eps over the last dim."""
+def dist(input: Tensor, other: Tensor | _float, p: Any = 2.0) -> Tensor:
+    """The p-norm of input - other."""
+def margin_ranking_loss(input1: Tensor, input2: Tensor | _float, target: Tensor | _float, margin: Any = 0, reduction: Any = 'mean') -> Tensor:
+    """max(0, margin - target * (input1 - input2)): target 1 wants input1 larger, -1 input2."""
+def hinge_embedding_loss(input: Tensor, target: Tensor | _float, margin: Any = 1.0, reduction: Any = 'mean') -> Tensor:
+    """The input where the target is 1, max(0, margin - input) where it is -1."""
+def cosine_embedding_loss(input1: Tensor, input2: Tensor | _float, target: Tensor | _float, margin: Any = 0, reduction: Any = 'mean') -> Tensor:
+    """1 - cos of the angle between the inputs where the target is 1, max(0, cos - margin) where it is -1."""
+def triplet_margin_loss(anchor: Tensor, positive: Tensor | _float, negative: Tensor | _float, margin: Any = 1.0, p: Any = 2, eps: Any = 1e-06, swap: Any = False, reduction: Any = 'mean') -> Tensor:
+    """max(0, margin + distance(anchor, positive) - distance(anchor, negative)); swap: or from positive to negative, if less."""
+def poisson_nll_loss(input: Tensor, target: Tensor | _float, log_input: Any = True, full: Any = False, eps: Any = 1e-08, reduction: Any = 'mean') -> Tensor:
+    """Of a Poisson distribution whose rate is the input, or exp(input) if log_input; full: with Stirling's term."""
 def sqrt(input: Tensor) -> Tensor:
     """Square root; NaN below 0."""
 def reciprocal(input: Tensor) -> Tensor:
@@ -1402,32 +1602,6 @@ def logaddexp(input: Tensor, other: Tensor | _float) -> Tensor:
     """log(exp(input) + exp(other)), without overflow."""
 def logaddexp2(input: Tensor, other: Tensor | _float) -> Tensor:
     """log2(2**input + 2**other), without overflow."""
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
-    """Variance over dims, by n - correction (1 by default)."""
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> Tensor:
-    """Standard deviation over dims; its derivative where it is 0 is 0."""
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> tuple[Tensor, ...]:
-    """Variance and mean over dims."""
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: Any = False, correction: Any = None, **kwargs: Any) -> tuple[Tensor, ...]:
-    """Standard deviation and mean over dims."""
-def norm(input: Tensor, p: Any = 'fro', dim: Any = None, keepdim: Any = False, dtype: Any = None, **kwargs: Any) -> Tensor:
-    """(sum |x|**p) ** (1/p) over dims; 'fro' is 2; its derivative at 0 is 0."""
-def median(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """The middle element, the lower of two; NaN if any is."""
-def nanmedian(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """The middle of what is not NaN."""
-def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | _float | None = None, bias: Tensor | _float | None = None, eps: Any = 1e-05) -> Tensor:
-    """input brought to mean 0 and variance 1 over its last dims, then scaled and moved."""
-def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | _float | None = None, eps: Any = None) -> Tensor:
-    """input over its root mean square along its last dims."""
-def group_norm(input: Tensor, num_groups: Any, weight: Tensor | _float | None = None, bias: Tensor | _float | None = None, eps: Any = 1e-05) -> Tensor:
-    """input brought to mean 0 and variance 1 over groups of channels (axis 1)."""
-def cosine_similarity(x1: Tensor, x2: Tensor | _float, dim: Any = 1, eps: Any = 1e-08, **kwargs: Any) -> Tensor:
-    """The cosine of the angle between vectors along a dim; lengths are at least eps."""
-def pairwise_distance(x1: Tensor, x2: Tensor | _float, p: Any = 2.0, eps: Any = 1e-06, keepdim: Any = False, **kwargs: Any) -> Tensor:
-    """The p-norm of x1 - x2 + eps over the last dim."""
-def dist(input: Tensor, other: Tensor | _float, p: Any = 2.0) -> Tensor:
-    """The p-norm of input - other."""
 def split(input: Tensor, split_size_or_sections: Any, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
     """Pieces of one size (the last may be smaller), or of the sizes given."""
 def chunk(input: Tensor, chunks: Any, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
@@ -1442,6 +1616,30 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """tensor_split along dim 2, into equal parts."""
 def unbind(input: Tensor, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
     """The slices along a dim, which vanishes."""
+def quantile(input: Tensor, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
+    """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; q outside"""
+def nanquantile(input: Tensor, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
+    """quantile of what is not NaN."""
+def mode(input: Tensor, dim: Any = -1, keepdim: Any = False, **kwargs: Any) -> Any:
+    """The most common value along a dim, the smallest of several, and where it stands last."""
+def cov(input: Tensor, correction: Any = 1, fweights: Tensor | _float | None = None, aweights: Tensor | _float | None = None) -> Tensor:
+    """Covariances of the rows, whose columns are observations; fweights: how often each was seen, aweights: its weight."""
+def corrcoef(input: Tensor) -> Tensor:
+    """Correlations of the rows, between -1 and 1."""
+def cdist(x1: Tensor, x2: Tensor | _float, p: Any = 2.0, compute_mode: Any = 'use_mm_for_euclid_dist_if_necessary') -> Tensor:
+    """The p-norms of the differences of all rows: (..., P, M) and (..., R, M) to (..., P, R)."""
+def pdist(input: Tensor, p: Any = 2.0) -> Tensor:
+    """The p-norms of the differences of each two rows, as a vector: (0, 1), (0, 2) ... (1, 2) ..."""
+def scatter_reduce(input: Tensor, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
+    """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+def select_scatter(input: Tensor, src: Tensor | _float, dim: Any, index: Any, **kwargs: Any) -> Tensor:
+    """input with src written over its slice number `index` of a dim."""
+def slice_scatter(input: Tensor, src: Tensor | _float, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1, **kwargs: Any) -> Tensor:
+    """input with src written over input[start:end:step] of a dim."""
+def diagonal_scatter(input: Tensor, src: Tensor | _float, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Tensor:
+    """input with src written over the diagonal of two dims, `offset` places above the main one."""
+def renorm(input: Tensor, p: Any, dim: Any, maxnorm: Any, **kwargs: Any) -> Tensor:
+    """input with each slice of a dim whose p-norm is above maxnorm scaled down to it."""
 def sort(input: Tensor, dim: Any = -1, descending: Any = False, stable: Any = False, **kwargs: Any) -> Any:
     """The elements in order along a dim, and where they stood; always stable; NaN counts as largest."""
 def argsort(input: Tensor, dim: Any = -1, descending: Any = False, stable: Any = False, **kwargs: Any) -> Tensor:
@@ -1452,18 +1650,28 @@ def topk(input: Tensor, k: Any, dim: Any = -1, largest: Any = True, sorted: Any 
     """The k largest (or smallest) along a dim, in order, and where they stand."""
 def kthvalue(input: Tensor, k: Any, dim: Any = -1, keepdim: Any = False, **kwargs: Any) -> Any:
     """The k-th smallest along a dim (from 1), and where it stands."""
-def tril(input: Tensor, diagonal: Any = 0) -> Tensor:
-    """The lower triangle; zeros above the diagonal."""
-def triu(input: Tensor, diagonal: Any = 0) -> Tensor:
-    """The upper triangle; zeros below the diagonal."""
-def trace(input: Tensor) -> Tensor:
-    """The sum of a matrix's diagonal."""
-def diag_embed(input: Tensor, offset: Any = 0, dim1: Any = -2, dim2: Any = -1) -> Tensor:
-    """The last dim as the diagonal of two new dims."""
-def diag(input: Tensor, diagonal: Any = 0) -> Tensor:
-    """A vector as a matrix's diagonal, or a matrix's diagonal as a vector."""
-def diagflat(input: Tensor, offset: Any = 0) -> Tensor:
-    """All elements as a matrix's diagonal."""
+def i0(input: Tensor) -> Tensor:
+    """The modified Bessel function of the first kind, of order 0."""
+def igamma(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The regularised lower incomplete gamma function P(input, other); differentiable in other."""
+def igammac(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The regularised upper incomplete gamma function Q(input, other); differentiable in other."""
+def mvlgamma(input: Tensor, p: Any) -> Tensor:
+    """The logarithm of the multivariate gamma function of dimension p."""
+def ldexp(input: Tensor, other: Tensor | _float) -> Tensor:
+    """input * 2**other."""
+def nextafter(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The number next to the input on the way to other."""
+def gcd(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The greatest common divisor of integers; not negative."""
+def lcm(input: Tensor, other: Tensor | _float) -> Tensor:
+    """The least common multiple of integers; not negative, 0 beside 0."""
+def pinverse(input: Tensor, rcond: Any = 1e-15) -> Tensor:
+    """The pseudo-inverse; singular values up to rcond times the largest count as 0."""
+def matrix_power(input: Tensor, n: Any) -> Tensor:
+    """The n-th power of each matrix, of its inverse for negative n, by repeated squaring."""
+def matrix_exp(input: Tensor) -> Tensor:
+    """The exponential of each matrix."""
 BFloat16Tensor: Any
 BoolTensor: Any
 ByteTensor: Any
@@ -1495,10 +1703,16 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: Any = False, right: Any
     """The number of the interval between sorted boundaries in which each value lies."""
 def can_cast(from_: Any, to: Any) -> Any:
     """May a result of the first dtype be written to the second (floats not to integers, integers not to bool)?"""
+def chain_matmul(*matrices: Any) -> Any:
+    """The product of two or more matrices, from left to right."""
 def checkpoint(function: Any, *args: Any, **kwargs: Any) -> Any:
     """A function that keeps none of its intermediate values for the reverse pass, which computes them again from the arguments."""
 def clone(self: Any, *, memory_format: Any = None) -> Any:
     """A copy with a history: gradients flow back through it."""
+def combinations(input: Any, r: Any = 2, with_replacement: Any = False) -> Any:
+    """All choices of r elements of a vector, one a row."""
+def cond(pred: Any, true_fun: Any, false_fun: Any, *operands: Any) -> Any:
+    """`true_fun(*operands)` if `pred`, else `false_fun(*operands)`: both are recorded, one runs."""
 contiguous_format: None
 custom_vjp: Any
 def detach(input: Any) -> Any: ...
@@ -1526,6 +1740,8 @@ float: dtype
 float16: dtype
 float32: dtype
 float64: dtype
+def fori_loop(lower: Any, upper: Any, body_fun: Any, init_val: Any) -> Any:
+    """`val = body_fun(i, val)` for i from `lower` to `upper` - 1; the last `val`."""
 def from_dlpack(ext: Any) -> Any:
     """A tensor over the memory of another library's array, on the host or on a device."""
 def from_numpy(array: Any) -> Any:
@@ -1550,6 +1766,8 @@ def hessian(func: Any, argnums: Any = 0) -> Any:
     """A function that gives the Hessian of `func`: the Jacobian, forward, of its Jacobian in reverse."""
 def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
     """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
+def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: Any = False) -> Any:
+    """How many elements (or how much weight) lie in each bin, and the bins' edges: a number of equal ones, or edges."""
 def hvp(func: Any, primals: Any, tangents: Any) -> Any:
     """The product of the Hessian of `func` (which returns one floating number) at `primals` with `tangents`."""
 iinfo: Any
@@ -1592,6 +1810,8 @@ def linearize(func: Any, *primals: Any) -> Any:
     """(func(*primals), push): `push(*tangents)` is the product of the Jacobian at `primals` with the tangents."""
 def linspace(start: Any, end: Any, steps: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """`steps` numbers from start to end, both included, evenly spaced."""
+def load(f: Any, device: Any = None) -> Any:
+    """What `save` wrote: the same nest, with new tensors.  Of a file that other tools wrote, its tensors by name."""
 def logspace(start: Any, end: Any, steps: Any, base: Any = 10.0, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """base ** linspace(start, end, steps)."""
 long: dtype
@@ -1619,6 +1839,10 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: Any =
 def ones_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, memory_format: Any = None) -> Any:
     """`ones` of another tensor's shape and dtype, on its device."""
 pi: _float
+def poisson(input: Any, generator: Any = None) -> Any:
+    """Poisson numbers of the rates that the elements give."""
+def polygamma(n: Any, input: Any) -> Any:
+    """The n-th derivative of digamma."""
 preserve_format: None
 def printoptions(**words: Any) -> Any:
     """`set_printoptions(**words)` for the length of a `with` block."""
@@ -1640,8 +1864,12 @@ def randperm(n: Any, *, generator: Any = None, dtype: Any = None, device: Any = 
     """The numbers 0 to n - 1 in random order."""
 def result_type(*tensors: Any) -> Any:
     """The dtype that arithmetic on these tensors and numbers gives."""
+def save(obj: Any, f: Any) -> Any:
+    """Write tensors, in a nest or alone, to a file.  TypeError names what cannot be stored."""
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """A 0-d tensor; floating by default."""
+def scan(f: Any, init: Any, xs: Any = None, length: Any = None, reverse: Any = False) -> Any:
+    """A loop that carries a value and stacks another: `carry, y = f(carry, x)` for each slice x of `xs` along its first axis."""
 def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: Any = False, right: Any = False, side: Any = None, sorter: Any = None) -> Any:
     """Where each value would be put into a sorted sequence (one for each row of leading dims) to keep it sorted: before equal"""
 def seed() -> Any:
@@ -1683,6 +1911,8 @@ def vmap(func: Any, in_dims: Any = 0, out_dims: Any = 0, randomness: Any = 'erro
     """A function that maps `func` over an axis of its arguments, all examples at once: no loop runs."""
 def wait_compiled() -> Any:
     """Return when every program that was asked for has its compiled code (or has failed)."""
+def while_loop(cond_fun: Any, body_fun: Any, init_val: Any) -> Any:
+    """`val = body_fun(val)` as long as `cond_fun(val)`; the last `val`, a nest of tensors."""
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
     """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`."""
 def zeros_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False, memory_format: Any = None) -> Any:

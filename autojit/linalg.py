@@ -6,7 +6,7 @@ symmetric are complex numbers, which are not here: `eig` and `eigvals` say so.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .eager import functions
 from .eager.binding import function_of
@@ -36,6 +36,10 @@ _FACE.update({name: _refused(name) for name in ("eig", "eigvals")}, matmul=funct
 globals().update(_FACE)
 
 __all__ = [*sorted(_FACE), "LinAlgError"]  # noqa: PLE0604
+
+
+if TYPE_CHECKING:
+    def __getattr__(name: str) -> Any: ...
 
 
 def __dir__() -> list[str]:

@@ -233,9 +233,9 @@ PRIMITIVES: dict[str, list[Any]] = {
     "cofactor": [(P.cofactor, [M])],
     "cofactor_along": [(P.cofactor_along, [M, M[::-1].copy()])],
     "logabsdet": [(P.logabsdet, [M])],
-    "factor": [*[(lambda x: decomposed(_even(x), "eigh", True), [SPD])],
-               *[(lambda x: decomposed(x, "svd", False), [a]) for a in (M, TALL, WIDE)],
-               *[(lambda x: decomposed(x, "qr", False), [a]) for a in (M, TALL)]],
+    "factor": [*[(lambda x, k=k: decomposed(_even(x), "eigh", True)[k], [SPD]) for k in range(2)],
+               *[(lambda x, k=k: decomposed(x, "svd", False)[k], [a]) for a in (M, TALL, WIDE) for k in range(3)],
+               *[(lambda x, k=k: decomposed(x, "qr", False)[k], [a]) for a in (M, TALL) for k in range(2)]],
     "lu": [(lambda x: P.lu(x, ""), [a]) for a in (M, TALL, WIDE)],
     "eigh": [], "svd": [], "qr": [], "cholesky_info": [], "lu_info": [], "lu_pivots": [], "permutation": [], "detsign": [],
 }

@@ -14,13 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..dtypes import FLOAT, int32, int64
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node
 from ..ir.primitive import HOST
-from . import lapack
 from .declare import P, cast, full, primitive, quiet, spread, zeros_like
 from .elementwise import like
 from .index import swap
@@ -28,6 +25,14 @@ from .movement import slice_axis
 from .triangles import triangle
 
 Cut = Node | None
+
+
+def _ref(name: str) -> Callable[..., Any]:
+    """A reference of `lapack`, which is imported when one first runs."""
+    def f(*args: Any) -> Any:
+        from . import lapack
+        return getattr(lapack, name)(*args)
+    return quiet(f)
 
 
 # ---------------------------------------------------------------- shapes
@@ -169,19 +174,19 @@ def _vjp_expm(ct: Node, out: Node, a: Node) -> tuple[Node]:
     return (cut(cut(P.expm(P.concat([top, bottom], a.ndim - 2)), -2, 0, n), -1, n, 2 * n),)
 
 
-primitive("inv", HOST, _square, quiet(lapack.inv), lambda ct, out, a, words: (inverse_pull(ct, out),),
+primitive("inv", HOST, _square, _ref("inv"), lambda ct, out, a, words: (inverse_pull(ct, out),),
           doc="Inverses.  Its param: the words of a refusal; without them a singular matrix has Inf for an inverse.")
-primitive("solve", HOST, _pair, quiet(lapack.solve), _vjp_solve, doc="X with A X = B.  Its param as that of inv.")
-primitive("solve_triangular", HOST, _pair, quiet(lapack.solve_triangular), _vjp_triangular,
+primitive("solve", HOST, _pair, _ref("solve"), _vjp_solve, doc="X with A X = B.  Its param as that of inv.")
+primitive("solve_triangular", HOST, _pair, _ref("solve_triangular"), _vjp_triangular,
           doc="X with A X = B, where only a triangle of A is looked at; its diagonal counts as 1 if `unit`.")
 primitive("lstsq", HOST, lambda a, b, rcond: aval((*a.shape[:-2], a.shape[-1], b.shape[-1]), a.dtype, a.device),
-          quiet(lapack.lstsq), _vjp_lstsq, doc="The smallest X for which A X comes nearest to B.")
+          _ref("lstsq"), _vjp_lstsq, doc="The smallest X for which A X comes nearest to B.")
 primitive("pinv", HOST, lambda a, *p: aval((*_matrix(a).shape[:-2], a.shape[-1], a.shape[-2]), a.dtype, a.device),
-          quiet(lapack.pinv), lambda ct, out, a, *params: (pinv_pull(ct, out, a),), doc="Pseudo-inverses.")
-primitive("cholesky", HOST, _square, quiet(lapack.cholesky),
+          _ref("pinv"), lambda ct, out, a, *params: (pinv_pull(ct, out, a),), doc="Pseudo-inverses.")
+primitive("cholesky", HOST, _square, _ref("cholesky"),
           lambda ct, out, a, upper, words: (cholesky_pull(ct, out, upper),), doc="L with L L.T = A, or its transpose.")
-primitive("cholesky_info", HOST, _code, quiet(lapack.cholesky_info), None, doc="The first leading minor that is not positive.")
-primitive("expm", HOST, _square, quiet(lapack.expm), _vjp_expm, doc="Exponentials of matrices.")
+primitive("cholesky_info", HOST, _code, _ref("cholesky_info"), None, doc="The first leading minor that is not positive.")
+primitive("expm", HOST, _square, _ref("expm"), _vjp_expm, doc="Exponentials of matrices.")
 
 
 # ---------------------------------------------------------------- determinants
@@ -213,14 +218,14 @@ def log_pull(ct: Node, a: Node) -> Node:
     return P.mul(each(ct, a), swap(P.inv(a, "")))
 
 
-primitive("det", HOST, _number, quiet(np.linalg.det), lambda ct, out, a: (P.mul(each(ct, a), P.cofactor(a)),),
+primitive("det", HOST, _number, _ref("det"), lambda ct, out, a: (P.mul(each(ct, a), P.cofactor(a)),),
           doc="Determinants.")
-primitive("cofactor", HOST, _square, quiet(lapack.cofactor), _vjp_cofactor, doc="The gradient of the determinant.")
-primitive("cofactor_along", HOST, lambda a, c: _square(a), quiet(lapack.cofactor_along), _vjp_along,
+primitive("cofactor", HOST, _square, _ref("cofactor"), _vjp_cofactor, doc="The gradient of the determinant.")
+primitive("cofactor_along", HOST, lambda a, c: _square(a), _ref("cofactor_along"), _vjp_along,
           doc="The derivative of the cofactors of the first operand in the direction of the second.")
-primitive("logabsdet", HOST, _number, quiet(lambda a: np.linalg.slogdet(a)[1]),
+primitive("logabsdet", HOST, _number, _ref("logabsdet"),
           lambda ct, out, a: (log_pull(ct, a),), doc="Logarithms of the sizes of determinants.")
-primitive("detsign", HOST, _number, quiet(lapack.detsign), None, doc="Signs of determinants.")
+primitive("detsign", HOST, _number, _ref("detsign"), None, doc="Signs of determinants.")
 
 
 # ---------------------------------------------------------------- decompositions: rules
@@ -310,18 +315,18 @@ def lu_pull(g: Sequence[Cut], low: Node, up: Node) -> Cut:
 
 
 # ---------------------------------------------------------------- decompositions: nodes
-primitive("eigh", HOST, _row(lambda m, n, lower: n + n * n), quiet(lapack.eigh), None,
+primitive("eigh", HOST, _row(lambda m, n, lower: n + n * n), _ref("eigh"), None,
           doc="Eigenvalues and eigenvectors of a symmetric matrix in a row.")
 primitive("svd", HOST, _row(lambda m, n, full: min(m, n) + (m * m + n * n if full else min(m, n) * (m + n))),
-          quiet(lapack.svd), None, doc="U, S and Vh in a row.")
-primitive("qr", HOST, _row(lambda m, n, full: m * (m + n) if full else min(m, n) * (m + n)), quiet(lapack.qr), None,
+          _ref("svd"), None, doc="U, S and Vh in a row.")
+primitive("qr", HOST, _row(lambda m, n, full: m * (m + n) if full else min(m, n) * (m + n)), _ref("qr"), None,
           doc="Q and R in a row.")
-primitive("lu", HOST, lambda a, words: _matrix(a), quiet(lapack.lu), lambda ct, out, a, words: (_lu_rows(ct, out, a),),
+primitive("lu", HOST, lambda a, words: _matrix(a), _ref("lu"), lambda ct, out, a, words: (_lu_rows(ct, out, a),),
           doc="L without its diagonal and U in one matrix, of rows in the order that pivots say.")
-primitive("lu_info", HOST, _code, lapack.lu_info, None, doc="The first zero on U's diagonal.")
+primitive("lu_info", HOST, _code, _ref("lu_info"), None, doc="The first zero on U's diagonal.")
 primitive("lu_pivots", HOST, lambda a: aval((*_matrix(a).shape[:-2], min(a.shape[-2:])), int32, a.device),
-          lapack.lu_pivots, None, doc="The row, from 1, that each row was exchanged with.")
-primitive("permutation", HOST, lambda p, n: aval((*p.shape[:-1], n), int64, p.device), lapack.permutation, None,
+          _ref("lu_pivots"), None, doc="The row, from 1, that each row was exchanged with.")
+primitive("permutation", HOST, lambda p, n: aval((*p.shape[:-1], n), int64, p.device), _ref("permutation"), None,
           doc="The order of n rows after exchanges in turn.")
 
 

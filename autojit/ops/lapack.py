@@ -28,10 +28,14 @@ NOT_FINITE = "The algorithm failed to converge because the input matrix containe
 ENDLESS = "The algorithm failed to converge because the input matrix is ill-conditioned or has too many repeated {0}."
 
 
+def count(a: Array) -> int:
+    """How many matrices."""
+    return int(np.prod(a.shape[:-2]))
+
+
 def rows(*arrays: Array) -> Iterator[tuple[Array, ...]]:
     """The matrices of several batches, one after the other."""
-    flat = [a.reshape(-1, *a.shape[-2:]) for a in arrays]
-    return zip(*flat)
+    return zip(*[a.reshape(count(a), *a.shape[-2:]) for a in arrays])
 
 
 def refuse(words: str, text: str, a: Array, info: Array) -> None:
@@ -45,7 +49,7 @@ def refuse(words: str, text: str, a: Array, info: Array) -> None:
 
 def _each(f: Callable[..., Any], shape: tuple[int, ...], *arrays: Array) -> Array:
     """f on one matrix after the other; `shape`: of one result."""
-    out = np.empty((int(np.prod(arrays[0].shape[:-2])), *shape), arrays[0].dtype)
+    out = np.empty((count(arrays[0]), *shape), arrays[0].dtype)
     for k, row in enumerate(rows(*arrays)):
         out[k] = f(*row)
     return out.reshape(*arrays[0].shape[:-2], *shape)
@@ -57,9 +61,9 @@ def _getrf(a: Array) -> tuple[Array, Array, Array]:
     from scipy.linalg import lapack
     call = lapack.sgetrf if a.dtype == np.float32 else lapack.dgetrf
     m, n = a.shape[-2:]
-    lead, count = a.shape[:-2], int(np.prod(a.shape[:-2]))
-    out = np.empty((count, m, n), a.dtype)
-    pivots, info = np.empty((count, min(m, n)), np.int32), np.zeros(count, np.int32)
+    lead, many = a.shape[:-2], count(a)
+    out = np.empty((many, m, n), a.dtype)
+    pivots, info = np.empty((many, min(m, n)), np.int32), np.zeros(many, np.int32)
     if min(m, n):
         for k, (x,) in enumerate(rows(a)):
             out[k], pivots[k], info[k] = call(x)
@@ -87,7 +91,7 @@ def lu_info(a: Array) -> Array:
 
 def permutation(pivots: Array, n: int) -> Array:
     """The order of rows that exchanges in turn come to."""
-    flat = pivots.reshape(-1, pivots.shape[-1])
+    flat = pivots.reshape(int(np.prod(pivots.shape[:-1])), pivots.shape[-1])
     out = np.tile(np.arange(n), (len(flat), 1))
     for order, row in zip(out, flat):
         for i, j in enumerate(row):
@@ -229,6 +233,14 @@ def cofactor(a: Array) -> Array:
     n = s.shape[-1]
     others = np.stack([np.prod(np.delete(s, i, -1), -1) for i in range(n)], -1) if n else s
     return np.asarray(sign * ((u * others[..., None, :]) @ vh)).astype(a.dtype)
+
+
+def det(a: Array) -> Array:
+    return np.asarray(np.linalg.det(a))
+
+
+def logabsdet(a: Array) -> Array:
+    return np.asarray(np.linalg.slogdet(a)[1])
 
 
 def detsign(a: Array) -> Array:
