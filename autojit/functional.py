@@ -196,7 +196,7 @@ class ValueAndGrad:
         chosen = numbers(self.argnums, len(args))
         given, inner, leaves = list(args), [], []
         nested = state.grad and _differentiated([args[k] for k in chosen])
-        recorded = state.trace is not None and state.grad
+        recording = state.grad                            # the function may change it
         for k in chosen:
             flat, structure = tree.flatten(args[k])
             new_leaves = [_leaf(x) for x in flat]
@@ -210,7 +210,7 @@ class ValueAndGrad:
             raise explain(RuntimeError("grad needs a function that returns one floating number, and this one returned "
                                        f"{value.aval if isinstance(value, Tensor) else type(value).__name__}"),
                           hint="sum() or mean() the result")
-        nested = nested or recorded and value.requires_grad and _captured(value, inner)
+        nested = nested or recording and value.requires_grad and _captured(value, inner)
         if value.requires_grad:
             grads = autograd.grad(value, inner, create_graph=bool(nested), allow_unused=True, materialize_grads=True)
         else:
@@ -247,6 +247,8 @@ def value_and_grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool =
     `argnums`: by which positional argument (an int: the gradient has its structure) or arguments (a sequence: a tuple of
     gradients).  `has_aux`: `fn` returns (value, anything else) and the value is returned in that form.
     RuntimeError if the result is not a single floating number, TypeError for an argument that has no gradient.
+    Value and gradient have a history where an argument, or a captured tensor, wants a gradient itself; those of a traced
+    function only by its arguments: pass what else you differentiate by.
 
     >>> import autojit as aj
     >>> value, grad = aj.value_and_grad(lambda x: (x ** 3).sum())(aj.tensor([1.0, 2.0]))
@@ -310,8 +312,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
                                        "True"))
         out, aux = out
     outs, out_structure = tree.flatten(out)
-    if state.trace is not None and state.grad:
-        nested = nested or any([_captured(o, inner) for o in outs if o.requires_grad])
+    nested = nested or state.grad and any([_captured(o, inner) for o in outs if isinstance(o, Tensor) and o.requires_grad])
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         cts, given = tree.flatten(cotangent)

@@ -208,6 +208,18 @@ def test_captured_tensors_get_gradients():
     near(w.grad, t.grad)
 
 
+def test_gradients_have_a_history_by_what_they_capture():
+    """A penalty on gradients."""
+    w, t = aj.tensor(X, requires_grad=True), torch.tensor(X, requires_grad=True)
+    aj.grad(lambda x: (x * x * w).sum())(aj.tensor(X)).square().sum().backward()
+    func.grad(lambda x: (x * x * t).sum())(torch.tensor(X)).square().sum().backward()
+    near(w.grad, t.grad)
+    w.grad = None
+    aj.vjp(lambda x: x * x * w, aj.tensor(X))[1](aj.tensor(X))[0].sum().backward()
+    near(w.grad, 2 * X * X)
+    assert not aj.grad(lambda x: (x * x).sum())(aj.tensor(X)).requires_grad
+
+
 def test_arrays_and_numbers_come_back_as_such():
     h = aj.hessian(lambda x: (x ** 3).sum())(X)
     assert type(h) is np.ndarray
@@ -318,6 +330,7 @@ def test_custom_functions():
     near((y, push(x)), (X * X, 10 * X * X))
     near(aj.vmap(aj.grad(Tenfold.apply))(x), 10 * X)
     near(aj.trace(aj.jacrev(Tenfold.apply))(x), np.diag(10 * X))
+    near(aj.vmap(aj.hessian(Tenfold.apply))(x), np.full(3, 10.0))
 
 
 def test_constants_of_the_tape_are_constants_forward_too():
