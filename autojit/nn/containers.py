@@ -73,7 +73,8 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules one after another: each gets what the one before gave.
 
-    >>> Sequential(Linear(2, 3), ReLU())
+    >>> from autojit import nn
+    >>> nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     Sequential(
       (0): Linear(in_features=2, out_features=3, bias=True)
       (1): ReLU()

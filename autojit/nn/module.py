@@ -24,10 +24,11 @@ _WATCHED = (int, float, bool, str, complex, type(None), bytes, list, tuple, dict
 class Module(Names):
     """Base of all networks: subclass it, assign Parameters and Modules in `__init__`, compute in `forward`.
 
-    >>> class Scale(Module):
+    >>> from autojit import nn
+    >>> class Scale(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()
-    ...         self.factor = Parameter(ones(2))
+    ...         self.factor = nn.Parameter(ones(2))
     ...     def forward(self, x):
     ...         return x * self.factor
     >>> [name for name, _ in Scale().named_parameters()]
@@ -258,7 +259,8 @@ class Module(Names):
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """Parameters and persistent buffers by their dotted names.  They share the module's memory: clone what is to stay.
 
-        >>> list(Sequential(Linear(2, 3)).state_dict())
+        >>> from autojit import nn
+        >>> list(nn.Sequential(nn.Linear(2, 3)).state_dict())
         ['0.weight', '0.bias']
         """
         out = OrderedDict() if destination is None else destination
