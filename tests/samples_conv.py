@@ -129,4 +129,24 @@ def _unfold(*args: Any) -> Any:
     return functional.unfold(*args)
 
 
-FAMILIES = (convolutions, pools, adaptive_pools, resampled)
+def grids() -> None:
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for padding in ("zeros", "border", "reflection"):
+            for align in (False, True):
+                case("grid_sample", F(2, 3, 4, 5), F(2, 3, 2, 2, lo=-1.6, hi=1.6), mode, padding, align, second=False)
+    for mode in ("bilinear", "nearest"):
+        case("grid_sample", F(2, 2, 3, 2, 4), F(2, 1, 3, 2, 3, lo=-1.4, hi=1.4), mode, "border", False, second=False)
+        case("grid_sample", F(1, 2, 3, 2, 4), F(1, 1, 3, 2, 3, lo=-1.4, hi=1.4), mode, "zeros", True, second=False)
+    case("grid_sample", F(0, 3, 4, 5), F(0, 3, 2, 2), smooth=False)
+    case("grid_sample", F(1, 1, 1, 1), F(1, 2, 2, 2), "bilinear", "reflection", True, smooth=False)
+    case("affine_grid", F(2, 2, 3), (2, 3, 4, 5), False)
+    case("affine_grid", F(2, 2, 3), (2, 3, 1, 5), True)
+    case("affine_grid", F(2, 3, 4), (2, 1, 3, 4, 2), True)
+    case("max_unpool1d", F(2, 3, 3), A([[[0, 3, 4]] * 3] * 2, "int64"), 2, named=False)
+    case("max_unpool2d", F(2, 1, 2, 2), A([[[[0, 3], [8, 14]]]] * 2, "int64"), 2)
+    case("max_unpool2d", F(1, 2, 2), A([[[0, 3], [12, 24]]], "int64"), 2, None, 0, (5, 5))
+    case("max_unpool2d", F(1, 2, 2), A([[[0, 3], [7, 5]]], "int64"), (3, 2), (2, 2), (1, 0))
+    case("max_unpool3d", F(1, 2, 1, 2, 1), A([[[[[0], [6]]], [[[3], [5]]]]], "int64"), 2)
+
+
+FAMILIES = (convolutions, pools, adaptive_pools, resampled, grids)

@@ -22,7 +22,7 @@ from .windows import Ints, Pads, cut, padded, span, unwindows, windows, words
 CHAIN = 16                         # places in a window up to which they are compared one after the other
 
 
-def _sizes(name: str, what: str, value: Any, dims: int) -> Ints:
+def sizes(name: str, what: str, value: Any, dims: int) -> Ints:
     """One number for each dim, as pools take them."""
     given = (value,) if isinstance(value, int) else tuple(value)
     if len(given) not in (1, dims):
@@ -41,11 +41,11 @@ class _Pool:
         _shape_of(name, x, dims)
         self.batched = x.ndim == dims + 2
         self.x = x if self.batched else P.reshape(x, (1, *x.shape))
-        self.kernel = _sizes(name, "kernel_size", kernel, dims)
+        self.kernel = sizes(name, "kernel_size", kernel, dims)
         given = stride is not None and stride != ()
-        self.stride = _sizes(name, "stride", stride, dims) if given else self.kernel
-        self.padding = _sizes(name, "padding", padding, dims)
-        self.dilation = _sizes(name, "dilation", dilation, dims)
+        self.stride = sizes(name, "stride", stride, dims) if given else self.kernel
+        self.padding = sizes(name, "padding", padding, dims)
+        self.dilation = sizes(name, "dilation", dilation, dims)
         if min(self.kernel) <= 0 or min(self.stride) <= 0:
             raise explain(RuntimeError(f"{name}() stride must be greater than zero, but got {min(self.stride)}" if dims == 1 and
                                        name == "max_pool1d" and min(self.kernel) > 0 else "stride should not be zero"))
@@ -297,7 +297,7 @@ def _lp_pool(name: str, dims: int, input: Node, norm_type: float, kernel_size: A
         return best if norm_type > 0 else P.neg(best)  # type: ignore[no-any-return]
     mean = _avg_pool(f"avg_pool{dims}d", dims, pow_number(input, norm_type), kernel_size, stride, 0, ceil_mode, True)
     count = 1
-    for k in _sizes(name, "kernel_size", kernel_size, dims):
+    for k in sizes(name, "kernel_size", kernel_size, dims):
         count *= k
     total = P.mul(P.mul(P.sign(mean), P.relu(P.abs(mean))), like(count, mean))
     return pow_number(total, 1.0 / norm_type)

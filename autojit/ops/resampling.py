@@ -238,16 +238,16 @@ class _Line:
         one = like(1, t)
         if not cubic:
             return [(self.inside(low), P.sub(one, t)), (self.inside(P.add(low, one)), t)]
-        weights = [_far(P.add(t, one)), _near(t), _near(P.sub(one, t)), _far(P.sub(like(2, t), t))]
+        weights = [far(P.add(t, one)), near(t), near(P.sub(one, t)), far(P.sub(like(2, t), t))]
         return [(self.inside(P.add(low, like(k - 1, low))), w) for k, w in enumerate(weights)]
 
 
-def _near(t: Node) -> Node:
+def near(t: Node) -> Node:
     """The cubic kernel up to 1, with a = -0.75."""
     return P.add(P.mul(P.mul(P.sub(P.mul(like(1.25, t), t), like(2.25, t)), t), t), like(1, t))
 
 
-def _far(t: Node) -> Node:
+def far(t: Node) -> Node:
     """The cubic kernel from 1 to 2."""
     a = like(-0.75, t)
     inner = P.add(P.mul(P.sub(P.mul(a, t), like(-3.75, t)), t), like(-6.0, t))
