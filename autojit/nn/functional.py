@@ -16,7 +16,7 @@ from ..eager.random import dropout
 from ..eager.tensor import expect
 from ..errors import explain
 from ..ops.declare import OPS
-from . import composites
+from . import composites, criteria
 
 _PUBLIC: dict[str, Any] = {**functions(), **functional(), "dropout": dropout}
 
@@ -70,6 +70,7 @@ _IN_PLACE = {"celu": 2, "elu": 2, "hardsigmoid": 1, "hardswish": 1, "hardtanh": 
 
 globals().update({name: composites.in_place_too(name, _PUBLIC[name], places) for name, places in _IN_PLACE.items()})
 globals().update({name: getattr(composites, name) for name in composites.__all__ if name != "in_place_too"})
+globals().update({name: getattr(criteria, name) for name in criteria.__all__})
 if TYPE_CHECKING:
     def __getattr__(name: str) -> Any: ...
 

@@ -83,7 +83,7 @@ def cosine_embedding_loss(input1: Node, input2: Node, target: Node, margin: floa
     dot, aa, bb = [P.sum(P.mul(x, y), axes) for x, y in ((a, b), (a, a), (b, b))]
     tiny = like(1e-12, aa)
     cos = P.div(dot, P.sqrt(P.mul(P.add(aa, tiny), P.add(bb, tiny))))
-    cos, t = broadcast(cos, target)
+    t, cos = broadcast(target, cos)
     each = P.add(on(_is(t, 1, cos.shape), P.sub(like(1, cos), cos)),
                  on(_is(t, -1, cos.shape), _above(P.sub(cos, like(margin, cos)))))
     return reduce_loss(each, reduction)
@@ -111,7 +111,7 @@ def triplet_margin_loss(anchor: Node, positive: Node, negative: Node, margin: fl
 def soft_margin_loss(input: Node, target: Node, reduction: str = "mean") -> Node:
     """log(1 + exp(-target * input)), exact for large input."""
     reduction_of(reduction)
-    x, t = arith(input, target)
+    x, t = broadcast(input, cast(target, input.dtype))
     return reduce_loss(P.softplus(P.neg(P.mul(t, x))), reduction)
 
 
