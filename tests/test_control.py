@@ -417,3 +417,23 @@ def test_no_kernel_for_other_devices():
     spec = scan_spec(Graph([x], [P.sin(x)]), 5, 0, 1, False)
     with pytest.raises(CompileError, match="scan has no kernel for GPUs"):
         schedule(Graph([y], [node(SCAN, (y,), (spec, 0))]), Target(simt=True))
+
+
+def test_every_kth_carry(monkeypatch):
+    """A checkpoint around an inner scan: one carry a block is kept between the passes."""
+    monkeypatch.setattr(config, "tier", "compile")
+    w, xs = aj.tensor(W), aj.tensor(RNG.normal(size=(12, 4, 2, 5)))
+
+    def turn(c, x):
+        return (c @ w).tanh() + x, c.sum()
+
+    block = aj.checkpoint(lambda c, x: aj.scan(turn, c, x))
+    f = aj.trace(lambda c, xs: aj.scan(block, c, xs)[0].pow(2).sum())
+    g = aj.trace(lambda c, xs: aj.scan(turn, c, xs.reshape(48, 2, 5))[0].pow(2).sum())
+    same(aj.value_and_grad(f, argnums=(0, 1))(xs[0, 0], xs), aj.value_and_grad(g, argnums=(0, 1))(xs[0, 0], xs))
+
+    def kept(traced):
+        plan = traced.last.program.prepared.schedule
+        first = next(s for s in plan.steps if type(s).__name__ == "LoopStep")
+        return sum(plan.buffers[name].size for name in first.outputs[first.spec.carries:])
+    assert kept(f) == 12 * 10 and kept(g) >= 48 * 10
