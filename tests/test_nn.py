@@ -118,6 +118,12 @@ def test_modules_of_several_inputs():
     assert all(np.allclose(a, b) for a, b in zip(*made))
 
 
+@pytest.mark.parametrize("text", ["nn.RNN(2, 3, bidirectional=True)", "nn.LSTM(2, 3, 2)", "nn.GRU(2, 3)"])
+def test_long_sequences_are_loops(text):
+    ours, theirs = both(text)
+    agree(ours, theirs, data(110, 2, 2), tol=1e-8)
+
+
 ACTIVATIONS = ["ReLU()", "ReLU6()", "ELU(0.7)", "CELU(0.7)", "SELU()", "SiLU()", "Mish()", "Hardsigmoid()", "Hardswish()",
                "LeakyReLU(0.2)", "Hardtanh(-0.5, 0.7)", "Threshold(0.1, 0.2)", "GELU()", "GELU('tanh')", "Softplus(2, 3)",
                "Hardshrink()", "Softshrink(0.3)", "GLU()", "Softmax(1)", "LogSoftmax(-1)", "Softmin(0)", "Sigmoid()", "Tanh()",
@@ -525,6 +531,7 @@ def test_a_module_itself_is_traced():
     assert np.allclose(got.detach(), wanted.detach(), 1e-6) and net.first.weight.grad is not None
     net.factor = 1.0
     assert np.allclose(net(x).detach(), wanted.detach() / 2, 1e-6)
+    assert np.allclose(copy.deepcopy(net)(x).detach(), wanted.detach() / 2, 1e-6)
 
 
 def test_running_statistics_in_a_traced_step():

@@ -66,6 +66,10 @@ class Module(Names):
         run.__name__ = type(self).__name__.lower()
         self.__dict__["_compiled"] = trace(run)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: recordings are not part of a module."""
+        return {**self.__dict__, "_compiled": None}
+
     def _tell(self, trace: Any) -> None:
         """What a recording, and one that it stands in, depends on: every module below this one, once."""
         while getattr(trace, "outer", None) is not None:
