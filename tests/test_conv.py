@@ -207,3 +207,25 @@ def test_a_network_twice_differentiated():
 
     for g, w in zip(twice(aj, F, aj.tensor), twice(torch, theirs, torch.tensor)):
         np.testing.assert_allclose(g.numpy(), w.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_rows_of_a_run_add_to_places_that_are_data(compiled):
+    """Many rows whose last axis is read at an index: the gradient adds to each row's own places."""
+    rng = np.random.default_rng(4)
+    x, weights, at = rng.standard_normal((256, 32, 16)), rng.standard_normal((256, 32, 32)), np.sort(rng.integers(0, 16, 32))
+    joint = aj.grad(aj.trace(lambda x, w, i: (x.index_select(2, i) * w).sum()))
+    got = joint(*[aj.tensor(a.astype("float32")) for a in (x, weights)], aj.tensor(at))
+    want = np.zeros_like(x)
+    np.add.at(want, (slice(None), slice(None), at), weights)
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+@needs_torch
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_larger_images_compiled(mode, compiled):
+    rng = np.random.default_rng(5)
+    x, weights = [rng.standard_normal(s).astype("float32") for s in ((16, 16, 16, 16), (16, 16, 32, 32))]
+    joint = aj.grad(aj.trace(lambda x, w: (F.interpolate(x, scale_factor=2, mode=mode) * w).sum()))
+    leaf = torch.tensor(x, requires_grad=True)
+    (torch.nn.functional.interpolate(leaf, scale_factor=2, mode=mode) * torch.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(joint(aj.tensor(x), aj.tensor(weights)).numpy(), leaf.grad.numpy(), rtol=1e-4, atol=1e-5)

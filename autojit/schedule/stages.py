@@ -275,11 +275,12 @@ class Stager:
                 env[t.red] = t.name
 
     def _in_run(self, t: Task, layout: Layout, nest: Nest) -> Task:
-        """A task as a run does it.  Rows innermost: a sum over them in memory is first summed over the run, in a register."""
+        """A task as a run does it.  Rows innermost: a sum over them in memory is first summed over the run, in a register
+        (places that the rows themselves have, at an index that is data, are added to one by one)."""
         if layout.kind == "block":
             return replace(t, opens=False)
         mask = mask_of(t.ranges)
-        if t.op is not None and t.memory is not None:
+        if t.op is not None and t.memory is not None and not any([ix.free & layout.rows.bit for ix in t.memory.index]):
             over = nest.low.scalars.red_node(t.op, (layout.rows,), t.expr)
             if t.expr.op == "red" and t.expr.params[0] == t.op:
                 ranges = tuple(sorted((*t.expr.params[1], layout.rows), key=lambda r: r.uid))
