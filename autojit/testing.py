@@ -133,3 +133,10 @@ def gradgradcheck(func: Callable[..., Any], inputs: Inputs, grad_outputs: Inputs
         return tuple([g for g in found if g is not None])
 
     return gradcheck(first, (*given, *cts), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from .comparing import main
+    sys.exit(main(sys.argv[1:]))
