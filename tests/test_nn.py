@@ -92,6 +92,8 @@ CASES = [
     ("nn.ZeroPad2d((1, 2, 0, 1))", (1, 2, 3, 4)), ("nn.ConstantPad1d(2, 0.5)", (1, 2, 3)), ("nn.ReflectionPad1d(2)", (1, 2, 4)),
     ("nn.ReplicationPad2d(1)", (1, 2, 3, 4)), ("nn.CircularPad1d((1, 2))", (1, 2, 4)), ("nn.PixelShuffle(2)", (1, 8, 2, 3)),
     ("nn.PixelUnshuffle(2)", (1, 2, 4, 6)), ("nn.ChannelShuffle(2)", (1, 4, 2, 2)), ("nn.LocalResponseNorm(2)", (2, 4, 3)),
+    ("nn.LPPool2d(2, 2)", (1, 2, 4, 4)), ("nn.UpsamplingBilinear2d((4, 5))", (1, 1, 2, 3)),
+    ("nn.UpsamplingNearest2d(4)", (1, 1, 2, 2)), ("nn.RReLU().eval()", (2, 3)),
     ("nn.Unfold((2, 2), padding=1)", (1, 2, 3, 3)), ("nn.Fold((3, 3), 2)", (1, 8, 4)),
 ]
 
@@ -183,6 +185,44 @@ def test_losses_of_other_arguments():
     agree(*both("nn.MultiLabelSoftMarginLoss()"), data(4, 3), RNG.integers(0, 2, (4, 3)).astype(float), fixed=(1,))
     agree(*both("nn.PoissonNLLLoss(full=True)"), data(4), np.array([1.0, 0.0, 3.0, 2.0]), fixed=(1,))
     agree(*both("nn.GaussianNLLLoss(full=True)"), data(4), data(4), data(4, lo=0.5))
+
+
+def test_bags_and_sequences():
+    ours, theirs = both("nn.EmbeddingBag(6, 3, mode='sum', padding_idx=2)")
+    assert str(ours) == str(theirs)
+    agree(ours, theirs, np.array([[0, 2, 5], [1, 1, 2]]))
+    agree(*both("nn.EmbeddingBag(6, 3)"), np.array([0, 2, 5, 1]), np.array([0, 3]))
+    agree(*both("nn.TripletMarginWithDistanceLoss(swap=True)"), data(4, 3), data(4, 3), data(4, 3))
+    x, made = data(5, 2, 4), []
+    for m, n in ((aj, nn), (torch, torch.nn)):
+        logits = m.tensor(x, requires_grad=True)
+        loss = n.CTCLoss()(logits.log_softmax(-1), m.tensor([[1, 2], [3, 3]]), m.tensor([5, 4]), m.tensor([2, 2]))
+        loss.backward()
+        made.append(np.hstack([loss.item(), logits.grad.numpy().ravel()]))
+    assert np.allclose(*made, 1e-8)
+    m = nn.RReLU()
+    y = m(-aj.ones(1000)).numpy()
+    assert -1 / 3 <= y.min() < -0.3 and -0.15 < y.max() <= -1 / 8
+
+
+def test_a_module_as_a_function_of_its_parameters():
+    net, x = Net(), aj.ones(2, 3)
+    params = {k: v.detach() for k, v in net.named_parameters()}
+    call = nn.stateless.functional_call
+    grads = aj.grad(lambda p: call(net, p, (x,)).sum())(params)
+    net(x).sum().backward()
+    assert all(np.allclose(grads[k], p.grad) for k, p in net.named_parameters())
+    held = net.scale
+    many = {k: aj.stack([v, v * 2]) for k, v in params.items()}
+    out = aj.vmap(lambda p: call(net, p, x))(many)
+    assert np.allclose(out[0], net(x).detach(), 1e-5) and net.scale is held
+    net.tied = net.first
+    assert np.allclose(call(net, {"first.weight": params["first.weight"] * 0, "shift": aj.ones(2)}, x).shape, (2, 2))
+    with pytest.raises(RuntimeError, match="nothing"):
+        call(net, {"nothing": x}, x)
+    with pytest.raises(RuntimeError, match="Missing"):
+        call(net, {"scale": aj.ones(2)}, x, strict=True)
+    assert net.scale is held
 
 
 def test_encoder_and_decoder():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import functional as functional
     from . import init as init
+    from . import stateless as stateless
     from . import utils as utils
     from .activations import *  # noqa: F403
     from .attention import *  # noqa: F403
@@ -29,33 +30,33 @@ if TYPE_CHECKING:
     from .shapes import *  # noqa: F403
 
 _FAMILIES = {
-    "activations": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish PReLU "
-                   "ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh "
-                   "Tanhshrink Threshold",
+    "activations": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish "
+                   "PReLU RReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
+                   "Tanh Tanhshrink Threshold",
     "attention": "MultiheadAttention Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder "
                  "TransformerEncoderLayer",
     "containers": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
     "convolution": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d "
-                   "AdaptiveMaxPool3d AvgPool1d AvgPool2d AvgPool3d Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d "
-                   "ConvTranspose3d MaxPool1d MaxPool2d MaxPool3d",
+                   "AdaptiveMaxPool3d AvgPool1d AvgPool2d AvgPool3d Conv1d Conv2d Conv3d ConvTranspose1d "
+                   "ConvTranspose2d ConvTranspose3d LPPool1d LPPool2d LPPool3d MaxPool1d MaxPool2d MaxPool3d",
     "dropouts": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d FeatureAlphaDropout",
-    "linear": "Bilinear Embedding Flatten Identity Linear Unflatten",
-    "losses": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss HuberLoss "
-              "KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss "
-              "NLLLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
-    "measures": "CosineSimilarity PairwiseDistance Upsample",
+    "linear": "Bilinear Embedding EmbeddingBag Flatten Identity Linear Unflatten",
+    "losses": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss "
+              "HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss "
+              "MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss "
+              "TripletMarginLoss TripletMarginWithDistanceLoss",
+    "measures": "CosineSimilarity PairwiseDistance Upsample UpsamplingBilinear2d UpsamplingNearest2d",
     "module": "Module",
-    "normalisation": "BatchNorm1d BatchNorm2d BatchNorm3d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm "
-                     "RMSNorm",
+    "normalisation": "BatchNorm1d BatchNorm2d BatchNorm3d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d "
+                     "LayerNorm RMSNorm",
     "parameter": "Buffer Parameter",
     "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNCell",
     "shapes": "ChannelShuffle CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d Fold "
-              "LocalResponseNorm PixelShuffle PixelUnshuffle ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d "
-              "ReplicationPad2d ReplicationPad3d Unfold ZeroPad1d ZeroPad2d ZeroPad3d",
+              "LocalResponseNorm PixelShuffle PixelUnshuffle ReflectionPad1d ReflectionPad2d ReflectionPad3d "
+              "ReplicationPad1d ReplicationPad2d ReplicationPad3d Unfold ZeroPad1d ZeroPad2d ZeroPad3d",
 }
 _WHERE = {name: family for family, names in _FAMILIES.items() for name in names.split()}
-_MODULES = ("functional", "init", "utils")
-
+_MODULES = ("functional", "init", "stateless", "utils")
 
 
 def __getattr__(name: str) -> Any:

@@ -218,6 +218,15 @@ class Tanhshrink(Activation):
     function = "tanhshrink"
 
 
+class RReLU(Activation):
+    """x above 0, a share of it below: drawn between lower and upper when training, else their mean."""
+
+    function, options = "rrelu", {"lower": 1.0 / 8, "upper": 1.0 / 3, "inplace": False}
+
+    def forward(self, input: Any) -> Any:
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+
 class PReLU(Module):
     """x above 0, weight · x below; the weight (one, or one a channel) is learned."""
 

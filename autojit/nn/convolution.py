@@ -271,3 +271,32 @@ class AdaptiveMaxPool3d(AdaptiveMaxPool1d):
     """The largest of as many parts of the last three dims as are asked for."""
 
     function = "adaptive_max_pool3d"
+
+
+class LPPool1d(Module):
+    """The norm of each window."""
+
+    function = "lp_pool1d"
+
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def forward(self, input: Any) -> Any:
+        return getattr(F, self.function)(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return (f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+                f"ceil_mode={self.ceil_mode}")
+
+
+class LPPool2d(LPPool1d):
+    """The norm of each window of two dims."""
+
+    function = "lp_pool2d"
+
+
+class LPPool3d(LPPool1d):
+    """The norm of each window of three dims."""
+
+    function = "lp_pool3d"

@@ -24,7 +24,8 @@ def built(place):
 
 @pytest.mark.parametrize(("name", "options"), [("Adam", {"lr": 0.05, "amsgrad": True}), ("AdamW", {"lr": 0.05}),
                                                ("RMSprop", {"lr": 0.01, "momentum": 0.5}), ("NAdam", {"lr": 0.01}),
-                                               ("Rprop", {"lr": 0.01}), ("LBFGS", {"line_search_fn": "strong_wolfe", "max_iter": 2})])
+                                               ("Rprop", {"lr": 0.01}),
+                                               ("LBFGS", {"line_search_fn": "strong_wolfe", "max_iter": 2})])
 @pytest.mark.parametrize("traced", [False, True])
 def test_training_is_as_on_the_cpu(name, options, traced):
     x, y = np.random.default_rng(0).standard_normal((8, 4)).astype("f"), np.arange(8) % 3
