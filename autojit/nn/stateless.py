@@ -21,7 +21,7 @@ def functional_call(module: Any, parameters_and_buffers: Mapping[str, Any], args
     >>> net = nn.Linear(2, 1)
     >>> loss = lambda p: nn.stateless.functional_call(net, p, ones(1, 2)).sum()
     >>> grad(loss)({"weight": zeros(1, 2), "bias": zeros(1)})
-    {'weight': tensor([[1., 1.]]), 'bias': tensor([1.])}
+    {'bias': tensor([1.]), 'weight': tensor([[1., 1.]])}
     """
     places: dict[str, tuple[dict[str, Any], str]] = {}
     for path, m in module.named_modules(remove_duplicate=False):
