@@ -229,3 +229,15 @@ def test_larger_images_compiled(mode, compiled):
     leaf = torch.tensor(x, requires_grad=True)
     (torch.nn.functional.interpolate(leaf, scale_factor=2, mode=mode) * torch.tensor(weights)).sum().backward()
     np.testing.assert_allclose(joint(aj.tensor(x), aj.tensor(weights)).numpy(), leaf.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@needs_torch
+def test_one_channel_a_group_compiled(compiled):
+    """Products of one row are loops: with a sum of many terms for each weight."""
+    rng = np.random.default_rng(6)
+    arrays = [rng.standard_normal(s).astype("float32") for s in ((4, 24, 21, 20), (24, 1, 3, 3), (24,), (4, 24, 21, 20))]
+    joint = aj.grad(aj.trace(lambda x, w, b, c: (F.conv2d(x, w, b, 1, 1, 1, 24) * c).sum()), argnums=(0, 1, 2))
+    leaves = [torch.tensor(a, requires_grad=True) for a in arrays]
+    (torch.nn.functional.conv2d(*leaves[:3], 1, 1, 1, 24) * leaves[3]).sum().backward()
+    for g, leaf in zip(joint(*[aj.tensor(a) for a in arrays]), leaves):
+        np.testing.assert_allclose(g.numpy(), leaf.grad.numpy(), rtol=1e-4, atol=2e-4)

@@ -125,7 +125,7 @@ class _Wide:
     def added(self, name: str, value: Any) -> list[Any]:
         """Statements that add a float32 value to a wide register."""
         self.made += 1
-        wide = f"v{name}{self.made}"
+        wide = f"v{self.made}{name}"                       # vacc11 + 3 and vacc1 + 13 would be one name
         return [Let(wide, "cast", float64, (value,)), Accumulate(f"{name}w", "sum", float64, wide)]
 
 
