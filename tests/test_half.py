@@ -315,6 +315,8 @@ def test_random_numbers_of_halves(d):
 
 # ---------------------------------------------------------------- every public op
 FREE = {"normalize",                                      # torch's least norm is 0 in float16
+        "matrix_exp", "linalg_matrix_exp",                # torch's overflow in halves; ours refuse them
+        "matrix_power", "linalg_matrix_power", "linalg_multi_dot",          # products of products of products: each is rounded
         "avg_pool3d", "lp_pool3d", "local_response_norm", "affine_grid"}     # torch has no kernel for halves
 SEVERAL = {"einsum"}                                      # products of products: each is rounded
 
@@ -389,8 +391,13 @@ ALL = [pytest.param(s, id=f"{name}-{k}") for name, samples in SAMPLES.items() if
 @pytest.mark.filterwarnings("ignore")
 def test_ops_round_once(sample, d, tier):
     tier("numpy")
+    try:
+        want, exact_grads, kinds = exact(sample, d)
+    except (RuntimeError, NotImplementedError):           # torch has no halves there: nor have we
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            ours(sample, d)
+        return
     outs, grads = ours(sample, d)
-    want, exact_grads, kinds = exact(sample, d)
     assert [repr(o.dtype) for o in outs] == kinds
     for o, w in zip(outs, want):
         near(o, w, d, 3 if sample.op.name in SEVERAL else 1.05, 0.01)

@@ -14,7 +14,7 @@ from ..ir.aval import Shape
 from ..ir.graph import Node
 from .checks import scalar_type
 from .contraction import cross as crossed
-from .declare import Nodes, P, back, broadcast, cast, dim_of, full, op, unspread
+from .declare import Nodes, P, back, broadcast, cast, dim_of, full, op, unspread, zeros_like
 from .elementwise import like
 from .factors import decomposed, identity, mm, pinv_pull, wide
 from .index import swap
@@ -84,6 +84,8 @@ def matrix_norm(a: Node, ord: float | str, dim: Dim, keepdim: bool, dtype: DType
         sums = P.sum(P.abs(a), (summed,))
         last = (other - (summed < other),)
         out = P.max(sums, last) if float(ord) > 0 else P.min(sums, last)
+        if out.dtype.half:                                # the rule looks for the sum itself, not for what it is rounded to
+            out = P.add(out, zeros_like(out))
     return finish(out, kept, a.shape, keepdim)
 
 
@@ -359,6 +361,9 @@ def linalg_vander(x: Node, N: int | None = None) -> Node:
     n = N if N is not None else x.shape[-1] if x.ndim else 1
     if n <= 1:
         raise explain(RuntimeError("N must be greater than 1."))
+    if x.dtype.half:
+        raise explain(RuntimeError("linalg.vander supports floating point, complex, and integer tensors, but got "
+                                   f"{scalar_type(x.dtype)}"), hint="convert it first: x.float()")
     a = x if x.dtype.category == FLOAT else cast(x, int64)
     one, column = full(1, (*a.shape, 1), a.dtype), P.reshape(a, (*a.shape, 1))
     return P.concat([one, P.cumprod(P.concat([column] * (n - 1), a.ndim), a.ndim)], a.ndim)
