@@ -13,6 +13,7 @@ from autojit.dtypes import bool_, float32, float64, int8, int16, int32, int64, u
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, const, forget, placeholder
 from autojit.ops.declare import P, back, full, spread
+from autojit.ops.movement import pad_value
 from autojit.ops.windows import unwindows, windows
 from autojit.rewrite.simplify import simplify
 
@@ -74,6 +75,8 @@ MOVES = {
     "windows that overlap": lambda x: P.sum(P.sin(windows(P.reshape(x, (4, 15, 14)), (3, 2), (2, 1), (1, 3))), (3,)),
     "windows added up": lambda x: unwindows(P.cos(P.reshape(x, (4, 5, 7, 3, 2))), (13, 13), (2, 1), (2, 5)),
     "windows side by side": lambda x: P.max(windows(P.sin(P.reshape(x, (4, 15, 14))), (2, 3), (2, 3), (1, 1)), (3, 4)),
+    "numbers around, then reshape": lambda x: P.max(P.reshape(
+        pad_value(P.reshape(x, (84, 10)), (0, 1), (84, 12), -9.0), (42, 2, 6, 2)), (1, 3)),
     "update": lambda x: P.update(P.exp(x), P.slice(x, (0,), (400,), (1,)), (17,), (2,)),
     "concat of unequal parts": lambda x: P.concat([x, P.exp(P.slice(x, (0,), (3,), (1,))), P.sin(x)], 0),
     "many parts": lambda x: P.concat([P.slice(x, (k,), (k + 40,), (1,)) for k in range(20)], 0),

@@ -136,6 +136,8 @@ class Axes:
             if op == "update" and ins[1] not in self.uniform:
                 self._meet(out, self.dims[ins[1]], shape, ins[1].shape)
             return out
+        if op == "update" and ins[1] not in self.uniform:   # into one number everywhere
+            return tuple([a if m == s else self.fresh(s) for a, m, s in zip(self.dims[ins[1]], ins[1].shape, shape)])
         if op in ("shear", "unshear") and x is not None:
             return x[:n.params[0]] + (self.fresh(shape[n.params[0]]),) + x[n.params[0] + 1:]
         if op == "concat":
