@@ -86,8 +86,8 @@ _LATE = {"export": "exporter", "scan": "control", "fori_loop": "control", "while
          "load": "saving", "save": "saving",
          **dict.fromkeys(("chain_matmul", "combinations", "histogram", "poisson", "polygamma"), "extras"),
          **dict.fromkeys(_TRANSFORMS, "transforms")}      # functions whose modules are large
-_LAZY = {"autograd": "autograd", "cuda": "cuda", "linalg": "linalg", "nn": "nn", "optim": "optim", "special": "special",
-         "testing": "testing", "utils": "utils"}
+_LAZY = {"autograd": "autograd", "cuda": "cuda", "fft": "fft", "linalg": "linalg", "nn": "nn", "optim": "optim",
+         "special": "special", "testing": "testing", "utils": "utils"}
 
 
 def __getattr__(name: str) -> Any:

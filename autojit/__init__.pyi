@@ -6,6 +6,7 @@ from typing import Any
 
 from . import autograd as autograd
 from . import cuda as cuda
+from . import fft as fft
 from . import linalg as linalg
 from . import nn as nn
 from . import optim as optim
@@ -731,7 +732,7 @@ class Tensor:
     def unbind(self, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
         """The slices along a dim, which vanishes."""
     def quantile(self, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
-        """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; q outside"""
+        """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; the"""
     def nanquantile(self, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
         """quantile of what is not NaN."""
     def mode(self, dim: Any = -1, keepdim: Any = False, **kwargs: Any) -> Any:
@@ -1617,7 +1618,7 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
 def unbind(input: Tensor, dim: Any = 0, **kwargs: Any) -> tuple[Tensor, ...]:
     """The slices along a dim, which vanishes."""
 def quantile(input: Tensor, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
-    """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; q outside"""
+    """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; the"""
 def nanquantile(input: Tensor, q: Tensor | _float, dim: Any = None, keepdim: Any = False, interpolation: Any = 'linear', *args: Any, **kwargs: Any) -> Any:
     """quantile of what is not NaN."""
 def mode(input: Tensor, dim: Any = -1, keepdim: Any = False, **kwargs: Any) -> Any:

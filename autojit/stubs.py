@@ -25,6 +25,7 @@ from typing import Any
 
 from . import autograd as autograd
 from . import cuda as cuda
+from . import fft as fft
 from . import linalg as linalg
 from . import nn as nn
 from . import optim as optim
