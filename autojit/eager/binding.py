@@ -17,7 +17,7 @@ from ..errors import explain
 from ..ir.graph import Node, scalar
 from ..ops.declare import OPS, Op
 from .apply import apply
-from .checks import check_bounds, check_divisor, check_probabilities, compute_now
+from .checks import SHARES, check_bounds, check_divisor, check_shares, compute_now
 from .inplace import apply_into
 from .quick import quick_binary, quick_pair, quick_static, quick_unary, written_ints
 from .template import lasting
@@ -223,8 +223,8 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any], method: bool = Fal
         check_divisor(tensors[-1], tensors[0])
     if op.bounds is not None:
         check_bounds(op, tensors, fixed)
-    if op.name == "binary_cross_entropy":
-        check_probabilities(tensors[0], tensors[1])
+    if op.name in SHARES:
+        check_shares(op.name, tensors)
     result = apply(op, tensors, fixed, numbers)
     if op.raises:
         compute_now(op, fixed, result)
@@ -278,7 +278,8 @@ def named(op: Op) -> Any:
 # ---------------------------------------------------------------- methods and functions
 def function_of(op: Op, method: bool = False) -> Callable[..., Any]:
     """The public function of an op; as a method it takes the tensor first."""
-    simple = op.bounds is None and op.name not in _DIVIDES and op.returns is None and not op.sequence and not op.raises
+    simple = (op.bounds is None and op.name not in _DIVIDES and op.name not in SHARES and op.returns is None and not op.sequence
+              and not op.raises)
     fixed = lasting(tuple([op.defaults.get(p) for p, wants in zip(op.params, op.is_tensor) if not wants]))
     rest = [p for p in op.params[1:] if p not in op.defaults]
 

@@ -39,11 +39,17 @@ def check_divisor(divisor: Any, dividend: Any) -> None:
         raise explain(RuntimeError("ZeroDivisionError"), hint="mask the zeros first, or divide in floating point: x / y")
 
 
-def check_probabilities(*tensors: Any) -> None:
-    """Input and target of a loss lie between 0 and 1.  RuntimeError in torch's words."""
-    for t, name in zip(tensors, ("input", "target")):
-        words = f"all elements of {name} should be between 0 and 1"
+SHARES = {"binary_cross_entropy": ("all elements of input should be between 0 and 1",
+                                   "all elements of target should be between 0 and 1"),
+          **dict.fromkeys(("quantile", "nanquantile"), ("", "quantile() q values must be in the range [0, 1]"))}
+
+
+def check_shares(name: str, tensors: Sequence[Any]) -> None:
+    """Arguments that lie between 0 and 1 (those for which SHARES has words).  RuntimeError in torch's words."""
+    for t, words in zip(tensors, SHARES[name]):
         n = value(t) if isinstance(t, Tensor) else t
+        if not words:
+            continue
         if n.dtype.category < FLOAT:
             continue
         if state.trace is not None:
@@ -51,7 +57,8 @@ def check_probabilities(*tensors: Any) -> None:
             state.trace.check(cast(P.bitwise_not(inside), int64), 0, 1, RuntimeError, words, None)
             continue
         if not _inside(n):
-            raise explain(RuntimeError(words), hint="use binary_cross_entropy_with_logits for what is no probability")
+            raise explain(RuntimeError(words), hint="use binary_cross_entropy_with_logits for what is no probability"
+                          if name == "binary_cross_entropy" else None)
 
 
 def _inside(n: Node) -> bool:

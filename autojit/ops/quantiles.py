@@ -23,15 +23,15 @@ _WAYS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
 # ---------------------------------------------------------------- quantiles
-def _checked(name: str, input: Node, dim: int | None, interpolation: str) -> int | None:
+def _checked(input: Node, dim: int | None, interpolation: str) -> int | None:
     """The axis, if not all."""
     if interpolation not in _WAYS:
-        raise explain(RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
-                                   f"{interpolation}"))
+        raise explain(RuntimeError("quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but "
+                                   f"got {interpolation}"))
     if input.aval.size == 0:
-        raise explain(RuntimeError(f"{name}() input tensor must be non-empty"))
+        raise explain(RuntimeError("quantile() input tensor must be non-empty"))
     if input.dtype not in (float32, float64):
-        raise explain(RuntimeError(f"{name}() input tensor must be either float or double dtype"),
+        raise explain(RuntimeError("quantile() input tensor must be either float or double dtype"),
                       hint="convert it first: x.float()")
     return None if dim is None else dim_of(dim, input.ndim)
 
@@ -84,47 +84,47 @@ def _between(values: Node, ranks: Node, way: str, n: int) -> Node:
     return P.where(same, a, P.where(near, P.add(a, P.mul(weight, d)), far))
 
 
-def _numbered(name: str, input: Node, q: float, dim: int | None, keepdim: bool, interpolation: str) -> Node:
+def _numbered(ignore_nan: bool, input: Node, q: float, dim: int | None, keepdim: bool, interpolation: str) -> Node:
     if not 0 <= q <= 1:
-        raise explain(RuntimeError(f"{name}() q must be in the range [0, 1] but got {q:g}"))
-    axis = _checked(name, input, dim, interpolation)
-    return _interpolated(input, full(q, (), input.dtype), axis, keepdim, interpolation, name == "nanquantile")
+        raise explain(RuntimeError(f"quantile() q must be in the range [0, 1] but got {q:g}"))
+    axis = _checked(input, dim, interpolation)
+    return _interpolated(input, full(q, (), input.dtype), axis, keepdim, interpolation, ignore_nan)
 
 
-def _tensor(name: str, input: Node, q: Node, dim: int | None, keepdim: bool, interpolation: str) -> Node:
-    axis = _checked(name, input, dim, interpolation)
+def _tensor(ignore_nan: bool, input: Node, q: Node, dim: int | None, keepdim: bool, interpolation: str) -> Node:
+    axis = _checked(input, dim, interpolation)
     if q.ndim > 1:
-        raise explain(RuntimeError(f"{name}() q must be a scalar or 1D tensor"))
+        raise explain(RuntimeError("quantile() q must be a scalar or 1D tensor"))
     if q.dtype is not input.dtype:
-        raise explain(RuntimeError(f"{name}() q tensor must be same dtype as the input tensor"))
-    return _interpolated(input, q, axis, keepdim, interpolation, name == "nanquantile")
+        raise explain(RuntimeError("quantile() q tensor must be same dtype as the input tensor"))
+    return _interpolated(input, q, axis, keepdim, interpolation, ignore_nan)
 
 
 @op(grad="SqueezeBackward4", variants={"q": "quantile_number"})
 def quantile(input: Node, q: Node, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear") -> Node:
-    """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; q outside
-    of [0, 1] gives the ends."""
-    return _tensor("quantile", input, q, dim, keepdim, interpolation)
+    """The q-quantiles along a dim, or of all elements; NaN where an element is.  A vector of q comes as a first dim; the
+    face checks that q lies in [0, 1]."""
+    return _tensor(False, input, q, dim, keepdim, interpolation)
 
 
 @op(grad="SqueezeBackward4", method=False, function=False)
 def quantile_number(input: Node, q: float, dim: int | None = None, keepdim: bool = False,
                     interpolation: str = "linear") -> Node:
     """quantile for a Python number."""
-    return _numbered("quantile", input, q, dim, keepdim, interpolation)
+    return _numbered(False, input, q, dim, keepdim, interpolation)
 
 
 @op(grad="SqueezeBackward4", variants={"q": "nanquantile_number"})
 def nanquantile(input: Node, q: Node, dim: int | None = None, keepdim: bool = False, interpolation: str = "linear") -> Node:
     """quantile of what is not NaN."""
-    return _tensor("nanquantile", input, q, dim, keepdim, interpolation)
+    return _tensor(True, input, q, dim, keepdim, interpolation)
 
 
 @op(grad="SqueezeBackward4", method=False, function=False)
 def nanquantile_number(input: Node, q: float, dim: int | None = None, keepdim: bool = False,
                        interpolation: str = "linear") -> Node:
     """nanquantile for a Python number."""
-    return _numbered("nanquantile", input, q, dim, keepdim, interpolation)
+    return _numbered(True, input, q, dim, keepdim, interpolation)
 
 
 @op(returns=("values", "indices"))
