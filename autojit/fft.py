@@ -20,7 +20,7 @@ _TRANSFORMS = ("fft", "ifft", "rfft", "irfft", "fft2", "ifft2", "rfft2", "irfft2
 def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The frequencies of a transform of length n with sample spacing d: 0, 1 ... -2, -1, over n * d; shape (n,).
 
-    >>> autojit.fft.fftfreq(4)
+    >>> fftfreq(4)
     tensor([ 0.0000,  0.2500, -0.5000, -0.2500])
     """
     ints = _counted(n, dtype, device)
@@ -28,7 +28,11 @@ def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None, device: Any = None, re
 
 
 def rfftfreq(n: int, d: float = 1.0, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """The frequencies that are not negative, of a real transform of length n with sample spacing d; shape (n // 2 + 1,)."""
+    """The frequencies that are not negative, of a real transform of length n with sample spacing d; shape (n // 2 + 1,).
+
+    >>> rfftfreq(4)
+    tensor([0.0000, 0.2500, 0.5000])
+    """
     return _scaled(_counted(n // 2 + 1, dtype, device), n, d, requires_grad)
 
 
@@ -50,7 +54,11 @@ def _rolled(name: str, input: Any, dim: Any, back: bool) -> Any:
 
 
 def fftshift(input: Tensor, dim: Any = None) -> Any:
-    """The frequency 0 moved to the middle of dims (all of them by default)."""
+    """The frequency 0 moved to the middle of dims (all of them by default); of any shape and dtype.
+
+    >>> fftshift(fftfreq(4))
+    tensor([-0.5000, -0.2500,  0.0000,  0.2500])
+    """
     return _rolled("fft_fftshift", input, dim, False)
 
 
