@@ -354,3 +354,26 @@ def test_lbfgs_goes_on_from_its_state():
         opt.step()
     with pytest.raises(aj.TraceError, match="LBFGS"):
         aj.trace(lambda x: (opt.step(closure), x)[1])(aj.ones(1))
+
+
+def test_a_gradient_from_outside_is_followed():
+    """What stands in `.grad` when a traced function begins is another object each time: its value must be this one's."""
+    ends = []
+    for traced in (False, True):
+        w = aj.ones(2, requires_grad=True)
+        opt, seen = aj.optim.SGD([w], lr=1.0), []
+
+        def accumulate(x, w=w):
+            (w * w * x).sum().backward()
+
+        def change(opt=opt):
+            opt.step()
+        f, g = (aj.trace(accumulate), aj.trace(change)) if traced else (accumulate, change)
+        for k in range(4):
+            f(aj.ones(2) * (k + 1))
+            g()
+            seen += [w.grad.tolist(), w.tolist()]
+            if k % 2:
+                w.grad = aj.ones(2) * k
+        ends.append(seen)
+    assert ends[0] == ends[1]

@@ -64,7 +64,7 @@ def _growing(sweep: Sweep, inputs: Sequence[Tensor] | None) -> list[tuple[Any, T
 
 def _backward(sweep: Sweep, inputs: Sequence[Tensor] | None, lesson: Any) -> None:
     to = _growing(sweep, inputs)
-    ends = [(e, t.aval, None if t._grad is None else value(t._grad)) for e, t in to]
+    ends = [(e, t.aval, None if t._grad is None else value(t.grad)) for e, t in to]
     nodes: list[Node | None]
     kept = grads_of(sweep) if inputs is None and state.trace is None else None
     if kept is not None:
@@ -143,7 +143,7 @@ def _backward_recorded(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
             g = wrap(zeros(t.aval))
         with _recording():
             if t._grad is not None:
-                g = add_tensors(t._grad, g)
+                g = add_tensors(t.grad, g)
             elif t.fn is None:                            # torch gives a leaf a copy of its own
                 g = apply(ACCUMULATED, (g,))
         t.put_grad(g)

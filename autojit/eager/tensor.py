@@ -213,7 +213,10 @@ class Tensor:
     @property
     def grad(self) -> Any:
         """The gradient accumulated so far, or None."""
-        return self._grad
+        g = self._grad
+        if g is not None and state.trace is not None:
+            state.trace.read_grad(self, g)
+        return g
 
     @grad.setter
     def grad(self, g: Any) -> None:

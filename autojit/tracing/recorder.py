@@ -60,7 +60,7 @@ class Recorder:
             state.trace = before
             trace.restore()
             forget()
-        plan.watch.more([place for places in trace.watched.values() for place in places])
+        plan.watch.more([place for places in trace.watched.values() for place in places] + trace.used_grads())
         plan.watch.settle()
         plan.states = [look_of(t) for t in plan.captured]
         return plan

@@ -97,12 +97,13 @@ class Trace:
         self.closed = False
         self.captured: dict[Storage, Captured] = {}
         self.grads: dict[Tensor, Any] = {}
+        self.read: dict[Tensor, Tensor] = {}              # tensors and their gradients from outside that were asked for
         self.bumps: dict[Any, int] = {}
         self.draws: list[tuple[Node, Callable[[], Any]]] = []
         self.checks: list[Check] = []
         self.calls: list[tuple[Any, ...]] = []            # of public ops: see `light.signature`
         self.cut = False                                  # something stood between values and their derivatives
-        self.watched: dict[Any, list[Any]] = {}           # by objects that were called: (dictionary, key, value) of what they are
+        self.watched: dict[Any, list[Any]] = {}           # of objects that were called: (dictionary, key, value)
 
     def touch(self, storage: Storage, tensor: Any) -> None:
         if storage in self.captured:
@@ -130,6 +131,16 @@ class Trace:
 
     def assign_grad(self, tensor: Tensor, old: Any) -> None:
         self.grads.setdefault(tensor, old)
+
+    def read_grad(self, tensor: Tensor, g: Tensor) -> None:
+        """A gradient is asked for.  Of one from outside the recording notes whose it is: if its value is used, another object
+        in its place is another program's input."""
+        if g.storage.trace is not self or g.storage in self.captured:
+            self.read.setdefault(tensor, g)
+
+    def used_grads(self) -> list[Any]:
+        """Where gradients from outside stood whose values are used, to be watched."""
+        return [(t.__dict__, "_grad", g) for t, g in self.read.items() if g.storage in self.captured]
 
     def draw(self, make: Callable[[], Any], a: Aval) -> Node:
         """Random numbers: an input that each call draws anew."""

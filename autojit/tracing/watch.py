@@ -88,7 +88,7 @@ class Watch:
                 self._attributes(x, code.co_names)
 
     def more(self, places: Sequence[tuple[dict[str, Any], str, Any]]) -> None:
-        """Places that an object says it depends on (a module its mode, its parameters): unless the function itself wrote there."""
+        """Places that an object says it depends on (a module its mode, its parameters), but where the function wrote."""
         for space, key, v in places:
             if space.get(key) is v:
                 self.places.append((space, key, v))
