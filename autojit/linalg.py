@@ -1,7 +1,14 @@
 """`autojit.linalg`: linear algebra under torch's names, from the declared ops.
 
 In: tensors of float32 or float64 whose last two dims are matrices.  Out: tensors.  Eigenvalues of matrices that are not
-symmetric are complex numbers, which are not here: `eig` and `eigvals` say so.
+symmetric are complex numbers, which are not here: `eig` and `eigvals` say so.  LinAlgError where a matrix has no answer.
+
+>>> linalg.solve(tensor([[2.0, 0.0], [0.0, 4.0]]), tensor([1.0, 1.0]))
+tensor([0.5000, 0.2500])
+>>> linalg.cholesky(zeros(2, 2))
+Traceback (most recent call last):
+    ...
+autojit.ops.lapack.LinAlgError: linalg.cholesky: The factorization could not be completed because ...
 """
 
 from __future__ import annotations
