@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import autojit as aj
-from autojit import ops  # noqa: F401
+from autojit import control, ops  # noqa: F401  (they declare the primitives)
 from autojit.autodiff.vjp import reverse
 from autojit.dtypes import FLOAT, as_dtype, bfloat16, float32, float64
 from autojit.halves import bits

@@ -36,9 +36,12 @@ class CudaBackend(Backend):
         self.driver, self.number = open_driver(device), device
         self.interpreted = config.cuda == "standin"
         self.memory = Memory(self.driver)
-        self.missing = without_step()
         self._random: Random | None = None
         self._early = False
+
+    @property
+    def missing(self) -> frozenset[str]:  # type: ignore[override]
+        return without_step()                             # some primitives are declared late
 
     # ------------------------------------------------------------------ programs
     @property
