@@ -745,6 +745,10 @@ class Tensor:
         """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
     def scatter_reduce_(self, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
         """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+    def put(self, index: Tensor | _float, source: Tensor | _float, accumulate: Any = False) -> Tensor:
+        """input with source's elements written (or added) at places of the flattened tensor; of equal places the last one stays."""
+    def put_(self, index: Tensor | _float, source: Tensor | _float, accumulate: Any = False) -> Tensor:
+        """input with source's elements written (or added) at places of the flattened tensor; of equal places the last one stays."""
     def select_scatter(self, src: Tensor | _float, dim: Any, index: Any, **kwargs: Any) -> Tensor:
         """input with src written over its slice number `index` of a dim."""
     def slice_scatter(self, src: Tensor | _float, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1, **kwargs: Any) -> Tensor:
@@ -893,6 +897,8 @@ class Tensor:
         """How often each non-negative integer occurs (or the sum of its weights)."""
     def bool(self, _dtype: Any = ...) -> Any: ...
     def byte(self, _dtype: Any = ...) -> Any: ...
+    def cauchy_(self, median: Any = 0.0, sigma: Any = 1.0, *, generator: Any = None) -> Any:
+        """Overwrite with numbers of a Cauchy distribution."""
     def char(self, _dtype: Any = ...) -> Any: ...
     def clone(self, *, memory_format: Any = None) -> Any:
         """A copy with a history: gradients flow back through it."""
@@ -930,6 +936,8 @@ class Tensor:
     def fill_diagonal_(self, fill_value: Any, wrap: Any = False) -> Any:
         """Overwrite the diagonal with a number."""
     def float(self, _dtype: Any = ...) -> Any: ...
+    def geometric_(self, p: Any, *, generator: Any = None) -> Any:
+        """Overwrite with how many trials it takes until the first success of probability p."""
     def get_device(self) -> Any:
         """The number of its GPU; -1 on the CPU."""
     @property
@@ -974,6 +982,8 @@ class Tensor:
     def itemsize(self) -> Any: ...
     @property
     def layout(self) -> Any: ...
+    def log_normal_(self, mean: Any = 1.0, std: Any = 2.0, *, generator: Any = None) -> Any:
+        """Overwrite with numbers whose logarithms are normal."""
     def long(self, _dtype: Any = ...) -> Any: ...
     @property
     def mH(self) -> Any: ...
@@ -1633,6 +1643,8 @@ def pdist(input: Tensor, p: Any = 2.0) -> Tensor:
     """The p-norms of the differences of each two rows, as a vector: (0, 1), (0, 2) ... (1, 2) ..."""
 def scatter_reduce(input: Tensor, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
     """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+def put(input: Tensor, index: Tensor | _float, source: Tensor | _float, accumulate: Any = False) -> Tensor:
+    """input with source's elements written (or added) at places of the flattened tensor; of equal places the last one stays."""
 def select_scatter(input: Tensor, src: Tensor | _float, dim: Any, index: Any, **kwargs: Any) -> Tensor:
     """input with src written over its slice number `index` of a dim."""
 def slice_scatter(input: Tensor, src: Tensor | _float, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1, **kwargs: Any) -> Tensor:
@@ -1692,11 +1704,15 @@ def argwhere(input: Any) -> Any:
     """Indices of elements that are not zero, one row each."""
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor over `data` without a copy where that is possible: a tensor of that dtype is returned as it is, the memory of"""
+def bartlett_window(window_length: Any, periodic: Any = True, *numbers: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
+    """torch's bartlett_window: a window of so many places, periodic or (periodic=False) symmetric."""
 def bernoulli(input: Any, *, generator: Any = None) -> Any:
     """1 with the probability that each element says, else 0."""
 bfloat16: dtype
 def bincount(input: Any, weights: Any = None, minlength: Any = 0) -> Any:
     """How often each non-negative integer occurs (or the sum of its weights)."""
+def blackman_window(window_length: Any, periodic: Any = True, *numbers: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
+    """torch's blackman_window: a window of so many places, periodic or (periodic=False) symmetric."""
 bool: dtype
 def broadcast_shapes(*shapes: Any) -> Any:
     """The shape that all of these broadcast to."""
@@ -1763,6 +1779,10 @@ def get_rng_state() -> Any:
 def grad(fn: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
     """A function that returns the gradient of `fn` (with `has_aux`: gradient and the rest); see `value_and_grad`."""
 half: dtype
+def hamming_window(window_length: Any, periodic: Any = True, *numbers: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
+    """torch's hamming_window: a window of so many places, periodic or (periodic=False) symmetric."""
+def hann_window(window_length: Any, periodic: Any = True, *numbers: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
+    """torch's hann_window: a window of so many places, periodic or (periodic=False) symmetric."""
 def hessian(func: Any, argnums: Any = 0) -> Any:
     """A function that gives the Hessian of `func`: the Jacobian, forward, of its Jacobian in reverse."""
 def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
@@ -1807,6 +1827,8 @@ def jacrev(func: Any, argnums: Any = 0, *, has_aux: Any = False, chunk_size: Any
     """A function that gives the Jacobian of `func`, in reverse: one pass back for each element of the result, all at once."""
 def jvp(func: Any, primals: Any, tangents: Any, *, strict: Any = False, has_aux: Any = False) -> Any:
     """(func(*primals), the product of its Jacobian with `tangents`): the derivative in one direction, forward."""
+def kaiser_window(window_length: Any, periodic: Any = True, *numbers: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **words: Any) -> Any:
+    """torch's kaiser_window: a window of so many places, periodic or (periodic=False) symmetric."""
 def linearize(func: Any, *primals: Any) -> Any:
     """(func(*primals), push): `push(*tangents)` is the product of the Jacobian at `primals` with the tangents."""
 def linspace(start: Any, end: Any, steps: Any, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
@@ -1904,6 +1926,8 @@ def unique(input: Any, sorted: Any = True, return_inverse: Any = False, return_c
     """Distinct elements (or slices along `dim`), sorted; on request where each came from and how often."""
 def unique_consecutive(input: Any, return_inverse: Any = False, return_counts: Any = False, dim: Any = None) -> Any:
     """Elements (or slices along `dim`) that differ from the one before."""
+def unravel_index(indices: Any, shape: Any) -> Any:
+    """Places of the flattened shape as one index for each dim."""
 def value_and_grad(fn: Any, argnums: Any = 0, has_aux: Any = False) -> Any:
     """A function that returns (value, gradient) of `fn`, which returns one floating number."""
 def vjp(fn: Any, *primals: Any, has_aux: Any = False) -> Any:

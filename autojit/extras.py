@@ -1,4 +1,4 @@
-"""Functions at the top level that look at values, or only combine others: combinations, histogram, poisson, chain_matmul.
+"""Functions at the top level that look at values, or only combine others: combinations, histogram, poisson, windows.
 
 In: tensors.  Out: tensors.  Imported when somebody asks for one of them.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import FLOAT, int64
+from .dtypes import FLOAT, INT, as_dtype, default_float, int64
 from .eager import functions
 from .eager.binding import Named, function_of
 from .eager.creation import finish, tensor
@@ -130,3 +130,54 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
     seed, draw = (generator or default_generator).next()
     drawn = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, draw, 0])).poisson(rates.astype(np.float64))
     return finish(of_array(np.asarray(drawn).astype(rates.dtype)), False).to(input.device)  # type: ignore[attr-defined]
+
+
+def unravel_index(indices: Any, shape: Any) -> Any:
+    """Places of the flattened shape as one index for each dim.
+
+    >>> import autojit as aj
+    >>> aj.unravel_index(aj.tensor([5, 7]), (3, 4))
+    (tensor([1, 1]), tensor([1, 3]))
+    """
+    expect("unravel_index", indices)
+    if indices.dtype.category != INT:
+        raise explain(ValueError(f"expected 'indices' to be integer dtype, but got {indices.dtype}"))
+    found, rest = [], indices
+    for n in reversed((shape,) if isinstance(shape, int) else tuple(shape)):
+        found.append(rest % n)
+        rest = rest // n
+    return tuple(found[::-1])
+
+
+# ---------------------------------------------------------------- windows
+def _window(name: str, formula: Any, places: int = 0) -> Any:
+    """A window by `formula(k, last, *numbers)`; `places`: how many numbers it takes."""
+    def f(window_length: int, periodic: bool = True, *numbers: float, dtype: Any = None, device: Any = None,
+          requires_grad: bool = False, **words: float) -> Any:
+        if window_length < 0:
+            raise explain(RuntimeError(f"{name} requires non-negative window_length, got window_length={window_length}"))
+        if len(numbers) + len(words) > places:
+            raise explain(TypeError(f"{name}() takes {2 + places} positional arguments"))
+        d = default_float() if dtype is None else as_dtype(dtype)
+        if d.category < FLOAT:
+            raise explain(RuntimeError(f"{name} expects floating point dtypes, got: {d}"))
+        count = window_length + int(periodic)
+        values = np.ones(1) if window_length == 1 else np.asarray(
+            formula(np.arange(window_length, dtype=np.float64), max(count - 1, 1), *numbers, **words))
+        return tensor(values.tolist(), dtype=d, device=device, requires_grad=requires_grad)
+
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = f"torch's {name}: a window of so many places, periodic or (periodic=False) symmetric."
+    return f
+
+
+def _cosines(k: Any, last: int, *weights: float) -> Any:
+    return sum([(-1) ** j * w * np.cos(2 * np.pi * j * k / last) for j, w in enumerate(weights)])
+
+
+hann_window = _window("hann_window", lambda k, n: _cosines(k, n, 0.5, 0.5))
+hamming_window = _window("hamming_window", lambda k, n, alpha=0.54, beta=0.46: _cosines(k, n, alpha, beta), 2)
+blackman_window = _window("blackman_window", lambda k, n: _cosines(k, n, 0.42, 0.5, 0.08))
+bartlett_window = _window("bartlett_window", lambda k, n: 1 - np.abs(2 * k / n - 1))
+kaiser_window = _window("kaiser_window", lambda k, n, beta=12.0: np.i0(
+    beta * np.sqrt(1 - (2 * k / n - 1) ** 2)) / np.i0(beta), 1)

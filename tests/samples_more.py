@@ -176,6 +176,8 @@ def scattering() -> None:
             case("scatter_reduce", Z(3, hi=9), 0, A([0, 0, 2, 2], "int64"), Z(4, hi=9), how, kept, torch=_reduced)
     case("scatter_reduce", A([1.0, 2.0]), 0, A([0, 0, 1], "int64"), A([3.0, 1.0, 2.0]), "amax", torch=_reduced, smooth=False)
     case("scatter_reduce", A([1.0, 2.0]), 0, A([0, 0, 1], "int64"), A([0.0, 3.0, 0.0]), "prod", torch=_reduced, second=False)
+    case("put", x, A([[0, -1], [5, 6]], "int64"), F(2, 2))
+    case("put", x, A([0, -1, 0], "int64"), F(3), True)
     case("select_scatter", x, F(4), 0, 1)
     case("select_scatter", x, F(3), 1, -1)
     case("slice_scatter", x, F(2, 4), 0, 1)

@@ -113,6 +113,33 @@ x.scatter_reduce(0,m.full((1,3),9),x[:1],'sum')
 x.long().scatter_reduce(0,m.zeros(1,3).long(),x[1:].long(),'mean')
 x.scatter_reduce(0,m.zeros(4,3).long(),x,'amax')
 x.clone().scatter_reduce_(0,m.zeros(1,3).long(),x[1:],'amax')
+x.put(m.tensor([0,-1]),m.tensor([5.,6.]))
+x.put(m.tensor([0,9]),m.tensor([5.,6.]))
+x.put(m.tensor([0]),m.tensor([5.,6.]))
+x.put(m.tensor([0.]),m.tensor([5.]))
+x.put(m.tensor([0]),m.tensor([5]))
+x.put_(m.tensor([0,0]),m.tensor([5.,6.]),True)
+m.unravel_index(m.tensor([5,7]),(3,4))
+m.unravel_index(m.tensor([[5],[7]]),(2,2,3))
+m.hann_window(5)
+m.hann_window(1)
+m.hann_window(0)
+m.hann_window(5,False)
+m.hamming_window(5)
+m.hamming_window(4,False,0.5,0.4)
+m.blackman_window(5)[1:]
+m.bartlett_window(5)
+m.bartlett_window(5,False)
+m.kaiser_window(5)
+m.kaiser_window(5,False,8.0)
+m.hann_window(-1)
+m.hann_window(3,dtype=m.float64)
+x.log_normal_(0,-1)
+x.cauchy_(0,0)
+x.geometric_(0)
+x.long().log_normal_()
+x.long().cauchy_()
+x.long().geometric_(0.5).dtype
 x.select_scatter(m.zeros(2),0,0)
 x.select_scatter(m.zeros(3),0,5)
 x.select_scatter(m.zeros(3).long(),0,1)
@@ -205,3 +232,15 @@ def test_poisson_numbers():
         assert (abs(got[1:] / rates[0, 1:] - 1) < 0.05).all()
     autojit.manual_seed(0)
     assert (autojit.poisson(rates) == drawn).all()
+
+
+def test_distributions_written_in_place():
+    autojit.manual_seed(0)
+    x = autojit.empty(200000, dtype=autojit.float64)
+    assert x.log_normal_(0.3, 0.5) is x
+    assert abs(float(x.log().mean()) - 0.3) < 0.01 and abs(float(x.log().std()) - 0.5) < 0.01
+    x.geometric_(0.3)
+    assert float(x.min()) == 1 and (x == x.floor()).all() and abs(float(x.mean()) * 0.3 - 1) < 0.01
+    x.cauchy_(2.0, 3.0)
+    low, middle, high = x.quantile(autojit.tensor([0.25, 0.5, 0.75], dtype=autojit.float64)).tolist()
+    assert abs(middle - 2) < 0.05 and abs(high - low - 6) < 0.1

@@ -6,6 +6,7 @@ draws anew (`trace.draw`).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, f
 from ..errors import explain
 from ..ir.aval import Shape, aval
 from ..ir.graph import Node, buffer
+from ..ops.checks import c_type, scalar_type
 from ..ops.declare import cast
 from . import philox
 from .convert import array_of, copy_
@@ -346,6 +348,38 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     return copy_(self, (-u).log1p() / -lambd)  # type: ignore[operator]
 
 
+def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with numbers whose logarithms are normal."""
+    if not std > 0:
+        raise explain(RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}"))
+    if self.aval.dtype.category < FLOAT:
+        raise explain(NotImplementedError(f"\"log_normal_cpu\" not implemented for '{scalar_type(self.aval.dtype)}'"))
+    z = _made(_normal(self.aval.shape, self.aval.dtype.weak, generator, self.aval.device))
+    return copy_(self, (z * std + mean).exp())  # type: ignore[operator]
+
+
+def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with numbers of a Cauchy distribution."""
+    if not sigma > 0:
+        raise explain(RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}"))
+    if self.aval.dtype.category < FLOAT:
+        kind = c_type(self.aval.dtype).replace("long", "long int")
+        raise explain(RuntimeError("Cauchy distribution is a continuous probability distribution. dtype must be a floating "
+                                   f"point but you specified {kind}"))
+    u = _made(uniform_node(self.aval.shape, self.aval.dtype.weak, generator, self.aval.device))
+    return copy_(self, ((u - 0.5) * math.pi).tan() * sigma + median)  # type: ignore[operator, attr-defined]
+
+
+def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Overwrite with how many trials it takes until the first success of probability p."""
+    if not 0 < p < 1:
+        raise explain(RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}"))
+    d = self.aval.dtype.weak if self.aval.dtype.category == FLOAT else default_float()
+    u = _made(uniform_node(self.aval.shape, d, generator, self.aval.device))
+    trials = ((-u).log1p() / math.log1p(-p)).ceil().clamp_min(1)  # type: ignore[operator]
+    return copy_(self, trials.to(self.aval.dtype))
+
+
 def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with integers in [low, high)."""
     if high is None and low:
@@ -369,6 +403,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
 
 METHODS = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "exponential_": exponential_, "random_": random_,
+           "log_normal_": log_normal_, "cauchy_": cauchy_, "geometric_": geometric_,
            "bernoulli": bernoulli, "multinomial": multinomial}
 
 

@@ -101,6 +101,29 @@ def scatter_reduce(input: Node, dim: int, index: Node, src: Node, reduce: str, i
     return as_shape(out, input.shape)
 
 
+def _put_bounds(input: Node, index: Node, *rest: Any) -> tuple[Any, ...]:
+    n = input.aval.size
+    return ((index, -n, n, f"out of range: tried to access index {{value}} on a tensor of {n} elements."),)
+
+
+@op(inplace=True, bounds=_put_bounds)
+def put(input: Node, index: Node, source: Node, accumulate: bool = False) -> Node:
+    """input with source's elements written (or added) at places of the flattened tensor; of equal places the last one stays."""
+    if index.dtype is not int64:
+        raise explain(RuntimeError(f"put_(): Expected a long tensor for index, but got {scalar_type(index.dtype)}"),
+                      hint="convert the index: i.long()")
+    if source.dtype is not input.dtype:
+        raise explain(RuntimeError("put_(): self and source expected to have the same dtype, but got self.dtype = "
+                                   f"{scalar_type(input.dtype)} and source.dtype = {scalar_type(source.dtype)}"))
+    if source.aval.size != index.aval.size:
+        raise explain(IndexError("put_(): Expected source and index to have the same number of elements, but got "
+                                   f"source.numel() = {source.aval.size}, index.numel() = {index.aval.size}"))
+    n = input.aval.size
+    flat, i, v = [P.reshape(x, (x.aval.size,)) for x in (input, index, source)]
+    i = P.where(P.lt(i, zeros_like(i)), P.add(i, like(n, i)), i)
+    return P.reshape(P.index_add(flat, i, v, 0) if accumulate else P.index_set(flat, i, v, 0), input.shape)
+
+
 # ---------------------------------------------------------------- a part of a tensor
 def _fits(src: Node, shape: tuple[int, ...]) -> None:
     if src.shape != shape:
