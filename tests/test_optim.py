@@ -377,3 +377,30 @@ def test_a_gradient_from_outside_is_followed():
                 w.grad = aj.ones(2) * k
         ends.append(seen)
     assert ends[0] == ends[1]
+
+
+def test_a_step_is_one_program_and_copies_do_without_it():
+    import copy
+    ours, step, opt, data = training(aj, "Adam", {"lr": 0.05})
+    theirs, torch_step, _, torch_data = training(torch, "Adam", {"lr": 0.05})
+    step(*data), torch_step(*torch_data)
+    first = opt._recorded
+    twin = copy.deepcopy(opt)
+    assert twin._recorded is None and list(twin.state) != list(opt.state)
+    step(*data), torch_step(*torch_data)
+    assert opt._recorded is first and len(first.plans) == 1
+    same(ours, theirs)
+
+    class Mine(aj.optim.Optimizer):
+        calls = 0
+
+        def update(self, group, p, g):
+            Mine.calls += 1
+            p.sub_(g * group["lr"] * Mine.calls)
+    w = aj.ones(1, requires_grad=True)
+    own = Mine([w], {"lr": 1.0})
+    for _ in range(3):
+        own.zero_grad()
+        w.sum().backward()
+        own.step()
+    assert w.item() == 1 - 1 - 2 - 3

@@ -59,7 +59,7 @@ class Module(Names):
 
     def compile(self) -> None:
         """Have calls of this module recorded and compiled, as by `aj.trace`."""
-        from ..tracing import trace  # imported when first needed
+        from ..tracing.traced import trace  # imported when first needed
 
         def run(*args: Any, **kwargs: Any) -> Any:
             return self(*args, **kwargs)

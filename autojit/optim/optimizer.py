@@ -1,7 +1,7 @@
 """What all optimisers share: groups of parameters, the loop of a step, clearing gradients, saving state.
 
-In: parameters, or groups of them with options.  Out: in-place updates under `no_grad`, which wait and run as one program
-however many parameters there are.  State is made when the optimiser is made, and numbers that a schedule may change stand in
+In: parameters, or groups of them with options.  Out: in-place updates under `no_grad`, one program however many parameters
+there are.  State is made when the optimiser is made, and numbers that a schedule may change stand in
 0-d tensors, so that a traced training step finds both as they will be.
 """
 
@@ -14,7 +14,8 @@ from ..eager.creation import tensor
 from ..eager.modes import enable_grad, no_grad
 from ..eager.state import state as now
 from ..eager.tensor import Tensor
-from ..errors import explain
+from ..errors import explain, internal
+from ..tracing.traced import trace
 
 
 def _is_number(v: Any) -> bool:
@@ -71,6 +72,7 @@ class Optimizer:
             raise explain(TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
                                     "torch.FloatTensor"), hint="put it in a list: [w]")
         self.defaults = defaults
+        self._recorded: Any = None                        # all updates as one program of the gradients
         self.state: dict[Any, dict[str, Any]] = {}
         self.param_groups: list[Group] = []
         given = list(params)
@@ -113,21 +115,33 @@ class Optimizer:
     @no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient.  `closure` computes the loss (and gradients) again, and is returned."""
-        if now.trace is not None:
-            self._tell(now.trace)
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self.update(group, p, self._gradient(group, p))
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        if now.trace is None and now.anomaly is None and internal(type(self).update.__code__.co_filename):
+            if self._recorded is None:
+                self._recorded = trace(self._all)
+            self._recorded(grads)
+        else:
+            self._all(grads)
         return loss
 
-    def _gradient(self, group: Group, p: Any) -> Any:
+    def _all(self, grads: list[Any]) -> None:
+        """Change every parameter by its gradient, one each in the order of the groups."""
+        if now.trace is not None:
+            self._tell(now.trace)
+        given = iter(grads)
+        for group in self.param_groups:
+            for p in group["params"]:
+                g = next(given)
+                if g is not None:
+                    self.update(group, p, self._gradient(group, p, g))
+
+    def _gradient(self, group: Group, p: Any, g: Any) -> Any:
         """The gradient with its sign and its weight decay; decay that is apart from it happens here."""
-        g = -p.grad if group.get("maximize") else p.grad
+        g = -g if group.get("maximize") else g
         decay = group.get("weight_decay", 0)
         if isinstance(decay, Tensor) or decay:
             if group.get("decoupled_weight_decay"):
@@ -136,14 +150,20 @@ class Optimizer:
                 g = g + p * decay
         return g
 
-    def _tell(self, trace: Any) -> None:
-        """What a recording depends on: the groups, and options that are constants in it."""
-        watched = getattr(trace, "watched", None)
+    def _tell(self, recording: Any) -> None:
+        """What a recording depends on: the groups, options that are constants in it, the tensors of the state."""
+        watched = getattr(recording, "watched", None)
         if watched is None or self in watched:
             return
         watched[self] = places = [(self.__dict__, "param_groups", self.param_groups)]
         for group in self.param_groups:
             places += [(group, name, v) for name, v in group.items() if name not in group._numbers]
+        for state in self.state.values():
+            places += [(state, name, v) for name, v in state.items()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: recordings are not part of an optimiser."""
+        return {**self.__dict__, "_recorded": None}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or (`set_to_none=False`) make them zero in place."""
