@@ -60,6 +60,7 @@ class Scalars:
         self._table: dict[Any, E] = {}
         self._canonical: dict[E, tuple[bool, E]] = {}
         self.most = 1 << 60                                # scalars, above which TooMuch is raised
+        self.tries = 0                                     # splits that are left for the sum that is being built
 
     # ------------------------------------------------------------------ nodes
     def make(self, op: str, args: tuple[E, ...], params: tuple[Any, ...], dtype: DType, free: int = 0, own: int = 1) -> E:

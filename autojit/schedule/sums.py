@@ -17,6 +17,7 @@ from .index import Range
 from .scalar import E, Scalars, at_least
 
 DEEP = 24                          # levels of additions that a split may follow
+TRIES = 512                        # splits that are tried for one sum: products of long sums have 4 to the power of their length
 
 
 def identity(op: str, dtype: DType) -> Any:
@@ -40,6 +41,7 @@ def reduce(s: Scalars, op: str, ranges: Sequence[Range], body: E) -> E:
             idle *= r.hi + 1
     if op == "sum" and body.dtype.category == FLOAT:
         turned, body = s.canonical(body)
+        s.tries = TRIES
         e = _sum(s, inside, body, 0) if inside else body
         e = s.neg(e) if turned else e
     elif op == "sum" and body.dtype.category != BOOL:
@@ -162,8 +164,9 @@ def _product(s: Scalars, factors: list[E]) -> E:
 
 def _split(s: Scalars, ranges: tuple[Range, ...], body: E, depth: int) -> E | None:
     """Sum of parts, where that is ready a pass earlier and cancels no more than the terms themselves."""
-    if body.chain == 0:
+    if body.chain == 0 or s.tries <= 0:
         return None
+    s.tries -= 1
     parts = [_sum(s, ranges, part, depth + 1) for part in body.args]
     if max([p.chain for p in parts]) > body.chain or any([p.op == "red" for p in parts]):
         return None
