@@ -17,7 +17,7 @@ from .index import Range
 from .scalar import E, Scalars, at_least
 
 DEEP = 24                          # levels of additions that a split may follow
-TRIES = 512                        # splits that are tried for one sum: products of long sums have 4 to the power of their length
+TRIES = 512                        # splits tried for one sum: products of long sums have 4 to the power of their length
 
 
 def identity(op: str, dtype: DType) -> Any:
