@@ -6,6 +6,7 @@ import ast
 import builtins
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_the_stub_is_up_to_date():
     assert {"Tensor", "tensor", "exp", "value_and_grad", "softmax", "no_grad"} <= names
 
 
-OPTIONAL = ("cuda", "numba_cuda")                         # packages of the extra `cuda`
+EXTRA = all([importlib.util.find_spec(name) for name in ("cuda", "numba_cuda")])      # the packages of the extra `cuda`
 MODULES = [m.name for m in pkgutil.walk_packages([str(HERE)], "autojit.")
            if ".worker" not in m.name and not m.name.endswith("stubs")]
 
@@ -34,8 +35,8 @@ def imported(name):
     """A module; None if it is one of a GPU's on a machine without the packages for it."""
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as e:
-        if (e.name or "").split(".")[0] in OPTIONAL and name.startswith("autojit.backends.cuda."):
+    except ImportError:
+        if not EXTRA and name.startswith("autojit.backends.cuda."):
             return None
         raise
 
