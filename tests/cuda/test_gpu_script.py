@@ -17,6 +17,11 @@ from perf.workloads import WORKLOADS
 STANDIN = gpu_parts.Asked(standin=True, quick=True)
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.setenv("AUTOJIT_CUDA", "standin")         # workers in this process set it: it ends with the test
+
+
 def test_every_row_is_a_program_with_something_asked_of_it():
     assert set(QUICK) < set(BY_NAME)
     for row in ROWS:
