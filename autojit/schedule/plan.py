@@ -406,7 +406,7 @@ class _Planner:
         `held`: axes along which something is moved on its way to memory."""
         nodes, moving = self._group(targets)
         frame = Frame(self.axes, nodes, moving, held)
-        low = Lowering(frame, self.memory, unrolled(frame, nodes, moving, bounded))
+        low = Lowering(frame, self.memory, unrolled(frame, nodes, moving, bounded, self.target.simt))
         if bounded:
             values = sum([copies(frame.layouts[n], low.unrolled) for n in moving if n in frame.layouts])
             low.most, low.scalars.most, low.space.most = (k * values + room for k, room in BOUNDS)

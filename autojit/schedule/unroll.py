@@ -18,23 +18,26 @@ from .scalar import TooMuch
 TINY = 10                          # turns of a loop that may be written out
 COPIES = 64                        # copies of one value that may be
 TEXT = 2_000                       # values in all
+REGISTERS = 240                    # values in all on a GPU: one thread computes what is written out, others could share a loop
 
 
-def unrolled(frame: Frame, nodes: Sequence[Node], moving: Sequence[Node], bounded: bool = False) -> set[int]:
+def unrolled(frame: Frame, nodes: Sequence[Node], moving: Sequence[Node], bounded: bool = False,
+             simt: bool = False) -> set[int]:
     """Axes (as layouts name them) to write out.  TooMuch, if `bounded`, where only the length of the text forbids to write
-    out all."""
+    out all; but loops are no loss to a GPU."""
+    most = REGISTERS if simt else TEXT
     layouts = {id(frame.layouts[n]): frame.layouts[n] for n in nodes if n in frame.layouts}
     if all([_all_small(a) for a in layouts.values()]):
-        if sum([copies(a, None) for a in _written(frame, moving)]) <= TEXT:
+        if sum([copies(a, None) for a in _written(frame, moving)]) <= most:
             return {axis for a in layouts.values() for axis in a.axes}
-        if bounded:
+        if bounded and not simt:
             raise TooMuch
     wanted = _inner(list(layouts.values())) | _reduced(frame, moving)
     out: set[int] = set()
     for axis, _ in sorted(wanted, key=lambda w: (w[1], w[0])):
         more = out | {axis}
         if all([copies(a, more) <= COPIES for a in layouts.values()]) and \
-                sum([copies(a, more) for a in _written(frame, moving)]) <= TEXT:
+                sum([copies(a, more) for a in _written(frame, moving)]) <= most:
             out = more
     return out
 

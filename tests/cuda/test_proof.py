@@ -122,9 +122,6 @@ def missing() -> str | None:
     return None
 
 
-SPILLING = 5                                              # kernels known to spill: slower, not wrong
-
-
 @pytest.mark.proof
 def test_everything_has_kernels(proof):
     assert proof.refused == []
@@ -151,9 +148,7 @@ def test_compiled_kernels_are_clean(proof, capsys):
     assert proof.problems == [], f"{len(proof.problems)} do not compile; the first: {proof.problems[0]}"
     assert len(proof.compiled) == len(proof.kernels) > 500
     complaints = []
-    spilling = [c for c in proof.compiled if c.resources.spill_bytes]
-    assert len(spilling) <= SPILLING                        # open: what resamples in three dimensions is too wide
-    for c in [c for c in proof.compiled if c not in spilling]:
+    for c in proof.compiled:
         complaints += [f"{w}\n{c.text}" for w in compiler.check(c)]
         if c.resources.f64 and kernel_of(c) in proof.single:
             complaints.append(f"double precision in {proof.single[kernel_of(c)][:3]}\n{c.text}")
