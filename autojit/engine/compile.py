@@ -247,8 +247,7 @@ def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], inden
             call = f"{names[emitted[k].text]}({', '.join(buffers)})"
             what = f"{call}  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
         elif isinstance(s, GemmStep):
-            what = f"{s.c} = {s.a}{'.T' * s.trans_a} @ {s.b}{'.T' * s.trans_b}  {s.m}x{s.n}x{s.k}" + (
-                f" batch {s.batch * s.outer[0]}" if s.batch * s.outer[0] > 1 else "")
+            what = s.shown()
         elif isinstance(s, CONTROL):
             heads = [f"{s.spec.length} turns"] if isinstance(s, LoopStep) else [f"if {s.inputs[0]}", "else"] if \
                 isinstance(s, BranchStep) else ["while", "turn", "end"]

@@ -17,6 +17,7 @@ JUMP = 8                           # a stride in elements above which it does
 KERNEL = 5_000                     # entering one more kernel
 LANES = 16                         # numbers in a vector
 FEW = 10                           # turns of a loop that LLVM unrolls
+MULTIPROCESSORS = 132              # of the nominal GPU that schedules are made for: results are those of no card in particular
 LEVEL = 1.3                        # estimates this close say nothing
 
 

@@ -6,6 +6,7 @@ Within one `Space` equal indices are one object, so that equality is identity.  
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 Poly = tuple[tuple[tuple[Any, ...], int], ...]
@@ -140,6 +141,14 @@ class Range:
         return f"r{self.axis}.{self.k}<{int(self.extent)}"
 
 
+def mask_of(ranges: Iterable[Range]) -> int:
+    """A set of ranges as bits."""
+    mask = 0
+    for r in ranges:
+        mask |= r.bit
+    return mask
+
+
 class Ix:
     """const + sum of coefficient * term.  A term is a Range or a Derived.  `lo`, `hi`: what it can be; `free`: the
     ranges it needs; `data`: the scalars it is computed from."""
@@ -215,6 +224,10 @@ class Space:
             out.append(self.ranges[low.bit_length() - 1])
             mask ^= low
         return out
+
+    def innermost(self, mask: int, order: dict[int, int]) -> Range:
+        """The one of a set of ranges whose loop stands innermost; `order`: the rank of each axis."""
+        return max(self.members(mask), key=lambda r: (r.k, order.get(r.axis, -1), r.uid))
 
     def points(self, mask: int) -> int:
         """The product of the extents of a set of ranges."""

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .cost import DEAR, distance
+from .cost import DEAR, MULTIPROCESSORS, distance
 from .index import Ix, Range, Space
 from .layout import Sink
 from .scalar import E
 
-MULTIPROCESSORS = 132
 THREADS = 512                      # busy threads a multiprocessor that keep it at work
 ALL = MULTIPROCESSORS * THREADS
 GROUP = 256                        # threads of the one group that small work gets
@@ -110,8 +109,8 @@ class Lanes:
         if all >= FAR:
             each += FARTHER
         mask &= ~self.beside
-        lone = self._near(self._inner(self.beside | self.p.bit), index, shape)
-        near = self._near(self._inner(mask), index, shape) if mask else lone
+        lone = self._near(self.space.innermost(self.beside | self.p.bit, self.order), index, shape)
+        near = self._near(self.space.innermost(mask, self.order), index, shape) if mask else lone
         self._item(mask, each * lone, each * near)
 
     def _item(self, mask: int, lone: float, each: float) -> None:
@@ -127,10 +126,6 @@ class Lanes:
     def _near(self, r: Range, index: Sequence[Ix], shape: Sequence[int]) -> float:
         step = distance(tuple(index), tuple(shape), r)
         return 0.25 if step == 0 else 1.0 if step <= NEIGHBOURS else float(min(step, APART))
-
-    def _inner(self, mask: int) -> Range:
-        """The innermost loop over these ranges."""
-        return max(self.space.members(mask), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid))
 
     def _walk(self, root: E, seen: set[E]) -> None:
         stack = [root]

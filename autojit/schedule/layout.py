@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .cost import DEAR, JUMP, LANES, STRIDED, Target, distance, stride, turns
-from .index import Ix, Range, Space
+from .index import Ix, Range, Space, mask_of
 from .scalar import E
-from .tasks import Task, mask_of
+from .tasks import Task
 
 ROWS = 256                         # rows from which runs pay
 LOOP = 6                           # vector operations that a reduction costs beside its terms
@@ -110,10 +110,6 @@ class Estimate:
     def _add(self, plain: float, block: float, lanes: float) -> None:
         self.plain, self.block, self.lanes = self.plain + plain, self.block + block, self.lanes + lanes
 
-    def _inner(self, mask: int) -> Range:
-        """The innermost loop over these ranges, none of them p."""
-        return max(self.space.members(mask), key=lambda r: (r.k, self.order.get(r.axis, -1), r.uid))
-
     def _sink(self, sink: Sink) -> None:
         mask, p = sink.mask & ~self.p.bit, self.p
         points = 2 * self.space.usual(mask) * self.rows
@@ -122,7 +118,7 @@ class Estimate:
             near = float(points * (STRIDED if apart > JUMP else 1))
             self._add(near, near, near)
             return
-        r = self._inner(mask)
+        r = self.space.innermost(mask, self.order)
         each = points * (STRIDED if distance(sink.index, sink.shape, r) > JUMP else turns(r))
         if sink.summed:
             self._add(1.5 * each, 1.5 * each, points / LANES)
@@ -154,7 +150,7 @@ class Estimate:
         """A scalar that varies inside a row, or is reduced there."""
         points = self.space.usual(inner) * self.rows
         own = 1 if e.op == "red" else e.own
-        r = self._inner(inner)
+        r = self.space.innermost(inner, self.order)
         self.nested = True
         if e.op == "load" and not e.args and stride(e, r) > JUMP:
             plain = float(STRIDED * points)

@@ -289,6 +289,12 @@ class GemmStep:
     outer: tuple[int, int, int, int] = (1, 0, 0, 0)
     result: DType | None = None
 
+    def shown(self) -> str:
+        """The product as a person writes it, and its sizes."""
+        count = self.batch * self.outer[0]
+        return (f"{self.c} = {self.a}{'.T' * self.trans_a} @ {self.b}{'.T' * self.trans_b}  {self.m}x{self.n}x{self.k}"
+                + f" batch {count}" * (count > 1))
+
 
 @dataclass(frozen=True, slots=True)
 class HostStep:
@@ -374,9 +380,8 @@ class SortStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ScatterStep:
-    """output[o, key(t), q] += values[o, t, q] for all o < outer, t < m, q < inner, where output is (outer, n, inner); equal
-    keys in an order that never changes.
+class PlacingStep:
+    """values[o, t, q] go to output[o, key(t), q], for all o < outer, t < m, q < inner, where output is (outer, n, inner).
 
     key(t) is index[t]; with `dims` = ((extent, stride), ...), the extents of t's dimensions, it is the sum of coordinate *
     stride plus index[t] * `stride`.  What index[t] < 0 or >= `extent` names is left out."""
@@ -394,19 +399,13 @@ class ScatterStep:
 
 
 @dataclass(frozen=True, slots=True)
-class SetStep:
-    """output[o, key(t), q] := values[o, t, q], fields as in `ScatterStep`; of equal keys the last t wins."""
+class ScatterStep(PlacingStep):
+    """They are added there; those of equal keys in an order that never changes."""
 
-    index: str
-    values: str
-    output: str
-    outer: int
-    m: int
-    n: int
-    inner: int
-    extent: int
-    dims: tuple[tuple[int, int], ...] = ()
-    stride: int = 1
+
+@dataclass(frozen=True, slots=True)
+class SetStep(PlacingStep):
+    """They are written there; of equal keys the last t wins."""
 
 
 DeviceStep = ScanStep | SortStep | ScatterStep | SetStep

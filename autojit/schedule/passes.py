@@ -12,11 +12,11 @@ from typing import Any
 
 from ..dtypes import float32, float64
 from .cost import DEAR, JUMP, stride
-from .index import Range
+from .index import Range, mask_of
 from .layout import Layout
 from .scalar import E, Scalars
 from .sums import identity
-from .tasks import Memory, Room, Task, mask_of
+from .tasks import Memory, Room, Task
 
 VECTOR = 16                        # turns from which an inner loop vectorises well
 MANY = 64                          # float32 terms from which an array of sums is one of float64

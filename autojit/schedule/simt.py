@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .index import Range, Size
+from .index import Range, Size, mask_of
 from .lanes import ALL, COLUMNS, LAUNCH, RESIDENT, TOUCH, Lanes, below, common, in_rows, least, of_rows, one_group, still
 from .loops import Accumulate, At, Buffer, Index, Init, Kernel, KernelStep, Let, Loop, Store
 from .nest import Nest
 from .roll import roll
 from .scalar import E
 from .stages import Choice, Goal, Part, Stager
-from .tasks import Memory, Task, mask_of
+from .tasks import Memory, Task
 
 NEAR = 8 << 10                     # bytes of sums that a group adds up in its shared memory
 ARRAY = 1024                       # elements of an array that has a literal size, so that it can lie there

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..dtypes import float32, float64
 from .cost import KERNEL, LEVEL, Target, work
-from .index import Range, Size
+from .index import Range, Size, mask_of
 from .layout import Estimate, Layout, Sink
 from .loops import At, Buffer, Const, Index, Init, Kernel, KernelStep, Let, Loop, Run, Store, written
 from .lower import Lowering
@@ -22,7 +22,7 @@ from .nest import Nest
 from .roll import roll
 from .scalar import E
 from .sums import identity
-from .tasks import Memory, Task, mask_of
+from .tasks import Memory, Task
 from .wide import widened
 
 AREA = 1 << 15                     # places of a chunk's sums from which they leave its cache

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import BOOL, FLOAT, DType, int64
-from .index import Range
+from .index import Range, mask_of
 from .scalar import E, Scalars, at_least
 
 DEEP = 24                          # levels of additions that a split may follow
@@ -85,16 +85,9 @@ def _plain(s: Scalars, op: str, ranges: tuple[Range, ...], body: E) -> E:
     return s.red_node(op, ranges, body) if ranges else body
 
 
-def _mask(ranges: Sequence[Range]) -> int:
-    mask = 0
-    for r in ranges:
-        mask |= r.bit
-    return mask
-
-
 def _sum(s: Scalars, ranges: tuple[Range, ...], body: E, depth: int) -> E:
     """A float sum; every range is one that the body varies with, or none is left."""
-    mask = _mask(ranges)
+    mask = mask_of(ranges)
     if not body.free & mask:
         count = s.space.points(mask)
         return body if count == 1 else s.mul(body, s.const(count, body.dtype))
@@ -180,7 +173,7 @@ def _one_hot(s: Scalars, ranges: tuple[Range, ...], body: E, depth: int) -> E | 
     test, value, other = body.args
     if other.op != "const" or other.params[0] != 0:
         return None
-    mask = _mask(ranges)
+    mask = mask_of(ranges)
     if not test.free & mask:
         zero = s.const(0, body.dtype)
         return s.where(test, _sum(s, ranges, value, depth) if body.dtype.category == FLOAT

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .index import Ix, Range, Space
+from .index import Ix, Range, Space, mask_of
 from .loops import Buffer
 from .scalar import E, TooMuch
 
@@ -84,11 +84,3 @@ class Room:
             size = size * n
         buffer = self.new("scratch", dtype or e.dtype, size)
         return Memory(buffer, tuple([self.space.var(r) for r in ranges]), shape, rows if rows in ranges else None), ranges
-
-
-def mask_of(ranges: tuple[Range, ...]) -> int:
-    """A set of ranges as bits."""
-    mask = 0
-    for r in ranges:
-        mask |= r.bit
-    return mask

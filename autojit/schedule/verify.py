@@ -215,12 +215,9 @@ class _Kernel:
             a, b = (float(int(c)) * x for x in bounds)
             lo, hi = lo + min(a, b), hi + max(a, b)
         for test in guard:
-            k = 0 if test.step else _ratio(ix, test.index)  # ix = k * condition + d, and the condition is not negative
-            d = int(ix.const) - k * int(test.index.const)
-            if k > 0:
-                lo = max(lo, d)
-            elif k < 0:
-                hi = min(hi, d)
+            for k, rest in () if test.step else _parts(ix, test.index):     # the condition is not negative
+                a, b = self._interval(s, rest, scope)
+                lo, hi = (max(lo, a), hi) if k > 0 else (lo, min(hi, b))
         if guard:
             for term, c in ix.terms:
                 op, of, n = self.derived.get(term, ("", ix, 0))
@@ -258,14 +255,18 @@ def _numerator(ix: Index, quotient: Any, of: Index, n: int) -> Index:
     return Index(n * int(ix.const) + int(of.const), tuple([(t, c) for t, c in terms.items() if c]))
 
 
-def _ratio(a: Index, b: Index) -> int:
-    """k such that a is k times b but for the constants; 0 if there is none."""
-    if len(a.terms) != len(b.terms) or not a.terms:
-        return 0
-    other = {t: int(c) for t, c in b.terms}
-    ratios = {int(c) / other[t] if t in other else 0.5 for t, c in a.terms}
-    k = ratios.pop()
-    return int(k) if not ratios and k == int(k) else 0
+def _parts(ix: Index, condition: Index) -> list[tuple[int, Index]]:
+    """(k, rest) with ix = k * condition + rest, for each k that takes a term of the condition out of ix."""
+    of = {t: int(c) for t, c in condition.terms}
+    ratios = {int(c) // of[t] for t, c in ix.terms if of.get(t) and int(c) % of[t] == 0}
+    parts = []
+    for k in sorted(ratios):
+        rest = {t: int(c) for t, c in ix.terms}
+        for t, c in of.items():
+            rest[t] = rest.get(t, 0) - k * c
+        const = int(ix.const) - k * int(condition.const)
+        parts.append((k, Index(const, tuple([(t, c) for t, c in rest.items() if c]))))
+    return parts
 
 
 def _guarded(term: Any, bounds: Interval, guard: Sequence[Condition], known: dict[Any, Interval]) -> Interval:

@@ -16,7 +16,7 @@ from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 
 from autojit.backends.cpu import interpret
-from autojit.backends.cpu.instructions import F32, F64, I1, I32, I64, power
+from autojit.backends.cpu.instructions import F32, F64, I1, I32, I64, loaded, power, stored
 from autojit.backends.cpu.words import (
     CASTS,
     COMPARISONS,
@@ -25,10 +25,8 @@ from autojit.backends.cpu.words import (
     SLOTS,
     WORDS,
     load_word,
-    loaded,
     memory_type,
     scopes,
-    stored,
     table_word,
 )
 
@@ -158,7 +156,7 @@ class _Function:
             value = self.value(s.value)
             if KINDS.get(value.type) != view.kind:
                 raise Foreign("a store of another type")
-            view.mark(self.b.store(stored(self.b, value, view.name), place))
+            view.mark(self.b.store(stored(self.b, value, memory_type(view.name)), place))
             return
         if not isinstance(target, ast.Name):
             raise Foreign("a target")

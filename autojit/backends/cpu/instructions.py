@@ -31,6 +31,23 @@ def declared(module: ir.Module, name: str, fnty: ir.FunctionType) -> Any:
     return module.globals.get(name) or ir.Function(module, fnty, name)
 
 
+# ----------------------------------------------------------------------------------------- memory
+def loaded(b: Builder, value: Any, view: str) -> Any:
+    """What a load gives: narrow integers are widened."""
+    if view == "b1":
+        return b.icmp_unsigned("!=", value, I8(0))
+    if view in ("i32", "i16", "i8"):
+        return b.sext(value, I64)
+    return b.zext(value, I64) if view == "u8" else value
+
+
+def stored(b: Builder, value: Any, memory: Any) -> Any:
+    """What is stored as elements of a type: the low bits of integers; a bool as a byte."""
+    if value.type == I1:
+        return b.zext(value, memory)
+    return value if value.type == memory else b.trunc(value, memory)
+
+
 # ------------------------------------------------------------------------------------------ casts
 def _freeze(b: Builder, value: Any) -> Any:
     """Some fixed value where `value` is undefined (llvmlite has no word for it)."""
@@ -165,31 +182,34 @@ def power(b: Builder, x: Any, n: int) -> Any:
 # --------------------------------------------------------------------------------------- integers
 def _divide(b: Builder, x: Any, by: Any) -> tuple[Any, Any, Any, Any]:
     """C quotient and rest that never trap, and whether `by` is 0 or -1."""
-    zero, minus = b.icmp_signed("==", by, I64(0)), b.icmp_signed("==", by, I64(-1))
-    safe = b.select(b.or_(zero, minus), I64(1), by)
-    return b.sdiv(x, safe), b.srem(x, safe), zero, minus
+    ty = by.type
+    zero, minus = b.icmp_signed("==", by, ty(0)), b.icmp_signed("==", by, ty(-1))
+    safe = b.select(b.or_(zero, minus), ty(1), by)
+    quotient = b.sdiv(x, safe)
+    # x86's division gives both, and LLVM sees it; a GPU's does not.
+    return quotient, b.sub(x, b.mul(quotient, safe)), zero, minus
 
 
 def _rounds_up(b: Builder, rest: Any, by: Any) -> Any:
-    other = b.icmp_signed("<", b.xor(rest, by), I64(0))
-    return b.and_(b.icmp_signed("!=", rest, I64(0)), other)
+    other = b.icmp_signed("<", b.xor(rest, by), by.type(0))
+    return b.and_(b.icmp_signed("!=", rest, by.type(0)), other)
 
 
 def floordiv_int(b: Builder, x: Any, by: Any) -> Any:
     quotient, rest, zero, minus = _divide(b, x, by)
-    quotient = b.select(_rounds_up(b, rest, by), b.sub(quotient, I64(1)), quotient)
-    return b.select(zero, I64(0), b.select(minus, b.neg(x), quotient))
+    quotient = b.select(_rounds_up(b, rest, by), b.sub(quotient, by.type(1)), quotient)
+    return b.select(zero, by.type(0), b.select(minus, b.neg(x), quotient))
 
 
 def remainder_int(b: Builder, x: Any, by: Any) -> Any:
     _, rest, zero, minus = _divide(b, x, by)
     rest = b.select(_rounds_up(b, rest, by), b.add(rest, by), rest)
-    return b.select(b.or_(zero, minus), I64(0), rest)
+    return b.select(b.or_(zero, minus), by.type(0), rest)
 
 
 def fmod_int(b: Builder, x: Any, by: Any) -> Any:
     _, rest, zero, minus = _divide(b, x, by)
-    return b.select(b.or_(zero, minus), I64(0), rest)
+    return b.select(b.or_(zero, minus), by.type(0), rest)
 
 
 def shift(b: Builder, op: Callable[..., Any], x: Any, n: Any, beyond: Any) -> Any:

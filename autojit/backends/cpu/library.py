@@ -22,7 +22,7 @@ from numba.core.typing.templates import AbstractTemplate
 from numba.core.typing.templates import Registry as TypingRegistry
 
 from autojit.backends.cpu import interpret
-from autojit.backends.cpu.instructions import I64, power
+from autojit.backends.cpu.instructions import I64, loaded, power, stored
 from autojit.backends.cpu.words import (
     CASTS,
     COMPARISONS,
@@ -30,10 +30,8 @@ from autojit.backends.cpu.words import (
     SLOTS,
     WORDS,
     load_word,
-    loaded,
     memory_type,
     scopes,
-    stored,
     table_word,
 )
 
@@ -183,7 +181,7 @@ def _getitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
 def _setitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
     buffer = sig.args[0]
     place = b.gep(args[0], [args[1]], inbounds=True)
-    _scoped(b.module, b.store(stored(b, args[2], buffer.view), place), buffer)
+    _scoped(b.module, b.store(stored(b, args[2], memory_type(buffer.view)), place), buffer)
     return ctx.get_dummy_value()
 
 

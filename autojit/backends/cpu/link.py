@@ -29,6 +29,7 @@ from ...schedule.loops import (
     written,
 )
 from ...schedule.memory import place
+from ..counts import ALONE
 from .runner import NativePlan, PlanBuilder, Slot
 from .runtime import BUSY, OK, runtime
 
@@ -37,17 +38,6 @@ Kernels = dict[int, Any]                                  # step -> (Emitted, ad
 _empty = np.empty
 FOREVER = 1 << 62
 POOLED = 3                                                # arrays kept for each output
-
-
-def _alone() -> int:
-    """The reference count of what only a list holds, as the loop of `OutputPool.take` sees it: Python versions differ."""
-    found = 0
-    for a in [np.empty(0)]:
-        found = sys.getrefcount(a)
-    return found
-
-
-_ALONE = _alone()
 
 
 class OutputPool:
@@ -64,7 +54,7 @@ class OutputPool:
         if self.small:
             return np.empty(self.shape, self.dtype)
         for a in self.kept:
-            if sys.getrefcount(a) == _ALONE:
+            if sys.getrefcount(a) == ALONE:
                 return a
         a = np.empty(self.shape, self.dtype)
         if len(self.kept) < POOLED:

@@ -19,7 +19,6 @@ from autojit.backends.cpu.instructions import (
     F32,
     F64,
     I1,
-    I8,
     I16,
     I32,
     I64,
@@ -104,23 +103,6 @@ def scopes(module: ir.Module, k: int, n: int) -> tuple[Any, Any]:
     all_of_them = [module.add_metadata([f"autojit buffer {i}", domain]) for i in range(n)]
     others = [s for i, s in enumerate(all_of_them) if i != k]
     return module.add_metadata([all_of_them[k]]), module.add_metadata(others) if others else None
-
-
-def loaded(b: Builder, value: Any, view: str) -> Any:
-    """What a load gives: narrow integers are widened."""
-    if view == "b1":
-        return b.icmp_unsigned("!=", value, I8(0))
-    if view in ("i32", "i16", "i8"):
-        return b.sext(value, I64)
-    return b.zext(value, I64) if view == "u8" else value
-
-
-def stored(b: Builder, value: Any, view: str) -> Any:
-    """What is stored: the low bits of integers."""
-    memory = memory_type(view)
-    if view == "b1":
-        return b.zext(value, memory)
-    return value if value.type == memory else b.trunc(value, memory)
 
 
 # --------------------------------------------------------------------------------------- declaring

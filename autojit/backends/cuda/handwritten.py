@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...dtypes import BOOL, FLOAT, DType, int32, int64
+from ...schedule.cost import MULTIPROCESSORS
 from ...schedule.loops import Schedule
 from .emitted import Area, Emitted, Launches
 
-MANY = 132 * 16                    # blocks of a grid whose threads take turns, at most
+MANY = MULTIPROCESSORS * 16                    # blocks of a grid whose threads take turns, at most
 THREADS = 256
 FAR = 1 << 30                      # elements from which indices have 64 bits: a turn's next index must still be one
 WIDE = 1 << 31                     # places that no longer fit 32 bits

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ir.primitive import REGISTRY
+from ...schedule.cost import MULTIPROCESSORS
 from ...schedule.index import Range
 from ...schedule.loops import At, Init, Kernel, KernelStep, Let, Loop, Store
 from .access import Facts, conflicts, counted, elements, lone, moves, small, stride, vectors
 from .deals import Way
 
-MULTIPROCESSORS = 132
 BUSY = 1024                        # threads a multiprocessor from which more threads make nothing faster
 RESIDENT = 2048                    # threads a multiprocessor has room for
 TOUCH = 4                          # a load or store

@@ -20,7 +20,7 @@ from numba.cuda.core.imputils import Registry as LoweringRegistry
 from numba.cuda.typing.templates import AbstractTemplate, signature
 from numba.cuda.typing.templates import Registry as TypingRegistry
 
-from autojit.backends.cpu.instructions import power
+from autojit.backends.cpu.instructions import loaded, power, stored
 from autojit.backends.cuda import groups
 from autojit.backends.cuda.branches import GUARDED, RANGE
 from autojit.backends.cuda.types import Array, Ix, Turn, Turns, index_type, kinds, types
@@ -30,15 +30,14 @@ from autojit.backends.cuda.words import (
     COMPARISONS,
     I1,
     I32,
+    MEMORY,
     OPERATORS,
     WORDS,
     load_vector,
-    loaded,
     local_array,
     setting,
     shared_array,
     store_vector,
-    stored,
 )
 
 ENVIRONMENT = re.compile(r"^.*NumbaEnv.*$\n?", re.M)     # a global of Numba's that nothing reads; its name counts compiles
@@ -290,7 +289,7 @@ def _getitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
 @LOWERING.lower(operator.setitem, Array, Ix, types.Any)  # type: ignore[untyped-decorator]
 def _setitem(ctx: Any, b: Builder, sig: Any, args: Any) -> Any:
     array = sig.args[0]
-    _marked(b, b.store(stored(b, args[2], array.view), _place(b, *args[:2]), align=BYTES[array.view]), array)
+    _marked(b, b.store(stored(b, args[2], MEMORY[array.view]), _place(b, *args[:2]), align=BYTES[array.view]), array)
     return ctx.get_dummy_value()
 
 

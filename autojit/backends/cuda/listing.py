@@ -21,9 +21,7 @@ def source(plan: Schedule, emitted: Mapping[int, Launches]) -> str:
     lines.append("# steps")
     for k, step in enumerate(plan.steps):
         if isinstance(step, GemmStep):
-            count = step.batch * step.outer[0]
-            lines.append(f"#   {step.c} = {step.a}{'.T' * step.trans_a} @ {step.b}{'.T' * step.trans_b}  "
-                         f"{step.m}x{step.n}x{step.k}" + f" batch {count}" * (count > 1))
+            lines.append(f"#   {step.shown()}")
             continue
         for one in emitted[k].launches:
             buffers = ", ".join([e[1] for e in one.table if e[0] == "buffer"])

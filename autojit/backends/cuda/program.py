@@ -26,11 +26,11 @@ from ...errors import explain
 from ...ir.aval import Aval
 from ...schedule.loops import GemmStep, KernelStep, Schedule, written
 from ...schedule.memory import place
+from ..counts import ALONE
 from .calling import Numbers, caller
 from .driver import DriverError
 from .emitted import Emitted, Launches
 from .memory import DeviceArray, Memory
-from .staging import ALONE
 
 ALIGN = 256                                               # bytes: places of temporaries
 VECTOR = 16                                               # bytes: what a text with wide loads needs

@@ -13,20 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..counts import ALONE
 from .driver import Driver
 
 PIECE = 8 << 20                                           # bytes of a buffer
-
-
-def _alone() -> int:
-    """The reference count of what only a list holds, seen by a loop over that list: Python versions differ."""
-    found = 0
-    for a in [np.empty(0)]:
-        found = sys.getrefcount(a)
-    return found
-
-
-ALONE = _alone()
 
 
 class Pinned:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ... import halves
+from ...schedule.cost import MULTIPROCESSORS
 from . import interpret
 from .cells import STORAGE
 from .driver import PUT, Driver, DriverError, OutOfMemory
@@ -66,7 +67,7 @@ class Standin(Driver):
     """
 
     def __init__(self, total_memory: int = MEMORY) -> None:
-        self.name, self.capability, self.multiprocessors = "stand-in", (9, 0), 132
+        self.name, self.capability, self.multiprocessors = "stand-in", (9, 0), MULTIPROCESSORS
         self.total_memory = self.limit = total_memory
         self.stream, self.lock, self.place = 0x5, threading.RLock(), (1, 0)
         self.log: deque[tuple[Any, ...]] = deque(maxlen=LOG)

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 
-from autojit.backends.cpu.instructions import pow_int, shift
+from autojit.backends.cpu.instructions import floordiv_int, fmod_int, loaded, pow_int, remainder_int, shift, stored
 from autojit.backends.cuda import mathematics
 
 Emit = Callable[..., Any]
@@ -101,23 +101,6 @@ def assembly(b: Builder, text: str, result: Any, constraint: str, *args: Any) ->
 
 
 # ---------------------------------------------------------------------------------------- memory
-def loaded(b: Builder, value: Any, view: str) -> Any:
-    """What a load gives: narrow integers are widened."""
-    if view == "b1":
-        return b.icmp_unsigned("!=", value, I8(0))
-    if view in ("i32", "i16", "i8"):
-        return b.sext(value, I64)
-    return b.zext(value, I64) if view == "u8" else value
-
-
-def stored(b: Builder, value: Any, view: str) -> Any:
-    """What is stored: the low bits of integers."""
-    memory = MEMORY[view]
-    if view == "b1":
-        return b.zext(value, memory)
-    return value if value.type == memory else b.trunc(value, memory)
-
-
 def load_vector(b: Builder, place: Any, view: str) -> tuple[list[Any], Any]:
     """16 bytes as values, and the load itself (for its marks)."""
     lanes = LANES[view]
@@ -130,7 +113,7 @@ def store_vector(b: Builder, place: Any, view: str, values: Any) -> Any:
     vector = ir.VectorType(MEMORY[view], LANES[view])
     whole = ir.Constant(vector, ir.Undefined)
     for k, value in enumerate(values):
-        whole = b.insert_element(whole, stored(b, value, view), I32(k))
+        whole = b.insert_element(whole, stored(b, value, MEMORY[view]), I32(k))
     return b.store(whole, b.bitcast(place, ir.PointerType(vector, place.type.addrspace)), align=16)
 
 
@@ -274,39 +257,6 @@ def smaller(b: Builder, x: Any, y: Any) -> Any:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
-def _divided(b: Builder, x: Any, by: Any) -> tuple[Any, Any, Any, Any]:
-    """C quotient and rest that are always defined, and whether `by` is 0 or -1."""
-    ty = x.type
-    zero, minus = b.icmp_signed("==", by, ty(0)), b.icmp_signed("==", by, ty(-1))
-    safe = b.select(b.or_(zero, minus), ty(1), by)
-    quotient = b.sdiv(x, safe)
-    return quotient, b.sub(x, b.mul(quotient, safe)), zero, minus
-
-
-def _rounds_up(b: Builder, rest: Any, by: Any) -> Any:
-    ty = rest.type
-    return b.and_(b.icmp_signed("!=", rest, ty(0)), b.icmp_signed("<", b.xor(rest, by), ty(0)))
-
-
-def _floordiv_int(b: Builder, x: Any, by: Any) -> Any:
-    ty = x.type
-    quotient, rest, zero, minus = _divided(b, x, by)
-    quotient = b.select(_rounds_up(b, rest, by), b.sub(quotient, ty(1)), quotient)
-    return b.select(zero, ty(0), b.select(minus, b.sub(ty(0), x), quotient))
-
-
-def _remainder_int(b: Builder, x: Any, by: Any) -> Any:
-    ty = x.type
-    _, rest, zero, minus = _divided(b, x, by)
-    rest = b.select(_rounds_up(b, rest, by), b.add(rest, by), rest)
-    return b.select(b.or_(zero, minus), ty(0), rest)
-
-
-def _fmod_int(b: Builder, x: Any, by: Any) -> Any:
-    _, rest, zero, minus = _divided(b, x, by)
-    return b.select(b.or_(zero, minus), I64(0), rest)
-
-
 def _mul_wide(b: Builder, x: Any, y: Any) -> Any:
     """The product of two 32-bit words; LLVM would make a product of 64 bits of it, which takes four instructions."""
     return assembly(b, "mul.wide.u32 $0, $1, $2;", I64, "=l,r,r", b.trunc(x, I32), b.trunc(y, I32))
@@ -322,9 +272,9 @@ def _declare_integers() -> None:
     word("abs_i64", "i64", "i64", lambda b, x: b.select(b.icmp_signed("<", x, I64(0)), b.sub(I64(0), x), x))
     word("maximum_i64", "i64", two, larger)
     word("minimum_i64", "i64", two, smaller)
-    word("floordiv_i64", "i64", two, _floordiv_int)
-    word("remainder_i64", "i64", two, _remainder_int)
-    word("fmod_i64", "i64", two, _fmod_int)
+    word("floordiv_i64", "i64", two, floordiv_int)
+    word("remainder_i64", "i64", two, remainder_int)
+    word("fmod_i64", "i64", two, fmod_int)
     word("pow_i64", "i64", two, pow_int)
     word("int_pow_i64", "i64", two, pow_int)
     word("shl_i64", "i64", two, lambda b, x, n: shift(b, b.shl, x, n, I64(0)))
@@ -418,8 +368,8 @@ def _declare_operators() -> None:
         index = lambda b, x, y, emit=emit: emit(b, x, y, flags=("nsw",))  # noqa: E731
         OPERATORS[name] = {"ix": index, "i64": emit, "f32": real, "f64": real}
     OPERATORS["truediv"] = {"f32": Builder.fdiv, "f64": Builder.fdiv}
-    OPERATORS["floordiv"] = {"ix": _floordiv_int, "i64": _floordiv_int}
-    OPERATORS["mod"] = {"ix": _remainder_int, "i64": _remainder_int}
+    OPERATORS["floordiv"] = {"ix": floordiv_int, "i64": floordiv_int}
+    OPERATORS["mod"] = {"ix": remainder_int, "i64": remainder_int}
     for name in ("and_", "or_", "xor"):
         emit = getattr(Builder, name)
         OPERATORS[name] = {"ix": emit, "i64": emit, "b1": emit}
