@@ -112,7 +112,7 @@ def run(emit, kinds, result, *arrays):
     i = b.phi(I64)
     i.add_incoming(I64(0), start)
     values = [words.loaded(b, b.load(b.gep(p, [i])), v) for p, v in zip(places[:-1], kinds)]
-    b.store(words.stored(b, emit(b, *values), result), b.gep(places[-1], [i]))
+    b.store(words.stored(b, emit(b, *values), words.MEMORY[result]), b.gep(places[-1], [i]))
     more = b.add(i, I64(1))
     i.add_incoming(more, b.block)
     b.cbranch(b.icmp_signed("<", more, n), loop, done)
