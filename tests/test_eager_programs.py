@@ -12,7 +12,7 @@ import pytest
 
 import autojit
 
-from .eagerly import functions, memory, passes, paths, twins, writes  # noqa: F401
+from .eagerly import functions, memory, passes, paths, turnings, twins, writes  # noqa: F401
 from .eagerly.frame import PROGRAMS, outcome, same
 
 STORED = Path(__file__).with_name("eager_expected.json")
