@@ -85,7 +85,7 @@ class Backend:
         raise NotImplementedError
 
     def random(self, kind: str, seed: int, draw: int, shape: Shape, dtype: DType, low: int = 0, high: int = 1) -> Any:
-        """Random numbers, those of `eager/philox.py`: "uniform", "normal", or "integers" in [low, high)."""
+        """Random numbers, those of `ops/philox.py`: "uniform", "normal", or "integers" in [low, high)."""
         raise NotImplementedError
 
     def synchronize(self) -> None:

@@ -18,9 +18,9 @@ from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, f
 from ..errors import explain
 from ..ir.aval import Shape, aval
 from ..ir.graph import Node, buffer
+from ..ops import philox
 from ..ops.checks import c_type, scalar_type
 from ..ops.declare import cast
-from . import philox
 from .convert import array_of, copy_
 from .counting import holds
 from .creation import finish, shape_of, size_of, whole
@@ -120,6 +120,7 @@ def _draw(shape: Shape, d: DType, make: Callable[[int, int, int], Any], generato
         return from_host((memory(drawn, d) if d.half else drawn.astype(d.np, copy=False)).reshape(shape), d, device)
 
     if state.trace is not None:
+        fresh.generator = g  # type: ignore[attr-defined]  # whose draws may be taken back
         return state.trace.draw(fresh, a)  # type: ignore[no-any-return]
     n: Node = of_array(fresh()).storage.value if device == "cpu" else buffer(fresh(), a)
     return n

@@ -15,12 +15,13 @@ import numpy as np
 from autojit.backends import devices
 from autojit.backends.numpy.run import NumpyProgram
 from autojit.dtypes import DType, as_dtype
-from autojit.eager import evaluate, path, philox
+from autojit.eager import evaluate, path
 from autojit.eager.template import TEMPLATES
 from autojit.engine import compile as pipeline
 from autojit.engine import programs
 from autojit.ir import graph
 from autojit.ir.graph import Graph
+from autojit.ops import philox
 from autojit.rewrite.half import lowered
 from autojit.schedule.cost import Target
 

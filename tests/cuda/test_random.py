@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from autojit.dtypes import bfloat16, float16, float32, float64, int64
-from autojit.eager import philox
 from autojit.halves import values
+from autojit.ops import philox
 
 SEEDS = ((0, 0), (12345678901234567890, 3), (1 << 63, 1 << 40), (2147483647, (1 << 32) + 7))
 COUNTS = (1, 2, 3, 5, 1030)

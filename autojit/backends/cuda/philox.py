@@ -1,4 +1,4 @@
-"""Random numbers made on the device: the kernels of `eager/philox.py`, bit for bit.
+"""Random numbers made on the device: the kernels of `ops/philox.py`, bit for bit.
 
 In: a seed, the number of the draw, a shape.  Out: arrays of the device.  Words, integers and uniform numbers are the host's to
 the last bit; normal ones come from the same formula in float64, with the device's log1p, sin and cos (a few ulp of float64,
@@ -126,7 +126,7 @@ class Random:
 
     def __call__(self, kind: str, seed: int, draw: int, shape: tuple[int, ...], dtype: DType, low: int = 0,
                  high: int = 1) -> DeviceArray:
-        """The numbers that `eager/philox.py` makes of the same seed and draw."""
+        """The numbers that `ops/philox.py` makes of the same seed and draw."""
         out = self.backend.memory.empty(shape, dtype)
         if not out.size:
             return out
