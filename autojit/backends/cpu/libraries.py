@@ -1,7 +1,7 @@
 """Libraries of matrix products in this process: the BLAS that NumPy already loaded, and MKL where it is installed.
 
 In: nothing but an imported NumPy (SciPy only where NumPy shows no BLAS).  Out: ``find()`` and ``mkl()``: addresses of
-functions and how they take their integers.  Never chooses between them, and changes one setting: MKL, where it is this
+functions and how they take their integers; ``lapack()``: addresses of Fortran's functions in the first.  Never chooses between them, and changes one setting: MKL, where it is this
 module that loads it, runs on one thread.
 """
 
@@ -12,17 +12,19 @@ import glob
 import os
 import platform
 import sys
+from collections.abc import Callable
 
 
 class Blas:
-    """A BLAS in this process: ``integers`` has 64 or 32 bits; addresses are 0 where a function is missing."""
+    """A BLAS in this process: ``integers`` has 64 or 32 bits; addresses are 0 where a function is missing.  ``function``:
+    from Fortran's name of one of its functions, or LAPACK's, to the address."""
 
-    __slots__ = ("name", "integers", "fortran", "gemm", "gemv", "get_threads", "set_threads")
+    __slots__ = ("name", "integers", "fortran", "gemm", "gemv", "get_threads", "set_threads", "function")
 
     def __init__(self, name: str, integers: int, fortran: bool, gemm: dict[str, int], gemv: dict[str, int],
-                 get_threads: int = 0, set_threads: int = 0) -> None:
+                 get_threads: int = 0, set_threads: int = 0, function: Callable[[str], int] = lambda name: 0) -> None:
         self.name, self.integers, self.fortran = name, integers, fortran
-        self.gemm, self.gemv = gemm, gemv
+        self.gemm, self.gemv, self.function = gemm, gemv, function
         self.get_threads, self.set_threads = get_threads, set_threads
 
     def threads(self) -> int:
@@ -88,8 +90,25 @@ def _of_library(library: ctypes.CDLL, file: str) -> Blas | None:
             gemv = {"f32": address("cblas_sgemv"), "f64": address("cblas_dgemv")}
             get = address("openblas_get_num_threads") or _symbol(library, "MKL_Get_Max_Threads")
             set_ = address("openblas_set_num_threads") or _symbol(library, "MKL_Set_Num_Threads")
-            return Blas(file, integers, False, gemm, gemv, get, set_ if get else 0)
+            return Blas(file, integers, False, gemm, gemv, get, set_ if get else 0,
+                        lambda name, f=address: f(name + "_") or f(name))  # type: ignore[misc]
     return None
+
+
+_functions: dict[str, int] = {}
+
+
+def lapack(name: str) -> int:
+    """The address of a function of LAPACK (or BLAS) that takes its arguments as Fortran's do, 0 where there is none; its
+    integers have the width that ``find()`` tells.
+
+    >>> lapack("dpotrf") != 0, lapack("dnothing")
+    (True, 0)
+    """
+    if name not in _functions:
+        found = find()
+        _functions[name] = found.function(name) if found is not None else 0
+    return _functions[name]
 
 
 def _symbol(library: ctypes.CDLL, name: str) -> int:
@@ -101,16 +120,19 @@ def _symbol(library: ctypes.CDLL, name: str) -> int:
 
 def _of_scipy() -> Blas | None:
     try:
-        from scipy.linalg import cython_blas
+        from scipy.linalg import cython_blas, cython_lapack
     except ImportError:
         return None
     name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi))
-    capsules = cython_blas.__pyx_capi__
-    gemm = {kind: pointer(capsules[name], name_of(capsules[name])) or 0
-            for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
-    return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0})
+    capsules = cython_lapack.__pyx_capi__ | cython_blas.__pyx_capi__
+
+    def function(name: str) -> int:
+        return pointer(capsules[name], name_of(capsules[name])) or 0 if name in capsules else 0
+
+    gemm = {kind: function(name) for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
+    return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0}, function=function)
 
 
 def intel() -> bool:
