@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..dtypes import FLOAT, int64
+from ..dtypes import BOOL, FLOAT, int64
 from ..errors import explain
 from ..ir.graph import Node, placeholder
 from ..ir.primitive import BUFFER
@@ -27,7 +27,8 @@ _RANGES: WeakKeyDictionary[Node, dict[Any, tuple[int, int] | None]] = WeakKeyDic
 
 def check_divisor(divisor: Any, dividend: Any) -> None:
     """Integers do not divide by zero.  RuntimeError in torch's words."""
-    if divisor is None or divisor.aval.dtype.category >= FLOAT or dividend.aval.dtype.category >= FLOAT:
+    kinds = () if divisor is None else (divisor.aval.dtype.category, dividend.aval.dtype.category)
+    if not kinds or max(kinds) >= FLOAT or max(kinds) == BOOL:     # bools are refused by the op
         return
     if state.trace is not None:
         n = value(divisor) if isinstance(divisor, Tensor) else divisor

@@ -254,7 +254,9 @@ def _shape(data: Any) -> Shape:
 
 def _refuse(data: Any, shape: Shape, dim: int) -> None:
     """Raise torch's error for nested lists that are no tensor."""
-    if isinstance(data, str) or (isinstance(data, (list, tuple)) and data and isinstance(data[0], str)):
+    if isinstance(data, str):
+        raise explain(TypeError("new(): invalid data type 'str'"))
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], str):
         raise explain(ValueError("too many dimensions 'str'"))
     if dim == len(shape):
         if isinstance(data, (list, tuple)):

@@ -35,7 +35,7 @@ def apply_into(op: Any, args: Sequence[Any], static: tuple[Any, ...] = (), numbe
             "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
             "tensor "
             "before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."))
-    if t.chain and any(prim.name == "expand" for prim, _ in t.chain) and not _one_value(op, t):
+    if t.chain and t.numel() and any(prim.name == "expand" for prim, _ in t.chain) and not _one_value(op, t):
         raise overlapping()
     record = None
     if edges is not None:

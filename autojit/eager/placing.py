@@ -38,7 +38,7 @@ class Device:
             name, index = "cuda", name
         text, colon, number = str(name).partition(":")
         if colon:
-            if not number.isdigit():
+            if not number.isdigit() or number != str(int(number)):
                 raise explain(RuntimeError(f"Invalid device string: '{name}'"))
             index = int(number)
         if text not in ("cpu", "cuda"):

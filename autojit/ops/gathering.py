@@ -187,6 +187,18 @@ def index_select(input: Node, dim: int, index: Node) -> Node:
     return P.take(input, i, axis) if input.ndim else as_shape(P.take(P.reshape(input, (1,)), i, 0), ())
 
 
+def _unlike(input: Node, source: Node, axis: int) -> None:
+    """Refuse the source of an index_copy whose slices are not the input's, in torch's words."""
+    if input.ndim and source.ndim and input.ndim != source.ndim:
+        raise explain(IndexError("index_copy_(): When source and destination are not scalars, their dimensionality must match. "
+                                 f"Source dimensionality ({source.ndim}), destination dimensionality ({input.ndim})"))
+    ours, theirs = [" ".join([str(s) for k, s in enumerate(n.shape) if k != axis]) for n in (input, source)]
+    if ours != theirs:
+        raise explain(RuntimeError(
+            "index_copy_(): Source/destination tensor must have same slice shapes. Destination slice shape: "
+            f"{ours} at dimension {axis} and source slice shape: {theirs} at dimension 0."))
+
+
 def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tuple[Node, Node, Node, int]:
     axis = _axis(input, dim)
     same_dtype(f"{name}_(): self ({{0}}) and source ({{1}}) must have the same scalar type" if name == "index_add" else
@@ -196,13 +208,16 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
     a, v = _lifted(input, source)
     want = (*a.shape[:axis], i.shape[0], *a.shape[axis + 1:])
     if v.shape != want:
+        if name == "index_copy":
+            _unlike(input, source, axis)
         at = v.shape[axis] if axis < v.ndim else 1
         if name == "index_copy" and at != i.shape[0]:
             raise explain(IndexError(f"index_copy_(): Number of indices ({i.shape[0]}) should be equal to source.size(dim) "
                                      f"({at})"))
         raise explain(RuntimeError(f"{name}_(): Number of indices ({i.shape[0]}) should be equal to source.size(dim): ({at}), "
                                    f"for dim: {axis}" if at != i.shape[0] else
-                                   f"{name}_(): source has shape {list(source.shape)}, needed is {list(want)}"))
+                                   "source tensor shape must match self tensor shape, excluding the specified dimension. Got "
+                                   f"self.shape = {list(input.shape)} source.shape = {list(source.shape)}"))
     return a, i, v, axis
 
 

@@ -43,7 +43,9 @@ def cat(tensors: Nodes, dim: int = 0) -> Node:
     for k, n in enumerate(tensors):
         if n.ndim == 0:
             raise explain(RuntimeError(f"zero-dimensional tensor (at position {k}) cannot be concatenated"))
-    ndim = max([n.ndim for n in tensors if n.shape != (0,)], default=1)
+    ndim = max([n.ndim for n in tensors if n.shape != (0,)], default=0)
+    if not ndim:                                            # any dim will do for what is empty
+        return cast(tensors[0], common_dtype(*tensors))
     return joined(tensors, dim_of(dim, ndim))
 
 
@@ -129,9 +131,10 @@ def repeat(input: Node, repeats: Ints) -> Node:
     if len(counts) < input.ndim:
         raise explain(RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of "
                                    "tensor"))
-    if min(counts, default=0) < 0:
-        raise explain(RuntimeError(f"Trying to create tensor with negative dimension {min(counts)}: {list(counts)}"))
-    return tiled(input, counts)
+    sizes = [c * n for c, n in zip(counts, (1,) * (len(counts) - input.ndim) + tuple(input.shape))]
+    if min(sizes, default=0) < 0:
+        raise explain(RuntimeError(f"Trying to create tensor with negative dimension {min(sizes)}: {sizes}"))
+    return tiled(input, tuple([max(c, 0) for c in counts]))
 
 
 @op(star=True, grad="RepeatBackward0")
