@@ -30,7 +30,7 @@ from .eager.state import state
 from .engine import compile as pipeline
 from .errors import TraceError, explain
 from .functional import Gradient, ValueAndGrad, numbers
-from .schedule.loops import GemmStep, KernelStep, Schedule, written
+from .schedule.loops import CallStep, GemmStep, KernelStep, Schedule, written
 from .tracing import Traced
 from .tracing.plan import Fixed, Plan, run_time
 
@@ -227,6 +227,8 @@ class _Module:
                     if self.schedule.buffers[name].per_chunk:
                         chunks[name] = max(chunks.get(name, 1), s.chunks)
                 used |= dict.fromkeys([e[1] for e in self.prepared.emitted[k].table if e[0] == "buffer"])
+            elif isinstance(s, CallStep):
+                used |= dict.fromkeys(s.buffers)
             elif isinstance(s, GemmStep):
                 used |= dict.fromkeys([s.a, s.b, s.c])
         shapes = {name: o.aval.shape or 1 for name, o in zip(self.schedule.outputs, self.graph.outputs)}
@@ -238,12 +240,12 @@ class _Module:
     # ------------------------------------------------------------ steps
     def _steps(self) -> Iterator[str]:
         for k, s in enumerate(self.schedule.steps):
-            if isinstance(s, KernelStep):
+            if isinstance(s, (KernelStep, CallStep)):
                 yield from self._kernel(self.prepared.emitted[k], s)
             elif isinstance(s, GemmStep) and 0 not in (s.m, s.n, s.batch, s.outer[0]):
                 yield from _product(s, self.place)
 
-    def _kernel(self, emitted: Any, s: KernelStep) -> Iterator[str]:
+    def _kernel(self, emitted: Any, s: KernelStep | CallStep) -> Iterator[str]:
         words = []
         for entry in emitted.table:
             if entry[0] == "buffer":

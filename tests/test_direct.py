@@ -159,7 +159,7 @@ def test_statements_loops_and_choices_mean_the_same_to_both_readers(monkeypatch)
     alike(outputs(TEXT, buffers, [20, 1.25, 4, 0], 23, monkeypatch))
 
 
-@pytest.mark.parametrize("line", ["x[0] = 1", "x[0] = f8(1.0)", "y = x[f4(0.0)]", "x[0] = f4(1.0) + 1", "while True: pass",
+@pytest.mark.parametrize("line", ["x[0] = 1", "x[0] = f8(1.0)", "y = x[f4(0.0)]", "x[0] = f4(1.0) + 1", "while 1: pass",
                                   "y, z = 1, 2", "x[0] = sin(x[0])", "return 3", "x[0] = q", "x[0] = f4(1.0) if 1 else f4(2.0)",
                                   "x[0] = select(x[0], x[0], x[0])", "for i in range(0, 4, lo): pass"])
 def test_what_is_not_plainly_a_kernel_is_left_to_numba(line):

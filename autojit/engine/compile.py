@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..backends.cpu import blas
+from ..backends.cpu import blas, byhand
 from ..backends.cpu.emit import Emitted, emit_kernel
 from ..backends.cpu.link import NativeProgram
 from ..backends.cpu.runtime import runtime
@@ -25,7 +25,17 @@ from ..rewrite.merge import merge
 from ..rewrite.simplify import simplify
 from ..rewrite.vectors import vectors
 from ..schedule.cost import Target
-from ..schedule.loops import CONTROL, BranchStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule, WhileStep
+from ..schedule.loops import (
+    CONTROL,
+    BranchStep,
+    CallStep,
+    GemmStep,
+    HostStep,
+    KernelStep,
+    LoopStep,
+    Schedule,
+    WhileStep,
+)
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
 from . import events, families, kernels, tune
@@ -38,7 +48,7 @@ class Prepared:
 
     def __init__(self, graph: Graph, plan: Schedule, emitted: dict[int, Any], seconds: dict[str, float]) -> None:
         self.graph, self.schedule, self.emitted, self.seconds = graph, plan, emitted, seconds
-        self.texts = list(dict.fromkeys(e.text for e in _all(emitted)))
+        self.texts = list(dict.fromkeys(e.text for e in _all(emitted) if e.text))
 
     def request(self) -> None:
         """Have what is missing compiled in the background."""
@@ -66,7 +76,8 @@ class Prepared:
         """One line: what the program is made of and what each stage cost."""
         kinds = [type(s) for s in _steps_of(self.schedule)]
         parts = [f"{kinds.count(KernelStep)} kernels ({len(self.texts)} distinct)"]
-        others = ((kinds.count(GemmStep), "matrix products"), (kinds.count(HostStep), "host steps"),
+        others = ((kinds.count(CallStep), "kernels by hand"), (kinds.count(GemmStep), "matrix products"),
+                  (kinds.count(HostStep), "host steps"),
                   (kinds.count(LoopStep) + kinds.count(WhileStep), "loops"),
                   (kinds.count(BranchStep), "branches"))
         parts += [f"{n} {word}" for n, word in others if n]
@@ -96,6 +107,8 @@ def _emitted(plan: Schedule) -> dict[int, Any]:
     for k, s in enumerate(plan.steps):
         if isinstance(s, KernelStep):
             out[k] = emit_kernel(s.kernel)
+        elif isinstance(s, CallStep):
+            out[k] = Emitted(s.text, s.table, s.address)
         elif isinstance(s, CONTROL):
             out[k] = [_emitted(body) for body in s.bodies]
     return out
@@ -111,7 +124,7 @@ def _all(emitted: dict[int, Any]) -> Iterator[Emitted]:
 
 
 def _addressed(emitted: dict[int, Any], address: dict[str, int]) -> dict[int, Any]:
-    return {k: [_addressed(body, address) for body in e] if isinstance(e, list) else (e, address[e.text])
+    return {k: [_addressed(body, address) for body in e] if isinstance(e, list) else (e, e.address or address[e.text])
             for k, e in emitted.items()}
 
 
@@ -211,7 +224,7 @@ def _planned(graph: Graph, target: Target | None) -> tuple[Schedule, Graph, _Clo
     verify_graph(simple, "simplify")
     events.log(5, "simplified", simple)
     clock.lap("simplify")
-    plan = schedule(simple, target)
+    plan = schedule(simple, target or Target(byhand=byhand.form))
     verify_schedule(plan)
     clock.lap("schedule")
     return plan, simple, clock
@@ -239,13 +252,19 @@ def source(prepared: Prepared) -> str:
     return "\n".join(lines)
 
 
+def _over(s: KernelStep | CallStep) -> str:
+    return f"over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
+
+
 def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], indent: str) -> Iterator[str]:
     for k, s in enumerate(plan.steps):
         what: Any
         if isinstance(s, KernelStep):
             buffers = [e[1] for e in emitted[k].table if e[0] == "buffer"]
-            call = f"{names[emitted[k].text]}({', '.join(buffers)})"
-            what = f"{call}  over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
+            what = f"{names[emitted[k].text]}({', '.join(buffers)})  {_over(s)}"
+        elif isinstance(s, CallStep):
+            what = f"{', '.join(s.writes)} = {names.get(s.text, s.host.prim.name)}({', '.join(s.buffers)})  {_over(s)}: " \
+                f"{s.host.prim.name}"
         elif isinstance(s, GemmStep):
             what = s.shown()
         elif isinstance(s, CONTROL):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.cpu import byhand
 from ..dtypes import FLOAT
 from ..ir.graph import Graph
 from ..schedule.cost import Ballot, Target
@@ -32,7 +33,7 @@ def tuned(graph: Graph, stages: Callable[[Graph, Target], Any], clock: Callable[
     clock = measured if clock is None else clock
     cache = kernels.disk() if cache is None else cache
     ballot = Ballot()
-    first = stages(graph, Target(ballot=ballot))
+    first = stages(graph, Target(ballot=ballot, byhand=byhand.form))
     if max(ballot.near, default=1) < 2:
         return first
     key = _key(first)
@@ -47,7 +48,7 @@ def tuned(graph: Graph, stages: Callable[[Graph, Target], Any], clock: Callable[
 
 
 def _voted(graph: Graph, stages: Callable[[Graph, Target], Any], votes: Votes) -> Any:
-    return stages(graph, Target(ballot=Ballot(votes)))
+    return stages(graph, Target(ballot=Ballot(votes), byhand=byhand.form))
 
 
 def _key(prepared: Any) -> str:

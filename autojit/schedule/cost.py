@@ -5,8 +5,9 @@ In: scalars, ranges.  Out: weighted scalar operations (an add being 1).  Never b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .index import Ix, Range, Size, Space
 from .scalar import E
@@ -40,7 +41,8 @@ class Ballot:
 @dataclass(frozen=True, slots=True)
 class Target:
     """The machine a schedule is made for.  `threads` is nominal: results must not depend on the pool's real size.  `simt`: a
-    GPU, whose schedules have plain loops and steps of their own (`simt.py`); the figures below are then not asked."""
+    GPU, whose schedules have plain loops and steps of their own (`simt.py`); the figures below are then not asked.  `byhand`:
+    (primitive, avals of operands, aval, params) → the kernels that a person wrote for a host operation, or None."""
 
     threads: int = 8
     serial: int = 100_000          # weighted operations below which a kernel runs serially
@@ -48,6 +50,7 @@ class Target:
     run: int = 128                 # rows in a run, at most
     simt: bool = False
     ballot: Ballot | None = field(default=None, compare=False)
+    byhand: Callable[..., Any] | None = field(default=None, compare=False)
 
 
 def stride(e: E, r: Range) -> int:

@@ -308,6 +308,29 @@ class HostStep:
 
 
 @dataclass(frozen=True, slots=True)
+class CallStep:
+    """A kernel that a person wrote, run as kernels are: over n rows (or columns, pairs, matrices) in `chunks` chunks.  An
+    operation is one such step or several.
+
+    `host`: the whole operation by NumPy; `text`, `table`: the kernel and what it is given, as a backend emits them, buffers
+    first; `writes`: the buffers that it stores to, the others it only reads.  `address`: of machine code that is there
+    already, in place of a text."""
+
+    host: HostStep
+    text: str
+    table: tuple[tuple[Any, ...], ...]
+    writes: tuple[str, ...]
+    n: int
+    chunks: int
+    address: int = 0
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """The buffers of its table, in order."""
+        return tuple([e[1] for e in self.table if e[0] == "buffer"])
+
+
+@dataclass(frozen=True, slots=True)
 class LoopStep:
     """`spec` (ops/loops.py), turn by turn: its body's steps run over the constants, the carries of the turn before and this
     turn's slices.  inputs: as the spec has them; outputs: last carries, then stacks."""
@@ -411,8 +434,10 @@ class SetStep(PlacingStep):
 DeviceStep = ScanStep | SortStep | ScatterStep | SetStep
 
 
-def touched(step: DeviceStep | ControlStep) -> tuple[set[str], set[str]]:
+def touched(step: DeviceStep | ControlStep | CallStep) -> tuple[set[str], set[str]]:
     """The buffers that a step reads, and those that it writes."""
+    if isinstance(step, CallStep):
+        return set(step.buffers) - set(step.writes), set(step.writes)
     if isinstance(step, CONTROL):
         return set(step.inputs), set(step.outputs)
     if isinstance(step, (ScanStep, SortStep)):
@@ -425,7 +450,7 @@ class Schedule:
     """Steps in order over buffers; `inputs` and `outputs` name buffers in the graph's order.  `notes`: why things did not
     fuse, one line each."""
 
-    steps: list[KernelStep | GemmStep | HostStep | ControlStep | DeviceStep]
+    steps: list[KernelStep | GemmStep | HostStep | CallStep | ControlStep | DeviceStep]
     buffers: dict[str, Buffer]
     inputs: list[str]
     outputs: list[str]

@@ -8,6 +8,7 @@ each group in between fused.  Never emits text; never looks at a backend.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from typing import Any
 
 from ..dtypes import DType
 from ..ir.graph import Graph, Node
@@ -20,7 +21,19 @@ from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
 from .kept import kept
-from .loops import BranchStep, Buffer, ControlStep, DeviceStep, GemmStep, HostStep, KernelStep, LoopStep, Schedule, WhileStep
+from .loops import (
+    BranchStep,
+    Buffer,
+    CallStep,
+    ControlStep,
+    DeviceStep,
+    GemmStep,
+    HostStep,
+    KernelStep,
+    LoopStep,
+    Schedule,
+    WhileStep,
+)
 from .lower import Lowering
 from .periods import Region
 from .pieces import GROUP, base_goals, concat_goals, grouped, pad_goals, pad_sums
@@ -68,7 +81,8 @@ class _Planner:
         self.axes = Axes(self.order, graph.inputs, self.uniform)
         self.buffers: dict[str, Buffer] = {}
         self.memory: dict[Node, Buffer] = {}
-        self.steps: list[KernelStep | GemmStep | HostStep | ControlStep | DeviceStep] = []
+        self.steps: list[KernelStep | GemmStep | HostStep | CallStep | ControlStep | DeviceStep] = []
+        self.forms: dict[Node, Any] = {}                    # host operation → kernels that a person wrote for it, or None
         self.notes: list[str] = []
         self.place_of: dict[Node, int] = {}
         self.gemms: dict[Node, Gemm] = {}
@@ -259,7 +273,8 @@ class _Planner:
         if n.op in GROUPED:
             return True
         if n.prim.kind == HOST:
-            self.notes.append(f"{n!r} runs {'in kernels of its own' if self.target.simt else 'on the host: it has no kernel'}")
+            own = self.target.simt or self._byhand(n)
+            self.notes.append(f"{n!r} runs {'in kernels of its own' if own else 'on the host: it has no kernel'}")
             return True
         if n in self.gemms:
             return True
@@ -362,9 +377,7 @@ class _Planner:
             if n not in self.memory:
                 self._loop(n)
         elif n.prim.kind == HOST:
-            ins = operands(n)
-            names = tuple([self.memory[i].name for i in ins])
-            self.steps.append(HostStep(n.prim, names, tuple([i.aval for i in ins]), self._place(n).name, n.params))
+            self._host(n)
         elif n in self.turns:
             if self.target.simt:
                 self.notes.append(f"{n!r} ends a loop over tiny values, which one thread runs")
@@ -381,6 +394,27 @@ class _Planner:
             self._pad_sum(n)
         else:
             self._scatter(n)
+
+    def _byhand(self, n: Node) -> Any:
+        """The kernels that a person wrote for a host operation; None if NumPy runs it."""
+        if n not in self.forms:
+            find = self.target.byhand
+            self.forms[n] = find and find(n.prim, tuple([i.aval for i in operands(n)]), n.aval, n.params)
+        return self.forms[n]
+
+    def _host(self, n: Node) -> None:
+        ins, out = operands(n), self._place(n).name
+        names = tuple([self.memory[i].name for i in ins])
+        host = HostStep(n.prim, names, tuple([i.aval for i in ins]), out, n.params)
+        form = self._byhand(n)
+        if not form:
+            self.steps.append(host)
+            return
+        place = {f"in{k}": name for k, name in enumerate(names)} | {"out": out}
+        place |= {word: self.buffer("temp", dtype, size).name for word, (dtype, size) in form.scratch.items()}
+        for p in form.passes:
+            table = (*[("buffer", place[word]) for word in p.buffers], *p.numbers)
+            self.steps.append(CallStep(host, p.text, table, tuple([place[w] for w in p.writes]), p.n, p.chunks, p.address))
 
     def _loop(self, n: Node) -> None:
         """A loop or branch with all its results, the bodies scheduled as programs of their own."""

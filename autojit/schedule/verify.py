@@ -19,6 +19,7 @@ from .loops import (
     Accumulate,
     At,
     Begin,
+    CallStep,
     Condition,
     Const,
     GemmStep,
@@ -63,6 +64,10 @@ def verify_schedule(schedule: Schedule) -> None:
             reads, writes = {step.a, step.b} | ({step.c} if step.beta else set()), {step.c}
         elif isinstance(step, HostStep):
             reads, writes = set(step.inputs), {step.output}
+        elif isinstance(step, CallStep):
+            reads, writes = touched(step)
+            if not writes or any([step.buffers.count(name) != 1 for name in writes]):
+                raise VerifyError(f"step {k}: a kernel over {step.buffers} writes {step.writes}")
         elif isinstance(step, CONTROL):
             reads, writes = touched(step)
             if writes & reads or len(writes) != len(step.outputs):

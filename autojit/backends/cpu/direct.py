@@ -134,6 +134,8 @@ class _Function:
                 self.assign(s)  # type: ignore[arg-type]
             elif kind is ast.For:
                 self.loop(s)  # type: ignore[arg-type]
+            elif kind is ast.While:
+                self.repeat(s)  # type: ignore[arg-type]
             elif kind is ast.If:
                 self.branch(s)  # type: ignore[arg-type]
             elif kind is ast.Expr and isinstance(s.value, ast.Call):  # type: ignore[attr-defined]
@@ -214,6 +216,20 @@ class _Function:
         if ast.dump(ast.Tuple(bounds, ast.Load())) == _CHUNK and _waits(s):
             self.paired += 1
             back.set_metadata("llvm.loop", self.module.add_metadata([f"{_PAIR} {self.paired}"]))
+        b.position_at_end(after)
+
+    def repeat(self, s: ast.While) -> None:
+        """``while test:``; the test is made of names that the body assigns, and loads."""
+        if s.orelse:
+            raise Foreign("a loop with else")
+        b = self.b
+        head, body, after = (self.function.append_basic_block(n) for n in ("test", "turn", "after"))
+        b.branch(head)
+        b.position_at_end(head)
+        b.cbranch(self.test(s.test), body, after)
+        b.position_at_end(body)
+        self.scoped(s.body)
+        b.branch(head)
         b.position_at_end(after)
 
     def branch(self, s: ast.If) -> None:

@@ -20,10 +20,12 @@ ROLLED = 11                        # turns of a loop that stays one
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """`table`: in the order of the arguments ("buffer", name), ("size", int) and ("const", value, dtype)."""
+    """`table`: in the order of the arguments ("buffer", name), ("size", int) and ("const", value, dtype); kernels that a person
+    wrote may have ("address", int) too, and an `address` of their own in place of a text."""
 
     text: str
     table: tuple[tuple[Any, ...], ...]
+    address: int = 0
 
 
 def emit_kernel(kernel: Kernel) -> Emitted:

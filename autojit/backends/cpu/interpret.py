@@ -44,8 +44,8 @@ mathematics         `MATH`: exp log sin tanh erf pow ... + ``_f32/_f64``, within
 ==================  ==============================================================================
 
 ``+ - *`` on all numbers, ``/`` on floats, ``& | ^ ~`` on integers, ``& | ^`` and ``not`` on bools,
-comparisons, ``a and b``, ``if``, ``for i in range(lo, hi)`` with a constant step, assignment to one name
-(no tuples), ``pass``.  Nothing else: no calls of other functions, no ``return``, no ``while``.
+comparisons, ``a and b``, ``if``, ``while``, ``for i in range(lo, hi)`` with a constant step, assignment to one name
+(no tuples), ``pass``.  Nothing else: no calls of other functions, no ``return``, no ``break``.
 """
 
 from __future__ import annotations

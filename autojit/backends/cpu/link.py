@@ -19,6 +19,7 @@ from ...ir.aval import Aval
 from ...schedule.loops import (
     CONTROL,
     BranchStep,
+    CallStep,
     GemmStep,
     HostStep,
     KernelStep,
@@ -86,7 +87,7 @@ class Memory:
         return out
 
     def touched(self, k: int, step: Any) -> list[str]:
-        if isinstance(step, KernelStep):
+        if isinstance(step, (KernelStep, CallStep)):
             return [e[1] for e in self.emitted[k][0].table if e[0] == "buffer"]
         if isinstance(step, CONTROL):
             return [*step.inputs, *step.outputs, *[f"area {k}"] * (k in self.inner)]
@@ -127,7 +128,7 @@ class Writer:
         self.plan, self.memory, self.slots = plan, memory, slots
 
     def step(self, k: int, step: Any) -> None:
-        if isinstance(step, KernelStep):
+        if isinstance(step, (KernelStep, CallStep)):
             self._kernel(k, step)
         elif isinstance(step, LoopStep):
             self._loop(k, step)
@@ -143,17 +144,18 @@ class Writer:
         for k, step in enumerate(self.memory.schedule.steps):
             self.step(k, step)
 
-    def _kernel(self, k: int, step: KernelStep) -> None:
+    def _kernel(self, k: int, step: KernelStep | CallStep) -> None:
         emitted, address = self.memory.emitted[k]
         words: list[Any] = []
         for entry in emitted.table:
             if entry[0] == "buffer":
                 words.append(self.slots[entry[1]])
-            elif entry[0] == "size":
+            elif entry[0] in ("size", "address"):
                 words.append(int(entry[1]))
             else:
                 words.append(const_word(entry[1], entry[2].code))
-        self.plan.kernel(address, self.plan.table(words), step.n, step.chunks, name=f"kernel {k}")
+        name = step.host.prim.name if isinstance(step, CallStep) else "kernel"
+        self.plan.kernel(address, self.plan.table(words), step.n, step.chunks, name=f"{name} {k}")
 
     def _gemm(self, s: GemmStep) -> None:
         size = s.dtype.itemsize
