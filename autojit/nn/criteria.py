@@ -16,6 +16,7 @@ from ..eager.random import rand_like
 from ..eager.state import state
 from ..eager.tensor import Tensor, expect
 from ..errors import explain
+from ..ops.margins import check_triplet
 
 _OPS: dict[str, Any] = {**functions(), **functional()}
 _gaussian, _embedding, _where, _distance = [_OPS[n] for n in ("gaussian_nll_loss", "embedding", "where", "pairwise_distance")]
@@ -41,12 +42,7 @@ def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any,
     if less."""
     if reduction not in ("mean", "sum", "none"):
         raise explain(ValueError(f"{reduction} is not a valid value for reduction"))
-    if margin <= 0:
-        raise explain(ValueError(f"margin must be greater than 0, got {margin}"))
-    if not anchor.ndim == positive.ndim == negative.ndim:
-        raise explain(RuntimeError(
-            "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
-            f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"))
+    check_triplet(anchor, positive, negative, margin)
     d = _distance if distance_function is None else distance_function
     near, far = d(anchor, positive), d(anchor, negative)
     if swap:

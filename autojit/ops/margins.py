@@ -89,16 +89,21 @@ def cosine_embedding_loss(input1: Node, input2: Node, target: Node, margin: floa
     return reduce_loss(each, reduction)
 
 
-@op(method=False, functional=True, grad=_named("ClampMinBackward0"))
-def triplet_margin_loss(anchor: Node, positive: Node, negative: Node, margin: float = 1.0, p: float = 2, eps: float = 1e-06,
-                        swap: bool = False, reduction: str = "mean") -> Node:
-    """max(0, margin + distance(anchor, positive) - distance(anchor, negative)); swap: or from positive to negative, if less."""
+def check_triplet(anchor: Any, positive: Any, negative: Any, margin: float) -> None:
+    """What a triplet loss refuses of its nodes or tensors."""
     if margin <= 0:
         raise explain(ValueError(f"margin must be greater than 0, got {margin}"))
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise explain(RuntimeError(
             "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
             f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"))
+
+
+@op(method=False, functional=True, grad=_named("ClampMinBackward0"))
+def triplet_margin_loss(anchor: Node, positive: Node, negative: Node, margin: float = 1.0, p: float = 2, eps: float = 1e-06,
+                        swap: bool = False, reduction: str = "mean") -> Node:
+    """max(0, margin + distance(anchor, positive) - distance(anchor, negative)); swap: or from positive to negative, if less."""
+    check_triplet(anchor, positive, negative, margin)
     reduction_of(reduction)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if swap:
