@@ -83,7 +83,7 @@ globals().update({name: f for name, f in _eager.functions().items() if name not 
 
 _TRANSFORMS = ("vmap", "jvp", "jacrev", "jacfwd", "jacobian", "hessian", "hvp", "linearize", "checkpoint", "custom_vjp")
 _LATE = {"export": "exporter", "scan": "control", "fori_loop": "control", "while_loop": "control", "cond": "control",
-         "load": "saving", "save": "saving",
+         "custom_op": "custom", "load": "saving", "save": "saving",
          **dict.fromkeys(("chain_matmul", "combinations", "histogram", "poisson", "polygamma", "unravel_index", "hann_window",
                           "hamming_window", "blackman_window", "bartlett_window", "kaiser_window"), "extras"),
          **dict.fromkeys(_TRANSFORMS, "transforms")}      # functions whose modules are large

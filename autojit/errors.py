@@ -24,6 +24,10 @@ class CompileError(RuntimeError):
     """A kernel could not be compiled; the message carries the source and the compiler's words."""
 
 
+class NoDerivative(RuntimeError):
+    """An operation has no derivative: told where somebody asks for it, and not before."""
+
+
 class VerifyError(AssertionError):
     """The compiler made something ill-formed: a bug of autojit, never of the user."""
 

@@ -15,6 +15,7 @@ from ..ir.graph import Graph, Node, linearise, node, placeholder, substitute
 from ..ir.primitive import ELEMENTWISE, HOST, MOVEMENT, REDUCE, TRANSFER
 from ..ops.declare import P, full
 from ..ops.factors import BATCHED
+from ..ops.grouped import set_hook
 from ..ops.movement import inverse, slice_axis
 from ..ops.special import SCALARS
 from .loops import LOOPS, batched
@@ -185,6 +186,19 @@ def _loop(n: Node, ins: Inputs, flags: Flags, size: int) -> Node:
     return batched(n, ins, flags, size, batch, spread)
 
 
+def _custom(n: Node, ins: Inputs, flags: Flags, size: int) -> Node:
+    """A function that the user has compiled: one more axis that it is called over in turn."""
+    spec, k = n.params
+    given: list[Node] = []
+    for i, f, m, a in zip(ins, flags, spec.moving, spec.operands):
+        if f and not m and spec.lead:                     # the same for all turns so far
+            shape = (size, *(1,) * len(spec.lead), *a.shape)
+            i = P.expand(P.reshape(i, shape), (size, *spec.lead, *a.shape))
+        given.append(spread(i, size) if m and not f else i)
+    moving = tuple([f or m for f, m in zip(flags, spec.moving)])
+    return node(n.prim, tuple(given), (spec.led((size, *spec.lead), moving), k))
+
+
 def _batched(body: Ruled, flags: tuple[bool, ...], size: int) -> Ruled:
     """The body for many examples, with its reverse for many: cotangents of what all examples share are added up."""
     key = (flags, size)
@@ -224,7 +238,9 @@ NAMED: dict[str, Callable[[Node, Inputs, Flags, int], Node]] = {
     **dict.fromkeys(BATCHED, _elementwise),               # matrices: any leading axes will do
     "take": _take, "gather": _along, "scatter_add": _along, "scatter_set": _along,
     "index_add": _index_put, "index_set": _index_put, "matmul": _matmul, "call": _call,
+    "custom": _custom,
     **dict.fromkeys(LOOPS, _loop),
     "cumsum": _along, "cumprod": _along, "logcumsumexp": _along, "cumarg": _along, "sort": _along, "argsort": _along,
     "scatter_fold": _along, **dict.fromkeys(SCALARS, _elementwise),
 }
+set_hook("batch", batch)

@@ -54,6 +54,8 @@ def forward(outputs: Sequence[Node], tangents: dict[Node, Node], joint: dict[Nod
             made = _called(n, inputs, given)
         elif n.op in LOOPS:
             made = pushed(n, inputs, given, both, joint)
+        elif n.op == "custom":
+            made = _customs(n, inputs, given)
         else:
             made = _pushed(n, inputs, given)
         if made is not None and not is_zero(made):
@@ -159,3 +161,14 @@ def _called(n: Node, inputs: Sequence[Node], tangents: Tangents) -> Node | None:
     env = dict(zip(pull.graph.inputs[:-1], [inputs[j] for j in reads]))
     env |= {t: t for _, t in pairs if t is not None}      # made outside: stays as it is
     return substitute([made], env)[0]
+
+
+def _customs(n: Node, inputs: Sequence[Node], tangents: Tangents) -> Node | None:
+    """The tangent of one result of a function that the user has compiled: of its reverse, if that is written in ops."""
+    spec, k = n.params
+    if spec.rule is None or not spec.rule.linear:
+        raise RuntimeError(f"{spec.name} has no forward derivative: a rule in ops, @{spec.name}.defvjp, would give it one")
+    ct = placeholder(n.aval)
+    grads = spec.pull(inputs, [ct if j == k else None for j in range(len(spec.avals))])
+    pairs = [(g, t) for g, t in zip(grads, tangents) if g is not None and t is not None]
+    return _transposed([g for g, _ in pairs], [t for _, t in pairs], ct) if pairs else None

@@ -100,7 +100,7 @@ def reverse_masked(outputs: Sequence[Node], cotangents: Sequence[Cotangent | Non
     groups = _groups(order)
     for n in reversed(order):
         if n.op in GROUPED:
-            _pull_group(n, groups[group_key(n)], cts, live)
+            _pull_group(n, groups[group_key(n)], cts, live, known)
             continue
         ct = cts.get(n)
         if ct is None or n not in live or not n.inputs:
@@ -125,7 +125,8 @@ def _groups(order: Sequence[Node]) -> dict[Any, dict[int, Node]]:
     return out
 
 
-def _pull_group(n: Node, group: dict[int, Node], cts: dict[Node, Cotangent | None], live: set[Node]) -> None:
+def _pull_group(n: Node, group: dict[int, Node], cts: dict[Node, Cotangent | None], live: set[Node],
+                known: dict[Node, Node]) -> None:
     """A loop's cotangents all at once: when its first node is met, all that follows from any of them is done."""
     if n is not next(iter(group.values())):
         return
@@ -134,6 +135,9 @@ def _pull_group(n: Node, group: dict[int, Node], cts: dict[Node, Cotangent | Non
     if not given or not any(i in live for i in inputs):
         return
     found = group_pull(n, [given[k][0] if k in given else None for k in range(len(n.params[0].avals))])  # type: ignore[index]
+    if known and n.op == "custom":
+        from ..ops.custom import reading  # declared with the first custom op
+        found = reading(found, group, known)
     for i, g in zip(inputs, found):
         if g is not None and not is_zero(g) and i in live:
             cts[i] = plus(cts.get(i), masked(g))

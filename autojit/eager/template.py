@@ -13,7 +13,7 @@ from typing import Any
 
 from ..autodiff.vjp import Cotangent, masked, reverse_masked
 from ..dtypes import DEPENDENT, FLOAT, DType, bool_, default_float, float32
-from ..errors import explain
+from ..errors import NoDerivative, explain
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, linearise, node, placeholder, substitute
 from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PLACEHOLDER, TRANSFER, Primitive
@@ -137,7 +137,10 @@ class Template:
         if self.device != "cpu":
             check_kernels(self.device, self.forward.steps, f"{op.name}()")
         if any(needs):
-            self._differentiate()
+            try:
+                self._differentiate()
+            except NoDerivative:                          # `pull` says so
+                self.reads = ()
 
     def _differentiate(self) -> None:
         """The rule for cotangents of all results: it says what is read."""

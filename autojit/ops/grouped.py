@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ir.graph import Node
 
-GROUPED = frozenset(("scan", "branch", "while", "unwind"))
+GROUPED = frozenset(("scan", "branch", "while", "unwind", "custom"))
 Run = Callable[[Sequence[Any]], list[Any]]
 Cotangents = Sequence[Node | None]
 hooks: dict[str, Callable[..., Any]] = {}

@@ -375,7 +375,7 @@ class _Planner:
             self._device(n)
         elif n.op in GROUPED:
             if n not in self.memory:
-                self._loop(n)
+                self._custom(n) if n.op == "custom" else self._loop(n)
         elif n.prim.kind == HOST:
             self._host(n)
         elif n in self.turns:
@@ -416,14 +416,30 @@ class _Planner:
             table = (*[("buffer", place[word]) for word in p.buffers], *p.numbers)
             self.steps.append(CallStep(host, p.text, table, tuple([place[w] for w in p.writes]), p.n, p.chunks, p.address))
 
-    def _loop(self, n: Node) -> None:
-        """A loop or branch with all its results, the bodies scheduled as programs of their own."""
-        spec, ins = n.params[0], operands(n)
+    def _results(self, n: Node) -> list[str]:
+        """The buffers of all results of a loop, a branch or a call, read or not."""
         places: dict[int, str] = {}
         for m in self.order:
             if m.op in GROUPED and group_key(m) == group_key(n):
                 places[m.params[1]] = self._place(m).name
-        outs = [places.get(k) or self.buffer("temp", a.dtype, a.size).name for k, a in enumerate(spec.avals)]
+        avals = n.params[0].avals
+        return [places.get(k) or self.buffer("temp", a.dtype, a.size).name for k, a in enumerate(avals)]
+
+    def _custom(self, n: Node) -> None:
+        """A call of a function that the user has compiled: it has no text."""
+        ins, outs, form = operands(n), self._results(n), self._byhand(n)
+        names, avals = tuple([self.memory[i].name for i in ins]), tuple([i.aval for i in ins])
+        hosts = [HostStep(n.prim, names, avals, out, (n.params[0], k)) for k, out in enumerate(outs)]
+        if not form:
+            self.steps += hosts
+            return
+        (p,) = form.passes
+        table = (*[("buffer", name) for name in (*names, *outs)], *p.numbers)
+        self.steps.append(CallStep(hosts[0], p.text, table, tuple(outs), p.n, p.chunks, p.address))
+
+    def _loop(self, n: Node) -> None:
+        """A loop or branch with all its results, the bodies scheduled as programs of their own."""
+        spec, ins, outs = n.params[0], operands(n), self._results(n)
         step = BranchStep if n.op == "branch" else LoopStep if n.op == "scan" else WhileStep
         bodies = tuple([schedule(b, self.target) for b in spec.bodies if n.op != "unwind"])
         self.notes += [f"{spec!r}: {note}" for b in bodies for note in b.notes]

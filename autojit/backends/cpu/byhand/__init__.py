@@ -15,7 +15,7 @@ from ....dtypes import DType
 from ....ir.aval import Aval
 from ....ir.primitive import Primitive
 
-FAMILIES: dict[str, str] = {"cumsum": "scans"}
+FAMILIES: dict[str, str] = {"cumsum": "scans", "custom": "custom"}
 """Primitive → the file here that has a function of its name: it takes a `Form` and gives it kernels, or none where NumPy is to
 run the operation after all."""
 
