@@ -176,6 +176,11 @@ def scattering() -> None:
             case("scatter_reduce", Z(3, hi=9), 0, A([0, 0, 2, 2], "int64"), Z(4, hi=9), how, kept, torch=_reduced)
     case("scatter_reduce", A([1.0, 2.0]), 0, A([0, 0, 1], "int64"), A([3.0, 1.0, 2.0]), "amax", torch=_reduced, smooth=False)
     case("scatter_reduce", A([1.0, 2.0]), 0, A([0, 0, 1], "int64"), A([0.0, 3.0, 0.0]), "prod", torch=_reduced, second=False)
+    for kept in (True, False):
+        for how in ("prod", "mean", "amax", "amin"):
+            case("index_reduce", x, 0, A([2, 0, 2], "int64"), F(3, 4), how, kept, torch=_folded)
+            case("index_reduce", x, -1, A([1], "int64"), F(3, 1), how, kept, torch=_folded)
+            case("index_reduce", Z(3, hi=9), 0, A([0, 0], "int64"), Z(2, hi=9), how, kept, torch=_folded)
     case("put", x, A([[0, -1], [5, 6]], "int64"), F(2, 2))
     case("put", x, A([0, -1, 0], "int64"), F(3), True)
     case("select_scatter", x, F(4), 0, 1)
@@ -193,6 +198,10 @@ def scattering() -> None:
 
 def _reduced(a: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool) -> Any:
     return a.scatter_reduce(dim, index, src, reduce, include_self=include_self)
+
+
+def _folded(a: Any, dim: int, index: Any, source: Any, reduce: str, include_self: bool) -> Any:
+    return a.index_reduce(dim, index, source, reduce, include_self=include_self)
 
 
 def special() -> None:
@@ -230,6 +239,8 @@ def special() -> None:
     case("ldexp", F(2, 3), Z(3, lo=-3, hi=4), torch_grad=False)      # torch: 2 ** -1 is 0 among integers
     case("ldexp", F(2, 3), F(3))
     case("ldexp", Z(3), Z(3))
+    case("frexp", F(2, 3), fixed=(), second=False)
+    case("frexp", A([0.0, -0.0, 1.0, -2.5, 4.0, np.inf, -np.inf, np.nan, 3e38]), smooth=False, torch_grad=False)
     case("nextafter", F(2, 3), F(3), smooth=False, torch_grad=False, named=False)
     case("nextafter", A([0.0, 1.0, np.inf, np.nan, -0.0]), A([1.0, 1.0, 0.0, 1.0, -1.0]), smooth=False, torch_grad=False,
          named=False)

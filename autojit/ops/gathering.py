@@ -199,10 +199,10 @@ def _unlike(input: Node, source: Node, axis: int) -> None:
             f"{ours} at dimension {axis} and source slice shape: {theirs} at dimension 0."))
 
 
-def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tuple[Node, Node, Node, int]:
+def sliced(name: str, input: Node, dim: int, index: Node, source: Node) -> tuple[Node, Node, Node, int]:
     axis = _axis(input, dim)
-    same_dtype(f"{name}_(): self ({{0}}) and source ({{1}}) must have the same scalar type" if name == "index_add" else
-               f"{name}_(): self and source expected to have the same dtype, but got (self) {{0}} and (source) {{1}}",
+    same_dtype("index_copy_(): self and source expected to have the same dtype, but got (self) {0} and (source) {1}"
+               if name == "index_copy" else f"{name}_(): self ({{0}}) and source ({{1}}) must have the same scalar type",
                input, source)
     i = _line(name, index)
     a, v = _lifted(input, source)
@@ -224,7 +224,7 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
 @op(inplace=True, bounds=along(""))
 def index_add(input: Node, dim: int, index: Node, source: Node, alpha: float = 1) -> Node:
     """input with alpha * source's slices added at the index; equal places accumulate."""
-    a, i, v, axis = _slices("index_add", input, dim, index, source)
+    a, i, v, axis = sliced("index_add", input, dim, index, source)
     if alpha != 1:
         v = P.mul(v, like(alpha, v))
     return as_shape(P.index_add(a, i, v, axis), input.shape)
@@ -233,7 +233,7 @@ def index_add(input: Node, dim: int, index: Node, source: Node, alpha: float = 1
 @op(inplace=True, bounds=along("index_copy"))
 def index_copy(input: Node, dim: int, index: Node, source: Node) -> Node:
     """input with source's slices written at the index."""
-    a, i, v, axis = _slices("index_copy", input, dim, index, source)
+    a, i, v, axis = sliced("index_copy", input, dim, index, source)
     return as_shape(P.index_set(a, i, v, axis), input.shape)
 
 

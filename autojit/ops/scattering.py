@@ -18,7 +18,7 @@ from ..ir.primitive import HOST
 from .checks import scalar_type
 from .declare import P, back, cast, dim_of, full, ones_like, op, primitive, zeros_like
 from .elementwise import like, on
-from .gathering import along, scattered
+from .gathering import along, scattered, sliced
 from .index import places
 from .moments import vector_norm
 from .movement import inverse
@@ -87,6 +87,11 @@ def scatter_reduce(input: Node, dim: int, index: Node, src: Node, reduce: str, i
     if reduce not in _REDUCES:
         raise explain(RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}"))
     a, i, v, axis = scattered("scatter", input, dim, index, src)
+    return as_shape(_folded(a, i, v, axis, reduce, include_self), input.shape)
+
+
+def _folded(a: Node, i: Node, v: Node, axis: int, reduce: str, include_self: bool) -> Node:
+    """a with v's elements folded into it at places of their own."""
     if not include_self:
         named = P.gt(P.scatter_add(full(0, a.shape, int64), i, full(1, i.shape, int64), axis), full(0, a.shape, int64))
         a = P.where(named, _neutral(a, reduce), a)
@@ -98,7 +103,19 @@ def scatter_reduce(input: Node, dim: int, index: Node, src: Node, reduce: str, i
         first = ones_like(a) if include_self else cast(P.bitwise_not(named), a.dtype)
         count = P.scatter_add(first, i, ones_like(v), axis)
         out = P.div(out, count) if a.dtype.category == FLOAT else P.floor_divide(out, count)
-    return as_shape(out, input.shape)
+    return out
+
+
+@op(inplace=True, bounds=along(""))
+def index_reduce(input: Node, dim: int, index: Node, source: Node, reduce: str, include_self: bool = True) -> Node:
+    """input with source's slices folded into it at the index, by 'prod', 'mean', 'amax' or 'amin'; without include_self, slices
+    that the index names start from nothing."""
+    if reduce not in _REDUCES[1:]:
+        raise explain(RuntimeError("index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got "
+                                   f"{reduce}."))
+    a, i, v, axis = sliced("index_reduce", input, dim, index, source)
+    places_of = P.expand(P.reshape(i, tuple([i.shape[0] if k == axis else 1 for k in range(a.ndim)])), v.shape)
+    return as_shape(_folded(a, places_of, v, axis, reduce, include_self), input.shape)
 
 
 def _put_bounds(input: Node, index: Node, *rest: Any) -> tuple[Any, ...]:

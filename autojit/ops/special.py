@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import BOOL, FLOAT, INT
+from ..dtypes import BOOL, FLOAT, INT, float32, float64, int32
 from ..errors import explain
 from ..ir.aval import Aval
 from ..ir.graph import Node
 from ..ir.primitive import HOST
 from .checks import floating, scalar_type
-from .declare import P, arith, inexact, keep_dtype, op, primitive, same_aval, zeros_like
+from .declare import P, arith, cast, inexact, keep_dtype, ones_like, op, primitive, same_aval, zeros_like
 from .elementwise import like, on, side
 
 ROOT2, ROOTPI = math.sqrt(2.0), math.sqrt(math.pi)
@@ -140,6 +140,28 @@ def ldexp(input: Node, other: Node) -> Node:
     """input * 2**other."""
     x, e = inexact(input, other)
     return P.mul(x, P.exp2(e))
+
+
+@op(returns=("mantissa", "exponent"))
+def frexp(input: Node) -> tuple[Node, Node]:
+    """The mantissa, at least 0.5 and less than 1 in size, and the exponent (int32) with input = mantissa * 2**exponent; what is
+    0, infinite or NaN is its own mantissa."""
+    if input.dtype.category != FLOAT:
+        raise explain(RuntimeError("torch.frexp() only supports floating-point dtypes"))
+    x = input if input.dtype in (float32, float64) else cast(input, float32)
+    size, nothing = P.abs(x), zeros_like(x)
+    plain = P.bitwise_and(P.gt(size, nothing), P.lt(size, like(math.inf, x)))
+    tiny = P.lt(size, like(2.0 ** -100, x))               # a denormal's logarithm would be that of 0
+    y = P.where(tiny, P.mul(x, like(2.0 ** 100, x)), x)
+    y = P.where(tiny, P.mul(y, like(2.0 ** 100, x)), y)
+    y = P.where(plain, y, ones_like(x))
+    e = P.add(P.floor(P.log2(P.abs(y))), ones_like(x))
+    half = P.trunc(P.mul(e, like(0.5, x)))                # 2**-e may be too small or too large for one number
+    m = P.mul(P.mul(y, P.exp2(P.neg(half))), P.exp2(P.sub(half, e)))
+    big, small = P.ge(P.abs(m), ones_like(x)), P.lt(P.abs(m), like(0.5, x))
+    m = P.mul(m, P.where(big, like(0.5, x), P.where(small, like(2.0, x), ones_like(x))))
+    e = P.add(P.sub(P.add(e, cast(big, x.dtype)), cast(small, x.dtype)), P.where(tiny, like(-200.0, x), nothing))
+    return cast(P.where(plain, m, x), input.dtype), cast(P.where(plain, e, nothing), int32)
 
 
 @op(inplace=True)
