@@ -97,6 +97,7 @@ class _Function:
         self.places: dict[str, Any] = {}                   # name → its place on the stack, where it is assigned again
         self.views: dict[str, View] = {}
         self.again = self._assigned_again()
+        self.ending: Any = None
         self.paired = 0
 
     def text(self) -> str:
@@ -110,7 +111,7 @@ class _Function:
             raise Foreign("an argument is assigned")
         first = self.b.block
         self.block(self.tree.body)
-        self.b.ret(I32(0))
+        self.b.ret(I32(0) if self.ending is None else self.b.load(self.ending))
         self.b.position_at_end(self.entry)
         self.b.branch(first)
         if not compares(self.tree):
@@ -243,9 +244,31 @@ class _Function:
         b.position_at_end(after)
 
     def call_for_effect(self, call: ast.Call) -> None:
-        if not (isinstance(call.func, ast.Name) and call.func.id == "set_error" and len(call.args) == 3):
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        if name == "call" and call.args:
+            self.outside([self.whole(a) for a in call.args])
+            return
+        if name == "refuse" and not call.args:
+            self.b.store(I32(1), self.status())
+            return
+        if name != "set_error" or len(call.args) != 3:
             raise Foreign("a call")
         self.b.store(self.whole(call.args[2]), table_word(self.b, self.table, self.whole(call.args[1])))
+
+    def status(self) -> Any:
+        """Where the number stands that the kernel ends with, 0 at first; made when a text first sets it."""
+        if self.ending is None:
+            here = self.b.block
+            self.b.position_at_end(self.entry)
+            self.ending = self.b.alloca(I32)
+            self.b.store(I32(0), self.ending)
+            self.b.position_at_end(here)
+        return self.ending
+
+    def outside(self, words: list[Any]) -> None:
+        """A call of C's function at the address words[0]: it may read and write all memory."""
+        kind = ir.FunctionType(ir.VoidType(), [I64] * (len(words) - 1))
+        self.b.call(self.b.inttoptr(words[0], kind.as_pointer()), words[1:])
 
     # ------------------------------------------------------------------ memory
     def view(self, name: str, args: list[ast.expr]) -> View:
@@ -368,6 +391,8 @@ class _Function:
         slot = SLOTS.get(name)
         if slot is not None and len(args) == 2 and self.is_table(args[0]):
             return slot[1](self.b, load_word(self.b, self.table, I64(_integer(args[1]))))
+        if name == "address" and len(args) == 2:
+            return self.b.ptrtoint(self.place(ast.Subscript(args[0], args[1]))[1], I64)
         if name.startswith("powi_") and len(args) == 2:
             return self.power(name[5:], self.value(args[0]), _integer(args[1]))
         values = [self.value(a) for a in args]
