@@ -41,6 +41,9 @@ integers            ``add_i64 sub_i64 mul_i64 neg_i64`` wrap at 64 bits: use the
                     for indices, which never overflow; ``shl_i64 shr_i64 ushr_i64`` (a shift by 64 or
                     more, or less than 0, shifts all out)
 mathematics         `MATH`: exp log sin tanh erf pow ... + ``_f32/_f64``, within the ulps of vecmath
+outside             ``address(x, i)``: where x[i] stands, as int64; ``call(f, a, b, ...)``: C's function at the
+                    address f, of int64 arguments; what it returns is not looked at.  ``refuse()``: the
+                    kernel ends with status 1 (it goes on until then): NumPy is to run the whole and say what is wrong
 ==================  ==============================================================================
 
 ``+ - *`` on all numbers, ``/`` on floats, ``& | ^ ~`` on integers, ``& | ^`` and ``not`` on bools,
@@ -163,6 +166,19 @@ def _size(args: Sequence[Any], slot: int) -> int:
 
 def _set_error(args: Any, slot: int, code: int) -> None:
     args[slot] = int(code)
+
+
+def _address(view: View, i: Any) -> int:
+    return int(view.data.ctypes.data) + view._index(i) * view.data.itemsize
+
+
+def _refuse() -> None:
+    raise ArithmeticError("the kernel refuses what it was given")
+
+
+def _call(f: int, *words: int) -> None:
+    import ctypes
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(words))(f)(*words)
 
 
 # ---------------------------------------------------------------------------------------- casts
@@ -401,6 +417,7 @@ def python_namespace() -> dict[str, Any]:
 def _words() -> dict[str, Any]:
     ns: dict[str, Any] = {name: _view(name) for name in VIEWS}
     ns.update(size=_size, c_i64=_size, set_error=_set_error, inf=math.inf, nan=math.nan,
+              address=_address, call=_call, refuse=_refuse,
               f4=_to_float(np.float32), f8=_to_float(np.float64), select=_select, to_b1=_to_bool,
               index_div=_index(lambda i, n: i // n), index_mod=_index(lambda i, n: i % n))
     for bits in (64, 32, 16, 8):
