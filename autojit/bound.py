@@ -24,7 +24,7 @@ from .engine.cuts import plain
 from .errors import CompileError, TraceError, explain
 from .ir.graph import Graph, Node, substitute
 from .ops.declare import cast
-from .schedule.loops import CONTROL, BranchStep, LoopStep, hosted
+from .schedule.loops import CONTROL, BranchStep, CallStep, LoopStep, hosted
 from .tracing.plan import Fixed, Plan, float_beside, run_time
 from .tracing.recorder import within
 
@@ -149,6 +149,9 @@ def refuse_host(prepared: Any, name: str, what: str) -> None:
             why = "which exported modules do not have" if what == "exported" else "around an op that runs in NumPy"
             raise explain(RuntimeError(f"{name} uses {kind} (or fori_loop), {why}: it cannot be {what}"),
                           hint="write the loop in Python under aj.trace" if what == "exported" else "call it the ordinary way")
+        if what == "exported" and isinstance(step, CallStep) and step.address:
+            raise explain(RuntimeError(f"{name} uses the custom op {step.host.params[0].name}, whose machine code belongs to this "
+                                       "process: it cannot be exported"), hint="write it in ops, or export what is around it")
         prim = getattr(step, "prim", None)
         if prim is not None:
             raise explain(RuntimeError(f"{name} uses {prim.name}, which has no kernel and runs in NumPy: it cannot be {what}"),

@@ -21,7 +21,8 @@ from .eager.template import Rule
 from .eager.tensor import Tensor, wrap
 from .errors import explain
 from .ir.aval import Aval, aval
-from .ir.graph import Node, node, placeholder
+from .ir.graph import Node, const, linearise, node, placeholder, substitute
+from .ir.primitive import BUFFER, LEAF, SCALAR
 from .ops.custom import CUSTOM, Compiled, Custom, Written
 from .tracing.plan import as_tensor
 from .transforms.recording import FunctionTrace, record
@@ -266,13 +267,15 @@ def _derived(name: str, function: Callable[..., Any], one: Custom) -> tuple[list
     def rule(*args: Any) -> list[Tensor]:
         return _cotangents(name, one, function(*args), places)
 
-    leaves, structure = tree.flatten((args, {}))
-    r = record(rule, leaves, structure, [a.dtype.category >= FLOAT for a in avals], FunctionTrace())
-    if r.outside or r.cut:
-        what = "reads a tensor or random numbers from outside" if r.outside else "uses a custom Function, detach or hooks"
+    given, structure = tree.flatten((args, {}))
+    r = record(rule, given, structure, [a.dtype.category >= FLOAT for a in avals], FunctionTrace())
+    leaves = [n for n in linearise(r.outputs) if n.prim.kind == LEAF]
+    if r.outside or r.cut or any([n.prim is BUFFER for n in leaves]):
+        what = "uses a custom Function or hooks" if r.cut else "reads data or random numbers from outside"
         raise explain(RuntimeError(f"the rule of {name}.defvjp {what}: it is recorded once, and must be made of its arguments"))
+    numbers: dict[Node, Node] = {n: const(n.data, n.dtype) for n in leaves if n.prim is SCALAR}
     grads: list[Node | None] = [None] * len(one.operands)
-    for k, g in zip(places, r.outputs):
+    for k, g in zip(places, substitute(r.outputs, numbers)):
         grads[k] = g
     return r.arguments, grads
 
