@@ -13,7 +13,7 @@ import numpy as np
 
 from . import tree
 from .backends.cpu.binding import Binding
-from .backends.cpu.runtime import OK, runtime
+from .backends.cpu.runtime import OK, failure, runtime
 from .dtypes import int64, memory
 from .eager.creation import known, no_mask
 from .eager.state import state
@@ -21,7 +21,7 @@ from .eager.storage import Storage, aval_of
 from .eager.tensor import Tensor, new
 from .engine import programs
 from .engine.cuts import plain
-from .errors import CompileError, TraceError, explain
+from .errors import TraceError, explain
 from .ir.graph import Graph, Node, substitute
 from .ops.declare import cast
 from .schedule.loops import CONTROL, BranchStep, CallStep, LoopStep, hosted
@@ -80,7 +80,7 @@ class _Failed:
 
     def __call__(self, status: int) -> None:
         if status > 0:
-            raise CompileError(f"a kernel ended with status {status}")
+            raise failure(status)
         least, greatest, check = self.checks[-status - 1]
         check.range(int(least), int(greatest))
         raise explain(IndexError("an index was out of range, and is not any more"), where=check.place)

@@ -23,7 +23,7 @@ from .ops.whiles import WHILE, while_spec
 from .tracing.plan import as_tensor as run_time_tensor
 from .tracing.plan import float_beside
 from .transforms.arguments import kind_of, shown
-from .transforms.recording import FunctionTrace, Recorded, function_name, place, record
+from .transforms.recording import Answer, FunctionTrace, Recorded, function_name, place, record
 
 _THROUGH = frozenset(("reshape", "permute", "expand", "flip", "slice", "stop", "cast"))
 
@@ -39,11 +39,11 @@ class _LoopTrace(FunctionTrace):
         raise explain(RuntimeError(f"{self.what}: random numbers are drawn in the body, which is recorded once for all turns"),
                       hint="draw them before the loop, one slice for each turn, and pass them as xs")
 
-    def look(self, nodes: Sequence[Node]) -> list[Any]:
+    def ask(self, nodes: Sequence[Node], answer: Callable[[list[Node]], Answer]) -> Answer:
         if any([m.prim is PLACEHOLDER for m in linearise(nodes)]):
             raise explain(TraceError(f"the value of a tensor is read in the body of a {self.what}, where it has none yet"),
                           hint="choose with aj.where or aj.cond")
-        return super().look(nodes)
+        return super().ask(nodes, answer)
 
 
 # ---------------------------------------------------------------- arguments
@@ -252,7 +252,9 @@ def _length(xs: _Nest, length: int | None) -> int:
     return found[0]
 
 
-def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nest, turns: int, reverse: bool) -> Any:
+def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nest, turns: int, reverse: bool,
+             start_at: int | None = None) -> Any:
+    """`start_at`: the only x is the number of the turn, from this one on."""
     avals = [*[t.aval for t in carry.tensors], *[aval(t.aval.shape[1:], t.aval.dtype, t.aval.device) for t in xs.tensors]]
     tensors = [*carry.tensors, *xs.tensors]
     body = _Body(what, f, (tuple, (carry.structure, xs.structure)), tensors, avals)
@@ -261,12 +263,12 @@ def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nes
     wider = _wider(carry, body, new)
     if wider:
         carry.tensors, carry.weak = wider, [False] * n
-        return _scanned(what, f, name, carry, xs, turns, reverse)
+        return _scanned(what, f, name, carry, xs, turns, reverse, start_at)
     _same(what, name, carry, new, [o.aval for o in body.r.outputs[:n]], avals)
     if turns == 0:
         stacked = [zeros((0, *o.shape), dtype=o.dtype) for o in body.r.outputs[n:]]
         return tree.unflatten(carry.structure, carry.tensors), tree.unflatten(ys, stacked)
-    made = _placed_scan(what, body, n, turns, reverse)
+    made = _placed_scan(what, body, n, turns, reverse, start_at)
     kind = kind_of([*carry.kinds, *xs.kinds])
     return tree.unflatten(carry.structure, [shown(t, kind) for t in made[:n]]), \
         tree.unflatten(ys, [shown(t, kind) for t in made[n:]])
@@ -282,11 +284,14 @@ def _wider(carry: _Nest, body: _Body, structure: Any) -> list[Tensor]:
     return [t.to(o.dtype) if d else t for t, o, d in zip(carry.tensors, outs, differ)] if any(differ) else []
 
 
-def _placed_scan(what: str, body: _Body, carries: int, turns: int, reverse: bool) -> list[Tensor]:
+def _placed_scan(what: str, body: _Body, carries: int, turns: int, reverse: bool, start_at: int | None) -> list[Tensor]:
     own, ends, checks = _watched(body)
     fixed = _invariant([*own, *ends], body.arguments)
     start, xs = body.arguments[:carries], body.arguments[carries:]
     guards, first, worst = _guards(ends, checks)
+    if start_at is not None:                              # the number of a turn is carried, not read from memory
+        (number,), xs = xs, []
+        guards, first, worst = [*guards, number], [*first, const(start_at, int64)], [*worst, P.add(number, const(1, int64))]
     stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
     outs = substitute([*own[:carries], *worst, *own[carries:]], dict(stand))
     spec = scan_spec(Graph([*stand.values(), *start, *guards, *xs], outs), turns, len(fixed), carries + len(guards), reverse)
@@ -332,8 +337,8 @@ def _watched(body: _Body) -> tuple[list[Node], list[Node], list[Any]]:
 def while_loop(cond_fun: Callable[..., Any], body_fun: Callable[..., Any], init_val: Any) -> Any:
     """`val = body_fun(val)` as long as `cond_fun(val)`; the last `val`, a nest of tensors.
 
-    `cond_fun` gives one bool.  Both are recorded once and compiled as one real loop.  Reverse mode works, once: it turns
-    forward again and keeps the carries of all turns, in memory that grows with their number; a second derivative is refused.
+    `cond_fun` gives one bool.  Both are recorded once and compiled as one real loop.  Gradients, of any order, turn forward
+    again and keep what the way back reads, in memory made for as many turns as there were (MemoryError if there is none).
     TypeError if `val` changes structure, shape or dtype, or if cond_fun gives anything but one bool.
 
     >>> import autojit as aj
@@ -377,11 +382,12 @@ def _placed_while(body: _Body, test: _Body) -> list[Tensor]:
     guards, first, worst = _guards(ends, checks)
     stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
     known = test.known | body.known
-    takes = [*stand.values(), *body.arguments, *guards]
-    spec = while_spec(Graph(takes, substitute(asked, dict(stand))), Graph(takes, substitute([*own, *worst], dict(stand))),
-                      len(fixed))
-    calls = [node(WHILE, (*fixed, *body.arguments, *first), (spec, k)) for k in range(len(spec.avals))]
-    _look_after(body, checks, calls[len(own):], known)
+    turns = placeholder(aval((), int64))                  # counted for a reverse pass; else nobody reads it, and it goes
+    takes = [*stand.values(), *body.arguments, *guards, turns]
+    outs = [*own, *worst, P.add(turns, const(1, int64))]
+    spec = while_spec(Graph(takes, substitute(asked, dict(stand))), Graph(takes, substitute(outs, dict(stand))), len(fixed))
+    calls = [node(WHILE, (*fixed, *body.arguments, *first, const(0, int64)), (spec, k)) for k in range(len(spec.avals))]
+    _look_after(body, checks, calls[len(own):-1], known)
     return place("while_loop", calls[:len(own)], known, body.r.needs)
 
 
@@ -390,7 +396,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[..., Any], init_val: An
     """`val = body_fun(i, val)` for i from `lower` to `upper` - 1; the last `val`.
 
     i is an int64 tensor without dimensions.  With ints as bounds it is `scan` over the numbers, with all that is said there;
-    with an integer tensor it is a `while_loop`, which is differentiated once.
+    with an integer tensor it is a `while_loop`.
     TypeError if `val` changes structure, shape or dtype, or a bound is no integer.
 
     >>> import autojit as aj
@@ -413,7 +419,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[..., Any], init_val: An
         return _as_tensors(body_fun(i, c), carry.tensors), None
 
     numbers.kinds = []                                    # nothing of the caller's
-    return _scanned("fori_loop", body, "val", carry, numbers, turns, False)[0]
+    return _scanned("fori_loop", body, "val", carry, numbers, turns, False, lower)[0]
 
 
 # ---------------------------------------------------------------- cond

@@ -49,7 +49,7 @@ MORE |= {
     "lu_pivots": [(lambda a: P.lu_pivots(a), [M])],
     "permutation": [(lambda p: P.permutation(p, 3), [np.array([2, 3, 3], "int32")])],
 }
-WITH_GRAPHS = ("call", "scan", "branch", "while", "unwind", "custom")         # their bodies are batched: tests further down
+WITH_GRAPHS = ("call", "scan", "branch", "while", "counted", "custom")         # their bodies are batched: tests further down
 KNOWN = [p.name for p in REGISTRY.values() if p.kind not in (LEAF, CREATE) and p.name not in (*WITH_GRAPHS, "transfer")]
 
 

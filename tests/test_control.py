@@ -216,12 +216,6 @@ def test_while_loops(tier, wrap):
     same(aj.grad(n, argnums=1)(aj.tensor(3), aj.tensor(2.0)), aj.tensor(13.0))     # (x² + 1) x + 2
 
 
-def test_while_is_differentiated_once():
-    f = aj.grad(lambda x: aj.while_loop(lambda v: v < 9, lambda v: v * x, x))
-    with pytest.raises(RuntimeError, match="scan or fori_loop"):
-        aj.grad(f)(aj.tensor(2.0))
-
-
 class State(NamedTuple):
     position: object
     rest: object

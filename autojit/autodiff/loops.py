@@ -1,6 +1,6 @@
 """Loops and branches, forward and batched: a loop of tangents is a loop again, a loop of many examples too.
 
-In: a `scan`, `while` or `branch` node with tangents, or with what has a batch axis.  Out: nodes of a new loop over a new body.
+In: a `scan`, `while`, `counted` or `branch` node with tangents, or with what has a batch axis.  Out: nodes of a new loop over a new body.
 The two passes over nodes are handed in (`both`, `batch`), since they call these rules themselves.
 """
 
@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..ir.graph import Graph, Node, node, placeholder, substitute
+from ..dtypes import int64
+from ..ir.aval import aval
+from ..ir.graph import Graph, Node, const, node, placeholder, substitute
 from ..ops.declare import P, full, zeros_like
+from ..ops.declare import spread as spread_over
+from ..ops.counted import Counted, counted_spec
+from ..ops.grouped import SOME
 from ..ops.loops import BRANCH, Branch, Scan, branch_spec, scan_spec
 from ..ops.whiles import While, while_spec
 
 Both = Callable[[Sequence[Node], dict[Node, Node]], tuple[list[Node], list[Node | None]]]
 Batch = Callable[[Sequence[Node], dict[Node, Node], int], list[tuple[Node, bool]]]
 Spread = Callable[[Node, int], Node]
-LOOPS = ("scan", "while", "branch")
+LOOPS = ("scan", "while", "branch", "counted")
 KEPT = 1024                                               # loops that are remembered
 _MADE: dict[Any, Any] = {}
 
@@ -41,6 +46,12 @@ def pushed(n: Node, inputs: Sequence[Node], tangents: Sequence[Node | None], bot
         choice, at = _known(key, lambda: _branch_tangents(spec, flags[1:], both))
         given = [*inputs, *[t for t in tangents if t is not None]]
         return None if k not in at else node(BRANCH, tuple(given), (choice, at[k]))
+    if isinstance(spec, Counted):
+        both_of, at = _known(key, lambda: _counted_tangents(spec, flags, both))
+        given = [*inputs, *[t for t in tangents if t is not None]]
+        if joint is not None and at:
+            joint[n] = node(n.prim, tuple(given), (both_of, k))
+        return None if k not in at else node(n.prim, tuple(given), (both_of, at[k]))
     loop, carried, at = _known(key, lambda: _loop_tangents(spec, flags, both))
     if not at:
         return None
@@ -88,6 +99,16 @@ def _loop_tangents(spec: Scan | While, flags: tuple[bool, ...], both: Both) -> t
     return while_spec(asked, made, consts), carried, at
 
 
+def _counted_tangents(spec: Counted, flags: tuple[bool, ...], both: Both) -> tuple[Counted, dict[int, int]]:
+    """The loops that give tangents beside their values, and where that of each result stands."""
+    body = spec.bodies[0]
+    into = {i: placeholder(i.aval) for i, f in zip(body.inputs, flags) if f}
+    values, found = both(body.outputs, into)
+    there = [k for k, t in enumerate(found) if t is not None]
+    graph = Graph([*body.inputs, *into.values()], [*values, *[_or_zeros(found[k], values[k]) for k in there]])
+    return counted_spec(graph), {k: len(values) + j for j, k in enumerate(there)}
+
+
 def _body(spec: Scan | While) -> Graph:
     """One turn."""
     return spec.body if isinstance(spec, Scan) else spec.bodies[1]
@@ -126,6 +147,14 @@ def batched(n: Node, ins: Sequence[Node], flags: Sequence[bool], size: int, batc
             return _chosen(spec, k, ins, flags, size, batch, spread)
         both = _known(key, lambda: _branch_examples(spec, flags[1:], size, batch, spread))
         return node(BRANCH, tuple(ins), (both, k))
+    if isinstance(spec, Counted):
+        whole, which = _known(key, lambda: _counted_examples(spec, flags, size, batch))
+        out = node(n.prim, (_most(ins[0], size) if flags[0] else ins[0], *ins), (whole, k))
+        return out if which[k] else spread(out, size)
+    if isinstance(spec, Scan) and spec.counts(0) and flags[0]:
+        spec, ins, flags = _till_all_end(spec, ins, flags, size)
+        k += k >= spec.carries - 1
+        key = ("examples", spec, flags, size)
     loop, carried, many = _known(key, lambda: _loop_examples(spec, flags, size, batch, spread))
     m, c = spec.consts, spec.carries
     starts = [spread(i, size) if j in carried and not f else i
@@ -165,6 +194,44 @@ def _loop_examples(spec: Scan | While, flags: Sequence[bool], size: int, batch: 
         outs = [P.where(_over_all(test, o), o, i) for o, i in zip(outs, ins[m:])]
         test = P.max(test, (0,)) if size else full(False, (), test.dtype)
     return while_spec(Graph(ins, [test]), Graph(ins, outs), m), carried, results
+
+
+def _counted_examples(spec: Counted, flags: Sequence[bool], size: int, batch: Batch) -> tuple[Counted, list[bool]]:
+    """The loops for many examples; which results have their axis."""
+    body = spec.bodies[0]
+    into = {i: placeholder(aval((size, *i.shape), i.dtype, i.aval.device)) for i, f in zip(body.inputs, flags) if f}
+    found = batch(body.outputs, into, size)
+    outs, most = [o for o, _ in found], placeholder(aval((), int64))
+    if flags[0]:
+        outs = substitute(outs, {_most(into[body.inputs[0]], size): most})
+    return counted_spec(Graph([most, *[into.get(i, i) for i in body.inputs]], outs)), [f for _, f in found]
+
+
+def _most(turns: Node, size: int) -> Node:
+    """How many turns the example with the most of them has."""
+    return P.max(turns, (0,)) if size else full(0, (), int64)
+
+
+def _till_all_end(spec: Scan, ins: Sequence[Node], flags: Sequence[bool],
+                  size: int) -> tuple[Scan, list[Node], tuple[bool, ...]]:
+    """A loop whose examples differ in how many turns they have: it has the most of them, and in turns that an example does not
+    have its carries stay as they are.  The loop, its inputs, and which of them have the axis of examples."""
+    many = spec.consts + spec.carries
+    most = _most(ins[0], size)
+    first = P.sub(most, const(1, int64)) if spec.reverse else const(0, int64)
+    takes = [most, *ins[:many], first, *ins[many:]]
+    return _known(("own turns", spec), lambda: _own_turns(spec)), takes, (False, *flags[:many], False, *flags[many:])
+
+
+def _own_turns(spec: Scan) -> Scan:
+    """The loop with one more constant, how many turns are to count, and one more carry, the number of this turn."""
+    m, c, ins, outs = spec.consts, spec.carries, spec.body.inputs, spec.body.outputs
+    turns, t = [placeholder(aval((), int64)) for _ in range(2)]
+    now = P.lt(t, turns)
+    kept = [P.where(spread_over(now, o.shape), o, i) for o, i in zip(outs[:c], ins[m:])]
+    after = P.add(t, const(-1 if spec.reverse else 1, int64))
+    graph = Graph([ins[0], turns, *ins[1:m + c], t, *ins[m + c:]], [*kept, after, *outs[c:]])
+    return scan_spec(graph, SOME, m + 1, c + 1, spec.reverse)
 
 
 def _over_all(mask: Node, n: Node) -> Node:

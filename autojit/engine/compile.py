@@ -18,6 +18,7 @@ from ..collector import paused
 from ..config import config
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
+from ..ops.grouped import SOME
 from ..rewrite.half import lowered
 from ..rewrite.inline import inline
 from ..rewrite.loops import has_loops, settled
@@ -29,6 +30,7 @@ from ..schedule.loops import (
     CONTROL,
     BranchStep,
     CallStep,
+    CountedStep,
     GemmStep,
     HostStep,
     KernelStep,
@@ -256,6 +258,15 @@ def _over(s: KernelStep | CallStep) -> str:
     return f"over {s.n} in {s.chunks} chunk{'s' * (s.chunks > 1)}"
 
 
+def _heads(s: Any) -> list[str]:
+    """What stands before each body of a loop or branch."""
+    if isinstance(s, LoopStep):
+        return ["as many turns" if s.spec.length == SOME else f"{s.spec.length} turns"]
+    if isinstance(s, CountedStep):
+        return [f"loops of {s.inputs[0]} turns"]
+    return [f"if {s.inputs[0]}", "else"] if isinstance(s, BranchStep) else ["while", "turn", "end"]
+
+
 def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], indent: str) -> Iterator[str]:
     for k, s in enumerate(plan.steps):
         what: Any
@@ -268,8 +279,7 @@ def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], inden
         elif isinstance(s, GemmStep):
             what = s.shown()
         elif isinstance(s, CONTROL):
-            heads = [f"{s.spec.length} turns"] if isinstance(s, LoopStep) else [f"if {s.inputs[0]}", "else"] if \
-                isinstance(s, BranchStep) else ["while", "turn", "end"]
+            heads = _heads(s)
             for head, body, inner in zip(heads, s.bodies, emitted[k]):
                 yield f"#   {indent}{', '.join(s.outputs)} = {head}({', '.join(s.inputs)}): {', '.join(body.inputs)}"
                 yield from _steps(body, inner, names, indent + "    ")

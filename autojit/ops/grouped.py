@@ -11,7 +11,8 @@ from typing import Any
 
 from ..ir.graph import Node
 
-GROUPED = frozenset(("scan", "branch", "while", "unwind", "custom"))
+GROUPED = frozenset(("scan", "branch", "while", "counted", "custom"))
+SOME = 1 << 40                                            # the length of a loop whose turns are counted when it runs
 Run = Callable[[Sequence[Any]], list[Any]]
 Cotangents = Sequence[Node | None]
 hooks: dict[str, Callable[..., Any]] = {}

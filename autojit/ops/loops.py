@@ -15,7 +15,7 @@ from ..ir.aval import Aval, aval
 from ..ir.graph import Graph, Node, linearise, node, placeholder, private, substitute
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REGISTRY
 from .declare import P, full, primitive
-from .grouped import Cotangents, Run, hooks, programs
+from .grouped import SOME, Cotangents, Run, hooks, programs
 from .placement import zeros
 
 _MOVED = frozenset(("reshape", "permute", "expand", "flip", "stop"))
@@ -55,7 +55,8 @@ class Scan:
     """A loop of `length` turns.  body: (constants, carries, slices of this turn) -> (carries, what is stacked).
 
     consts, carries: how many of each.  reverse: the last slice comes first.  base: the loop whose results are the first
-    ones of this one, where this one keeps more for a reverse pass."""
+    ones of this one, where this one keeps more for a reverse pass.  With the length SOME its first constant is the number
+    of turns; such loops stand in the graph of a `Counted` alone."""
 
     __slots__ = ("body", "length", "consts", "carries", "reverse", "base", "avals", "takes", "kept", "_derived", "_backs")
 
@@ -74,12 +75,16 @@ class Scan:
     def bodies(self) -> tuple[Graph, ...]:
         return (self.body,)
 
+    def counts(self, k: int) -> bool:
+        """Is input k the number of turns?"""
+        return k == 0 and self.length == SOME
+
     def over(self, bodies: Sequence[Graph]) -> Scan:
         """The same loop with another text of its body."""
         return scan_spec(bodies[0], self.length, self.consts, self.carries, self.reverse)
 
     def __repr__(self) -> str:
-        return f"<{self.length} turns of {len(self.body.order)} nodes>"
+        return f"<{'some' if self.length == SOME else self.length} turns of {len(self.body.order)} nodes>"
 
     # ------------------------------------------------------------ values
     def run(self, arrays: Sequence[Any], how: str = "program") -> list[Any]:
@@ -88,8 +93,9 @@ class Scan:
         (turn,) = programs(self, how)
         m, c = self.consts, self.carries
         consts, carry, xs = arrays[:m], list(arrays[m:m + c]), arrays[m + c:]
-        stacks = [np.empty(a.shape, a.dtype.np) for a in self.avals[c:]]
-        for t in reversed(range(self.length)) if self.reverse else range(self.length):
+        length = int(arrays[0]) if self.length == SOME else self.length
+        stacks = [np.empty((length, *a.shape[1:]), a.dtype.np) for a in self.avals[c:]]
+        for t in reversed(range(length)) if self.reverse else range(length):
             outs = turn([*consts, *carry, *[x[t, ...] for x in xs]])
             carry = outs[:c]
             for stack, y in zip(stacks, outs[c:]):
@@ -111,7 +117,7 @@ class Scan:
                 break
             live |= more
         carries = sorted(live)
-        consts = [k for k in [*range(m), *[m + j for j in fixed]] if ins[k] in seen]
+        consts = [k for k in [*range(m), *[m + j for j in fixed]] if ins[k] in seen or self.counts(k)]
         xs = [k for k in range(m + c, len(ins)) if ins[k] in seen]
         takes = [*consts, *[m + j for j in carries], *xs]
         results = [*carries, *ys]
@@ -177,7 +183,7 @@ class _Derived:
         self.stand: dict[Node, Node] = {n: placeholder(n.aval) for n in stored}
         self.grads = substitute(self.grads, dict(self.stand))
         seen = reached(self.grads)
-        self.consts = [k for k in range(m) if ins[k] in seen]
+        self.consts = [k for k in range(m) if ins[k] in seen or spec.counts(k)]
         self.slices = [k for k in range(m + c, len(ins)) if ins[k] in seen]
 
     def _stored(self) -> list[Node]:

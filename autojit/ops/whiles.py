@@ -1,7 +1,7 @@
-"""`while`: a loop that ends when a graph of its carries says so; `unwind`: its reverse pass.
+"""`while`: a loop that ends when a graph of its carries says so.
 
-As in `loops`, nodes with equal inputs and spec are one loop.  The number of turns is known when it ends; the reverse pass
-turns forward again, keeps the carries of each turn in memory that grows with them, and then goes back.
+As in `loops`, nodes with equal inputs and spec are one loop.  The number of turns is known when it ends: the reverse pass is a
+`Counted` of that many turns, which turns forward again, keeps what the way back reads, and then goes back.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..dtypes import FLOAT
-from ..ir.graph import Graph, Node, node, placeholder
+from ..dtypes import FLOAT, int64
+from ..ir.aval import aval
+from ..ir.graph import Graph, Node, const, node, placeholder
 from ..ir.primitive import HOST, REGISTRY
-from .declare import P, full, primitive
-from .grouped import Cotangents, hooks, programs
-from .loops import _infer, _ref, _vjp, interned, looks, own, reached
-from .placement import zeros
+from .counted import COUNTED, Counted, counted_spec
+from .declare import P, primitive
+from .grouped import SOME, Cotangents, hooks, programs
+from .loops import SCAN, _infer, _ref, _vjp, interned, looks, own, reached, scan_spec
 
 
 class While:
@@ -38,15 +39,6 @@ class While:
 
     def __repr__(self) -> str:
         return f"<turns of {len(self.bodies[1].order)} nodes>"
-
-    def turns(self, arrays: Sequence[Any], how: str) -> list[list[Any]]:
-        """The carries before each turn, and after the last."""
-        test, body, _ = programs(self, how)
-        consts = list(arrays[:self.consts])
-        found = [list(arrays[self.consts:])]
-        while test([*consts, *found[-1]])[0]:
-            found.append(body([*consts, *found[-1]]))
-        return found
 
     def run(self, arrays: Sequence[Any], how: str = "program") -> list[Any]:
         """The last carries, turn by turn from Python."""
@@ -78,13 +70,42 @@ class While:
         return spec, takes, {k: j for j, k in enumerate(carries)}, {k: m + k for k in used if k in fixed}
 
     def pull(self, inputs: Sequence[Node], cts: Cotangents) -> list[Node | None]:
-        """Cotangents of constants and first carries."""
-        back: Unwind = interned(("unwind", self), lambda: Unwind(self))
-        given = [cts[j] or zeros(self.avals[j]) for j in back.floats]
+        """Cotangents of constants and first carries: of loops over as many turns as this one has had."""
+        given = tuple([k for k, c in enumerate(cts) if c is not None])
+        back, places = interned(("reverse", self, given), lambda: self._back(given))
+        takes: Any = (self._turns(inputs), *inputs, *[cts[k] for k in given])
         out: list[Node | None] = [None] * len(inputs)
-        for k, place in enumerate([*[self.consts + j for j in back.floats], *back.sums]):
-            out[place] = node(UNWIND, (*inputs, *given), (back, k))
+        for j, place in enumerate(places):
+            out[place] = node(COUNTED, takes, (back, j))
         return out
+
+    def _back(self, given: tuple[int, ...]) -> tuple[Counted, list[int]]:
+        body = self.bodies[1]
+        turns, *ins = [placeholder(a) for a in (aval((), int64), *[i.aval for i in body.inputs])]
+        turn = Graph([placeholder(turns.aval), *body.inputs], body.outputs)
+        spec = scan_spec(turn, SOME, self.consts + 1, self.carries, False)
+        outs = [node(SCAN, (turns, *ins), (spec, k)) for k in given]
+        cts = [placeholder(o.aval) for o in outs]
+        floats = [k for k, i in enumerate(ins) if i.dtype.category >= FLOAT]
+        found = dict(zip(floats, hooks["reverse"](outs, cts, [ins[k] for k in floats])))
+        places = [k for k in floats if found[k] is not None]
+        return counted_spec(Graph([turns, *ins, *cts], [found[k] for k in places])), places
+
+    def _turns(self, inputs: Sequence[Node]) -> Node:
+        """How many turns there are: what a carry counts, or one more carry."""
+        m, (test, body, _) = self.consts, self.bodies
+        for j, o in enumerate(body.outputs):
+            if _is(inputs[m + j], 0) and o.op == "add" and o.inputs[0] is body.inputs[m + j] and _is(o.inputs[1], 1):
+                return node(WHILE, tuple(inputs), (self, j))
+        n, one = placeholder(aval((), int64)), const(1, int64)
+        spec = while_spec(Graph([*test.inputs, n], test.outputs), Graph([*body.inputs, n], [*body.outputs, P.add(n, one)]), m)
+        return node(WHILE, (*inputs, const(0, int64)), (spec, self.carries))
+
+
+def _is(n: Node, k: int) -> bool:
+    """Is it this number, int64?"""
+    n = n.real or n
+    return n.op == "const" and n.dtype is int64 and n.data == k
 
 
 def while_spec(test: Graph, body: Graph, consts: int, end: Graph | None = None) -> While:
@@ -93,60 +114,5 @@ def while_spec(test: Graph, body: Graph, consts: int, end: Graph | None = None) 
     return interned(key, lambda: While(own(test), own(body), consts, None if end is None else own(end)))  # type: ignore[no-any-return]
 
 
-class Unwind:
-    """The reverse of a `While`.  Inputs: those of the loop, then cotangents of its floating carries; results: cotangents of
-    these before the first turn, then of the constants `sums`.  bodies[0]: one turn back."""
-
-    __slots__ = ("loop", "bodies", "floats", "sums", "avals", "takes", "kept")
-    base = None
-
-    def __init__(self, loop: While, back: Graph | None = None) -> None:
-        self.loop = loop
-        m, body = loop.consts, loop.bodies[1]
-        ins, outs = body.inputs, body.outputs
-        self.floats = [j for j in range(loop.carries) if outs[j].dtype.category >= FLOAT]
-        wanted = [k for k, i in enumerate(ins) if i.dtype.category >= FLOAT]
-        cts = [placeholder(outs[j].aval) for j in self.floats]
-        found = hooks["reverse"]([outs[j] for j in self.floats], cts, [ins[k] for k in wanted])
-        grads = dict(zip(wanted, found))
-        self.sums = [k for k in wanted if k < m and grads[k] is not None]
-        sums = [placeholder(ins[k].aval) for k in self.sums]
-        before = [grads[m + j] or full(0, outs[j].shape, outs[j].dtype) for j in self.floats]
-        turn = Graph([*ins, *cts, *sums], [*before, *[P.add(s, grads[k]) for s, k in zip(sums, self.sums)]])
-        self.bodies = (own(turn) if back is None else back,)
-        self.avals = [o.aval for o in turn.outputs]
-        self.takes = looks([*ins, *cts])
-        self.kept: dict[str, list[Any]] = {}
-
-    def over(self, bodies: Sequence[Graph]) -> Unwind:
-        """The same with another text of the turn back."""
-        return interned(("unwind", self.loop, bodies[0].key), lambda: Unwind(self.loop, own(bodies[0])))  # type: ignore[no-any-return]
-
-    def __repr__(self) -> str:
-        return f"<{self.loop!r}, back>"
-
-    def run(self, arrays: Sequence[Any], how: str = "program") -> list[Any]:
-        """Forward with the carries of all turns kept, then back."""
-        import numpy as np
-        m, ends = self.loop.consts, self.loop.consts + self.loop.carries
-        (back,) = programs(self, how)
-        consts = list(arrays[:m])
-        cts = [*arrays[ends:], *[np.zeros(a.shape, a.dtype.np) for a in self.avals[len(self.floats):]]]
-        for carry in reversed(self.loop.turns(arrays[:ends], how)[:-1]):
-            cts = back([*consts, *carry, *cts])
-        return cts
-
-    def pruned(self, used: Sequence[int]) -> tuple[Unwind, list[int], dict[int, int], dict[int, int]]:
-        """As for `Scan`; nothing is left out."""
-        everything = range(len(self.avals))
-        return self, [*range(self.loop.consts + self.loop.carries + len(self.floats))], {k: k for k in everything}, {}
-
-    def pull(self, inputs: Sequence[Node], cts: Cotangents) -> list[Node | None]:
-        """Refused: what it would read is of no known size."""
-        raise RuntimeError("while_loop is differentiated once; a second derivative needs a number of turns that is known: "
-                           "write the loop with scan or fori_loop over ints")
-
-
 primitive("while", HOST, _infer, _ref, _vjp, doc="Result k of a loop that runs while a graph says so.")
-primitive("unwind", HOST, _infer, _ref, _vjp, doc="Result k of the reverse pass of such a loop.")
-WHILE, UNWIND = REGISTRY["while"], REGISTRY["unwind"]
+WHILE = REGISTRY["while"]

@@ -355,8 +355,7 @@ class BranchStep:
 
 @dataclass(frozen=True, slots=True)
 class WhileStep:
-    """Carries, turn by turn while the first body says so; the third puts them into the outputs.  Without bodies it is the
-    reverse pass of such a loop, which turns in Python."""
+    """Carries, turn by turn while the first body says so; the third puts them into the outputs."""
 
     spec: Any
     bodies: tuple[Schedule, ...]
@@ -365,13 +364,26 @@ class WhileStep:
     input_avals: tuple[Any, ...]
 
 
-ControlStep = LoopStep | BranchStep | WhileStep
-CONTROL = (LoopStep, BranchStep, WhileStep)
+@dataclass(frozen=True, slots=True)
+class CountedStep:
+    """The body's steps, whose loops of SOME turns (ops/loops.py) have as many as the first input says.  What they stack lies in
+    memory that is asked for when the number is known."""
+
+    spec: Any
+    bodies: tuple[Schedule, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_avals: tuple[Any, ...]
+
+
+ControlStep = LoopStep | BranchStep | WhileStep | CountedStep
+CONTROL = (LoopStep, BranchStep, WhileStep, CountedStep)
+CONTROL_OF = {"scan": LoopStep, "branch": BranchStep, "while": WhileStep, "counted": CountedStep}
 
 
 def hosted(steps: Sequence[Any]) -> bool:
     """Does any of these steps need NumPy?"""
-    return any([isinstance(s, HostStep) or isinstance(s, CONTROL) and (not s.bodies or any([hosted(b.steps) for b in s.bodies]))
+    return any([isinstance(s, HostStep) or isinstance(s, CONTROL) and any([hosted(b.steps) for b in s.bodies])
                 for s in steps])
 
 

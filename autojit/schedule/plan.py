@@ -22,7 +22,7 @@ from .index import Range, Size, usual
 from .join import joined
 from .kept import kept
 from .loops import (
-    BranchStep,
+    CONTROL_OF,
     Buffer,
     CallStep,
     ControlStep,
@@ -30,9 +30,7 @@ from .loops import (
     GemmStep,
     HostStep,
     KernelStep,
-    LoopStep,
     Schedule,
-    WhileStep,
 )
 from .lower import Lowering
 from .periods import Region
@@ -440,11 +438,10 @@ class _Planner:
     def _loop(self, n: Node) -> None:
         """A loop or branch with all its results, the bodies scheduled as programs of their own."""
         spec, ins, outs = n.params[0], operands(n), self._results(n)
-        step = BranchStep if n.op == "branch" else LoopStep if n.op == "scan" else WhileStep
-        bodies = tuple([schedule(b, self.target) for b in spec.bodies if n.op != "unwind"])
+        bodies = tuple([schedule(b, self.target) for b in spec.bodies])
         self.notes += [f"{spec!r}: {note}" for b in bodies for note in b.notes]
         names = tuple([self.memory[i].name for i in ins])
-        self.steps.append(step(spec, bodies, names, tuple(outs), tuple([i.aval for i in ins])))
+        self.steps.append(CONTROL_OF[n.op](spec, bodies, names, tuple(outs), tuple([i.aval for i in ins])))
 
     def _stage(self, low: Lowering, order: dict[int, int], goals: list[Goal]) -> None:
         stager = SimtStager if self.target.simt else Stager

@@ -30,6 +30,11 @@ _making = threading.Lock()                                # one for all: making 
 TEXT = """
 ; Runs the plan of a record, looks at what it checks, and copies; waits while another thread is inside the plan.
 define i64 @run_record(i64 %address) {
+  %r = call i64 @run_watched(i64 %address, ptr null)
+  ret i64 %r
+}
+
+define internal i64 @run_watched(i64 %address, ptr %watch) {
 entry:
   %record = inttoptr i64 %address to ptr
   %count_at = getelementptr i64, ptr %record, i64 1
@@ -58,7 +63,7 @@ spin:
 waited:
   br label %try
 go:
-  %status = call i64 @steps(ptr %plan)
+  %status = call i64 @steps(ptr %plan, ptr %watch)
   %fine = icmp eq i64 %status, $OK
   br i1 %fine, label %look, label %out
 look:
@@ -105,6 +110,7 @@ out:
 
 ; The builtin of a record: self is (address of the record, what it returns, what is called with a status that is not 0, ...).
 define ptr @run_self(ptr %self, ptr %none) {
+  %watch = alloca %watch
   %item = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyTuple_GetItem)
   %to_address = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyLong_AsSsize_t)
   %save = load ptr, ptr getelementptr (ptr, ptr @api, i64 $PyEval_SaveThread)
@@ -112,10 +118,17 @@ define ptr @run_self(ptr %self, ptr %none) {
   %number = call ptr %item(ptr %self, i64 0)
   %address = call i64 %to_address(ptr %number)
   %state = call ptr %save()
-  %status = call i64 @run_record(i64 %address)
-  call void %restore(ptr %state)
+  call void @watching(ptr %watch, ptr %state)
+  %status = call i64 @run_watched(i64 %address, ptr %watch)
+  %after = load ptr, ptr %watch
+  call void %restore(ptr %after)
   %fine = icmp eq i64 %status, $OK
-  br i1 %fine, label %good, label %bad
+  br i1 %fine, label %good, label %look
+look:
+  %broken = icmp eq i64 %status, $RAISED
+  br i1 %broken, label %nothing, label %bad
+nothing:                                    ; what the signal's handler raised
+  ret ptr null
 good:
   %result = call ptr %item(ptr %self, i64 1)
   %keep = load ptr, ptr getelementptr (ptr, ptr @api, i64 $Py_IncRef)

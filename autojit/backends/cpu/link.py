@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CompileError
 from ...ir.aval import Aval
+from ...ops.grouped import SOME
 from ...schedule.loops import (
     CONTROL,
     BranchStep,
     CallStep,
+    CountedStep,
     GemmStep,
     HostStep,
     KernelStep,
@@ -32,7 +33,7 @@ from ...schedule.loops import (
 from ...schedule.memory import place
 from ..counts import ALONE
 from .runner import NativePlan, PlanBuilder, Slot
-from .runtime import BUSY, OK, runtime
+from .runtime import BUSY, OK, failure, runtime
 
 Kernels = dict[int, Any]                                  # step -> (Emitted, address), or for each of its bodies such a dict
 
@@ -73,10 +74,23 @@ class Memory:
         self.inner = {k: [Memory(b, e) for b, e in zip(s.bodies, emitted[k])] for k, s in enumerate(schedule.steps)
                       if isinstance(s, CONTROL) and not hosted([s])}
         self.areas: dict[str, int] = {}
+        self.tapes, self.record = self._rows()
         self.areas = {f"area {k}": self._area(schedule.steps[k], inner) for k, inner in self.inner.items()}
         self.offsets, self.size = place(self._lifetimes())
 
     def _chunks(self) -> dict[str, int]:
+    def _rows(self) -> tuple[dict[str, int], int]:
+        """Where in the record of a turn each row lies that a loop of SOME turns leaves, and the size of the record."""
+        tapes: dict[str, int] = {}
+        at = 0
+        for step in self.schedule.steps:
+            if isinstance(step, LoopStep) and step.spec.length == SOME:
+                for name in step.outputs[step.spec.carries:]:
+                    b = self.schedule.buffers[name]
+                    tapes[name] = at
+                    at += -(-(b.size // SOME * b.dtype.itemsize) // 16) * 16
+        return tapes, max(at, 16)
+
         """How many areas a per-chunk buffer has: one for each chunk of the kernel that writes it."""
         out: dict[str, int] = {}
         for step in self.schedule.steps:
@@ -99,14 +113,14 @@ class Memory:
 
     def _area(self, step: Any, inner: list[Memory]) -> int:
         inside = max([m.size for m in inner])
-        if isinstance(step, WhileStep):
+        if isinstance(step, WhileStep) or isinstance(step, LoopStep) and step.spec.length == SOME:
             return 64 + 2 * sum(self.carried(step)) + inside
         return inside + (sum(self.carried(step)) if isinstance(step, LoopStep) else 0)
 
     def _lifetimes(self) -> dict[str, tuple[int, int, int]]:
         first: dict[str, int] = {}
         last: dict[str, int] = {}
-        external = {*self.schedule.inputs, *self.schedule.outputs}
+        external = {*self.schedule.inputs, *self.schedule.outputs, *self.tapes}
         for k, step in enumerate(self.schedule.steps):
             for name in self.touched(k, step):
                 if name not in external:
@@ -137,6 +151,8 @@ class Writer:
         elif isinstance(step, WhileStep):
             self._while(k, step)
         else:
+        elif isinstance(step, CountedStep):
+            self._counted(k, step)
             assert isinstance(step, GemmStep)              # the others are made for GPUs only
             self._gemm(step)
 
@@ -179,9 +195,12 @@ class Writer:
             ends = (self.slots[step.outputs[j]], area)     # the turn's result, by how many turns are left (even, odd)
             last, other = ends[(n - 1) % 2], ends[n % 2]
             moving += [self.plan.turning(self.slots[step.inputs[m + j]], last, other), self.plan.turning(last, other, last)]
+        if n == SOME:
+            self._as_many(step, area, places, memory)
+            return
             places |= {body.inputs[m + j]: moving[-2], body.outputs[j]: moving[-1]}
             area += nbytes
-        for name, given in [*zip(body.inputs[m + c:], step.inputs[m + c:]), *zip(body.outputs[c:], step.outputs[c:])]:
+        for name, given in _slices(step):
             b = body.buffers[name]
             stride = b.size * b.dtype.itemsize
             start = self.slots[given] + (n - 1) * stride * spec.reverse
@@ -193,20 +212,53 @@ class Writer:
         """A carry goes to and fro between two places; wherever it is at the end, it is put into the result's."""
         m, names = step.spec.consts, [b.inputs for b in step.bodies]
         flag = self.slots[f"area {k}"]
+    def _as_many(self, step: LoopStep, area: Slot, places: dict[str, Slot], memory: Memory) -> None:
+        """As many turns as are counted when it runs: carries go to and fro as in a `while`, slices lie on the tape."""
+        spec, (body,) = step.spec, step.bodies
+        copies: list[tuple[Slot, Slot, int]] = []
+        moving: list[Slot] = []
+        for j, nbytes in enumerate(self.memory.carried(step)):
+            start = self.slots[step.inputs[spec.consts + j]]
+            moving += self._to_and_fro(start, area, area + nbytes)
+            places |= {body.inputs[spec.consts + j]: moving[-2], body.outputs[j]: moving[-1]}
+            copies.append((self.slots[step.outputs[j]], moving[-2], self.memory.nbytes(step.outputs[j])))
+            area += 2 * nbytes
+        record = self.memory.record
+        for name, given in _slices(step):
+            start = self.plan.taped(self.memory.tapes[given], record if spec.reverse else 0)
+            moving.append(self.plan.moving(start, -record if spec.reverse else record))
+            places[name] = moving[-1]
+
+        def end() -> None:
+            for to, source, nbytes in copies:
+                self.plan.copy(to, source, nbytes)
+
+        self.plan.loop(self.slots[step.inputs[0]], moving, self._body(memory, area, places).steps, end=end)
+
+    def _to_and_fro(self, start: Slot, there: Slot, back: Slot) -> tuple[Slot, Slot]:
+        """A carry before and after a turn."""
+        return self.plan.turning(start, there, back), self.plan.turning(there, back, there)
+
+    def _counted(self, k: int, step: CountedStep) -> None:
+        """Loops of as many turns as the first input says, over a tape of as many records."""
+        (body,), (memory,) = step.bodies, self.memory.inner[k]
+        places = {name: self.slots[given] for name, given in zip([*body.inputs, *body.outputs], [*step.inputs, *step.outputs])}
+        inner = self._body(memory, self.slots[f"area {k}"], places)
+        self.plan.tape(self.slots[step.inputs[0]], memory.record, inner.steps)
+
         area = flag + 64
         places = [{n: self.slots[given] for n, given in zip(ns[:m], step.inputs)} for ns in names[:2]] + [{}]
         places[0][step.bodies[0].outputs[0]] = flag
         moving: list[Slot] = []
         for j, nbytes in enumerate(self.memory.carried(step)):
-            there, back = area, area + nbytes
-            moving += [self.plan.turning(self.slots[step.inputs[m + j]], there, back), self.plan.turning(there, back, there)]
+            moving += self._to_and_fro(self.slots[step.inputs[m + j]], area, area + nbytes)
             for known, name in zip(places, (names[0][m + j], names[1][m + j], names[2][j])):
                 known[name] = moving[-2]
             places[1][step.bodies[1].outputs[j]] = moving[-1]
             places[2][step.bodies[2].outputs[j]] = self.slots[step.outputs[j]]
-            area = back + nbytes
+            area += 2 * nbytes
         test, turn, end = [self._body(inner, area, p).steps for inner, p in zip(self.memory.inner[k], places)]
-        self.plan.loop(FOREVER, moving, turn, (flag, test, end))
+        self.plan.loop(FOREVER, moving, turn, (flag, test), end)
 
     def _branch(self, k: int, step: BranchStep) -> None:
         flag, *given = [self.slots[name] for name in step.inputs]
@@ -220,6 +272,13 @@ class Builder:
     """Writes the plans of a schedule: one for each run of steps without a host step."""
 
     def __init__(self, schedule: Schedule, emitted: Kernels) -> None:
+def _slices(step: LoopStep) -> list[tuple[str, str]]:
+    """What a turn reads and leaves as a slice of something: its name in the body and outside."""
+    spec, (body,) = step.spec, step.bodies
+    return [*zip(body.inputs[spec.consts + spec.carries:], step.inputs[spec.consts + spec.carries:]),
+            *zip(body.outputs[spec.carries:], step.outputs[spec.carries:])]
+
+
         self.schedule = schedule
         self.memory = Memory(schedule, emitted)
         self.host = hosted(schedule.steps)
@@ -341,7 +400,7 @@ class NativeProgram:
         if status == BUSY:
             status = self.plan.run(*arrays, *outs)
         if status != OK:
-            raise CompileError(f"a kernel ended with status {status}")
+            raise failure(status)
         return outs
 
     def profile(self, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[tuple[str, float, int]]]:
@@ -364,6 +423,6 @@ class NativeProgram:
             if isinstance(part, NativePlan):
                 status = part.run(*arrays)
                 if status != OK:
-                    raise CompileError(f"a kernel ended with status {status}")
+                    raise failure(status)
             else:
                 part(arrays)

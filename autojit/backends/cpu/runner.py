@@ -14,14 +14,28 @@ from typing import Any
 import numpy as np
 
 from . import blas
-from .runtime import ARGUMENT_WORDS, BRANCH, BUSY, GEMM, HEADER_WORDS, KERNEL, LOOP, LOOP_WORDS, MAGIC, OK, runtime
+from .runtime import (
+    ARGUMENT_WORDS,
+    BRANCH,
+    BUSY,
+    COPY,
+    GEMM,
+    HEADER_WORDS,
+    KERNEL,
+    LOOP,
+    LOOP_WORDS,
+    MAGIC,
+    OK,
+    TAPE,
+    runtime,
+)
 
 
 class Slot:
     """A place in memory that steps and tables name before its address is known: ``slot + bytes`` is another.
 
     Made by ``PlanBuilder`` only.  ``owner`` says whose address counts: an argument's, an arena's, the plan's own, that of
-    its steps, what moves from turn to turn of a loop, or None for a plain address.
+    its steps, a tape, what moves from turn to turn of a loop, or None for a plain address.
     """
 
     __slots__ = ("owner", "index", "offset")
@@ -143,14 +157,14 @@ class PlanBuilder:
         self._moving.append((first, odd, even))
         return Slot("moving", len(self._moving) - 1, 0)
 
-    def loop(self, count: int, moving: Sequence[Slot], body: Callable[[], None],
-             test: tuple[Word, Callable[[], None], Callable[[], None]] | None = None) -> None:
-        """`count` times the steps that `body()` declares; `moving`: what changes from turn to turn of this loop.  With
-        `test` = (flag, steps, end): before each turn the steps of `steps()`; if then the byte at `flag` is 0, those of `end()`
-        are the last."""
+    def loop(self, count: int | Slot, moving: Sequence[Slot], body: Callable[[], None],
+             test: tuple[Word, Callable[[], None]] | None = None, end: Callable[[], None] = lambda: None) -> None:
+        """`count` times (a Slot: as often as the int64 there says) the steps that `body()` declares; `moving`: what changes
+        from turn to turn of this loop.  With `test` = (flag, steps): before each turn the steps of `steps()`, and no turn if
+        then the byte at `flag` is 0.  The steps of `end()` are the last; what moves stands there as for one more turn."""
         at, data = self._open("loop", LOOP_WORDS)
         words_of: list[Word] = []
-        for part in test[1:] if test is not None else ():
+        for part in (test[1] if test is not None else lambda: None, end):
             before = len(self._steps)
             part()
             words_of.append(sum([len(s) for s in self._steps[before:]]))
@@ -170,8 +184,30 @@ class PlanBuilder:
         for table in tables:
             start = self.table(table)
             ends += [start, start + 8 * len(table)]
-        asked = [test[0], *words_of] if test is not None else [0, 0, 0]
-        self._close(at, [int(count), *ends, *asked], LOOP)
+        fixed, stored = (0, count) if isinstance(count, Slot) else (int(count), 0)
+        self._close(at, [fixed, *ends, test[0] if test is not None else 0, *words_of, stored], LOOP)
+
+    def taped(self, offset: int, back: int = 0) -> Slot:
+        """An address in the steps of the next tape: `offset` bytes in, and `back` bytes on for each turn but the first."""
+        return Slot("tape", back, offset)
+
+    def tape(self, turns: Word, record: int, body: Callable[[], None]) -> None:
+        """The steps that `body()` declares, with memory of `record` bytes for each of the turns that the int64 at `turns`
+        counts; the plan ends with NO_MEMORY if there is none."""
+        at, data = self._open("tape", 5)
+        body()
+        words: list[Word] = []
+        for within, k, place in self._words(at, data):
+            word = within[k]
+            if isinstance(word, Slot) and word.owner == "tape":
+                within[k] = 0
+                words += [place, word.offset, word.index]
+        start = self.table(words)
+        self._close(at, [turns, int(record), start, start + 8 * len(words)], TAPE)
+
+    def copy(self, to: Word, source: Word, nbytes: int) -> None:
+        """Bytes from one place to another."""
+        self._step("copy", COPY, [to, source, int(nbytes)])
 
     def branch(self, flag: Word, yes: Callable[[], None], no: Callable[[], None]) -> None:
         """The steps that `yes()` declares if the byte at `flag` is not 0, else those of `no()`."""
