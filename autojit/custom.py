@@ -334,7 +334,7 @@ def custom_op(function: Any = None, *, out: Callable[..., Any] | None = None, na
     >>> x = aj.tensor([1.0, 2.0], requires_grad=True)
     >>> scaled(x, 3.0)
     tensor([3., 6.], grad_fn=<ScaledBackward>)
-    >>> aj.grad(lambda x: scaled(x, 3.0).sum())(x)
+    >>> aj.grad(lambda x: scaled(x, 3.0).sum())(x.detach())
     tensor([3., 3.])
     """
     if function is None:
