@@ -9,7 +9,7 @@ import pytest
 
 import autojit as aj
 from autojit.autodiff.batching import _each, _rule, batch, spread
-from autojit.dtypes import as_dtype
+from autojit.dtypes import as_dtype, float32, float64, int64
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, node, placeholder
 from autojit.ir.primitive import CREATE, ELEMENTWISE, LEAF, REGISTRY
@@ -47,6 +47,8 @@ MORE |= {
     "eigh": [(lambda a: P.eigh(a, True), [S])], "svd": [(lambda a: P.svd(a, False), [TALL])],
     "qr": [(lambda a: P.qr(a, False), [TALL])], "lu_info": [(lambda a: P.lu_info(a), [M])],
     "lu_pivots": [(lambda a: P.lu_pivots(a), [M])],
+    "philox": [(lambda *k, d=d: P.philox(*k, d), [np.arange(6).reshape(2, 3), np.full((2, 3), 7), np.full((2, 3), 3)])
+               for d in (int64, float32, float64)],
     "permutation": [(lambda p: P.permutation(p, 3), [np.array([2, 3, 3], "int32")])],
 }
 WITH_GRAPHS = ("call", "scan", "branch", "while", "counted", "custom")         # their bodies are batched: tests further down

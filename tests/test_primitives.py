@@ -93,7 +93,7 @@ OTHERS = {
     "nextafter": [], "gcd": [],
     "scatter_fold": [(lambda x, i, v, how=how: P.scatter_fold(x, i, v, 1, how), [X, PLACES[:, :2], V])
                      for how in ("max", "min", "mul")],
-    "int_pow": [], "shift": [], "argmax": [], "argmin": [], "argsort": [], "cumarg": [], "iota": [],
+    "philox": [], "int_pow": [], "shift": [], "argmax": [], "argmin": [], "argsort": [], "cumarg": [], "iota": [],
     "bitwise_and": [], "bitwise_or": [], "bitwise_xor": [], "bitwise_not": [],
     "sum": [(lambda x: P.sum(x, (0, 2)), [X]), (lambda x: P.sum(x, ()), [X])],
     "prod": [(lambda x: P.prod(x, (1,)), [X]), (lambda x: P.prod(x, (1,)), [np.where(X > 1.4, 0, X)]),

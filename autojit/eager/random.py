@@ -1,7 +1,7 @@
 """Random tensors: counter streams, so that a seed gives the same numbers everywhere.
 
-In: a generator (a seed, and the number of the next draw), shapes, distributions.  Out: tensors.  Inside a trace each call
-draws anew (`trace.draw`).
+In: a generator (a seed, and the number of the next draw), shapes, distributions.  Out: tensors.  Inside a trace the numbers
+are nodes of the program (`ops/random.py`), and each call draws their keys anew (`trace.draw`).
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..backends.devices import backend, from_host
-from ..dtypes import FLOAT, DType, as_dtype, bfloat16, default_float, float16, float64, int64, memory
+from ..dtypes import FLOAT, DType, as_dtype, default_float, float64, int64, memory
+from ..engine import programs
 from ..errors import explain
 from ..ir.aval import Shape, aval
-from ..ir.graph import Node, buffer
-from ..ops import philox
+from ..ir.graph import Graph, Node, buffer, placeholder
+from ..ops import philox, random
 from ..ops.checks import c_type, scalar_type
-from ..ops.declare import cast
+from ..ops.declare import P, cast
+from ..ops.random import Key
 from .convert import array_of, copy_
 from .counting import holds
 from .creation import finish, shape_of, size_of, whole
@@ -29,7 +32,7 @@ from .searching import sampled
 from .state import state
 from .tensor import Tensor, expect, of_array, wrap
 
-DIGITS = {float16: 1 << 11, bfloat16: 1 << 8}             # whole numbers up to which halves know each
+FEW = 4096                                                # numbers that are drawn without a program
 
 
 class Generator:
@@ -103,37 +106,85 @@ def set_rng_state(new_state: Tensor) -> None:
 
 
 # ---------------------------------------------------------------- drawing
-def _draw(shape: Shape, d: DType, make: Callable[[int, int, int], Any], generator: Generator | None, device: str = "cpu",
-          kind: str = "", low: int = 0, high: int = 1) -> Node:
-    """`make(seed, draw, count)` as a node of this shape and dtype; on a device what its backend draws as `kind`, with the same
-    bits, or where it knows none a copy."""
-    if device != "cpu" and kind == "integers" and d is not int64:
-        return cast(_draw(shape, int64, make, generator, device, kind, low, high), d)
-    g = generator or default_generator
-    a = aval(shape, d, device)
-    count = a.size
+class Draw:
+    """A draw of a generator, made when it is called: its key (seed and number, two int64), or what `make` makes of it."""
 
-    def fresh() -> Any:
-        if device != "cpu" and kind:
-            return backend(device).random(kind, *g.next(), shape, d, low, high)
-        drawn = np.asarray(make(*g.next(), count))
-        return from_host((memory(drawn, d) if d.half else drawn.astype(d.np, copy=False)).reshape(shape), d, device)
+    __slots__ = ("generator", "device", "make")
 
+    def __init__(self, generator: Generator | None, device: str,
+                 make: Callable[[int, int], tuple[Any, DType]] | None = None) -> None:
+        self.generator, self.device, self.make = generator or default_generator, device, make
+
+    def __call__(self) -> Any:
+        seed, draw = self.generator.next()
+        if self.make is not None:
+            made, d = self.make(seed, draw)
+            return from_host(made, d, self.device)
+        return from_host(np.array([seed, draw], np.uint64).view(np.int64), int64, self.device)
+
+
+def _key(generator: Generator | None, device: str) -> Key:
+    """The next draw's key in the open recording: an input of its program."""
+    n = state.trace.draw(Draw(generator, device), aval((2,), int64, device))
+    return _parts(n)
+
+
+def _parts(n: Node) -> Key:
+    seed, draw = [P.reshape(P.slice(n, (k,), (k + 1,), (1,)), ()) for k in range(2)]
+    return seed, draw
+
+
+def _draw(shape: Shape, d: DType, kind: str, generator: Generator | None, device: str, low: int = 0, high: int = 1) -> Node:
+    """Numbers as a node: of the open recording's program, or drawn now."""
     if state.trace is not None:
-        fresh.generator = g  # type: ignore[attr-defined]  # whose draws may be taken back
-        return state.trace.draw(fresh, a)  # type: ignore[no-any-return]
-    n: Node = of_array(fresh()).storage.value if device == "cpu" else buffer(fresh(), a)
+        return NODES[kind](_key(generator, device), shape, d, low, high)
+    g = generator or default_generator
+    if device != "cpu":
+        drawn = int64 if kind == "integers" else d
+        made = buffer(backend(device).random(kind, *g.next(), shape, drawn, low, high), aval(shape, drawn, device))
+        return cast(made, d)
+    seed, draw = g.next()
+    n: Node = of_array(_filled_array(kind, seed, draw, shape, d, low, high)).storage.value
     return n
+
+
+NODES: dict[str, Callable[..., Node]] = {
+    "uniform": lambda key, shape, d, low, high: random.uniform(key, shape, d),
+    "normal": lambda key, shape, d, low, high: random.normal(key, shape, d),
+    "integers": lambda key, shape, d, low, high: cast(random.integers(key, shape, low, high), d)}
+
+
+def _filled_array(kind: str, seed: int, draw: int, shape: Shape, d: DType, low: int, high: int) -> Any:
+    """Numbers as memory: where there are many, by a program."""
+    count = prod(shape)
+    if count <= FEW:
+        made: Any = HOST[kind](seed, draw, count, d, low, high)
+        return memory(made, d).reshape(shape)
+
+    def build() -> Graph:
+        n = placeholder(aval((2,), int64))
+        return Graph([n], [NODES[kind](_parts(n), (count,), d, low, high)])
+
+    program = programs.find(("random", kind, count, d, low, high), build)
+    return program([np.array([seed, draw], np.uint64).view(np.int64)])[0].reshape(shape)
+
+
+def _uniform(seed: int, draw: int, count: int, d: DType, *_: int) -> Any:
+    if not d.half:
+        return (philox.uniform64 if d is float64 else philox.uniform32)(seed, draw, count)
+    steps = np.float32(random.DIGITS[d])
+    return np.floor(philox.uniform32(seed, draw, count) * steps) / steps
+
+
+HOST: dict[str, Callable[..., Any]] = {
+    "uniform": _uniform,
+    "normal": lambda seed, draw, count, d, low, high: philox.normal(seed, draw, count, d.number),
+    "integers": lambda seed, draw, count, d, low, high: philox.integers(seed, draw, count, low, high)}
 
 
 def uniform_node(shape: Shape, d: DType, generator: Generator | None = None, device: str = "cpu") -> Node:
     """Numbers in [0, 1); for halves with as many binary digits as they have, so that none becomes 1."""
-    draw = philox.uniform64 if d.np == np.float64 else philox.uniform32
-    if d.half:
-        steps = np.float32(DIGITS[d])
-        return _draw(shape, d, lambda s, k, n: np.floor(philox.uniform32(s, k, n) * steps) / steps, generator, device,
-                     "uniform")
-    return _draw(shape, d, draw, generator, device, "uniform")
+    return _draw(shape, d, "uniform", generator, device)
 
 
 def _made(n: Node, requires_grad: bool = False) -> Tensor:
@@ -165,7 +216,7 @@ def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, dev
 
 
 def _normal(shape: Shape, d: DType, generator: Generator | None, device: str = "cpu") -> Node:
-    return _draw(shape, d, lambda s, k, n: philox.normal(s, k, n, d.number), generator, device, "normal")
+    return _draw(shape, d, "normal", generator, device)
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None,
@@ -178,8 +229,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
         raise explain(RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"))
     d = int64 if dtype is None else as_dtype(dtype)
     shape = shape_of("randint", (size,) if isinstance(size, (tuple, list)) else ((size,),))
-    n = _draw(shape, d, lambda s, k, n: philox.integers(s, k, n, low, high), generator, where, "integers", low, high)
-    return _made(n, requires_grad)
+    return _made(_draw(shape, d, "integers", generator, where, low, high), requires_grad)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
@@ -189,8 +239,9 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     d = int64 if dtype is None else as_dtype(dtype)
     if whole("randperm", "n", n) < 0:
         raise explain(RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]"))
-    drawn = _draw((n,), d, lambda s, k, m: np.argsort(philox.longs(s, k, m), kind="stable"), generator, where)
-    return _made(drawn, requires_grad)
+    draw = Draw(generator, where, lambda seed, draw: (memory(np.argsort(philox.longs(seed, draw, n), kind="stable"), d), d))
+    a = aval((n,), d, where)
+    return _made(buffer(draw(), a) if state.trace is None else state.trace.draw(draw, a), requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -313,10 +364,6 @@ def _multinomial(weights: Tensor, count: int, replacement: bool, generator: Gene
 
 
 # ---------------------------------------------------------------- in place
-def _filled(self: Tensor, n: Node) -> Tensor:
-    return copy_(self, _made(n))
-
-
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Overwrite with uniform numbers in [a, b)."""
     if not a <= b:
@@ -386,9 +433,8 @@ def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: G
     if high is None and low:
         low, high = 0, low
     d = self.aval.dtype
-    top = (DIGITS.get(d, 1 << 24) if d.category == FLOAT else np.iinfo(d.np).max) if high is None else high
-    return _filled(self, _draw(self.aval.shape, self.aval.dtype, lambda s, k, n: philox.integers(s, k, n, low, top), generator,
-                              self.aval.device, "integers", low, top))
+    top = (random.DIGITS.get(d, 1 << 24) if d.category == FLOAT else np.iinfo(d.np).max) if high is None else high
+    return copy_(self, _made(_draw(self.aval.shape, d, "integers", generator, self.aval.device, low, int(top))))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

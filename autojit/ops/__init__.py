@@ -28,6 +28,7 @@ from . import (  # noqa: F401
     quantiles,
     reductions,
     resampling,
+    random,
     scattering,
     shapes,
     softmaxes,

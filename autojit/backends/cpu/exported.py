@@ -34,6 +34,7 @@ from autojit.backends.cpu.instructions import (  # noqa: F401  (`words` uses the
     floordiv_float,
     floordiv_int,
     fmod_int,
+    philox,
     pow_int,
     power,
     remainder_float,

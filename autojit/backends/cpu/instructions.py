@@ -227,6 +227,37 @@ def pow_int(b: Builder, x: Any, y: Any) -> Any:
     return b.call(function, [x, y])
 
 
+# ---------------------------------------------------------------------------------- random numbers
+def _times(b: Builder, x: Any, y: int) -> Any:
+    """The whole product of a number's low 32 bits and another 32-bit word."""
+    return b.mul(b.and_(x, I64(0xFFFFFFFF)), I64(y))
+
+
+def philox(b: Builder, place: Any, seed: Any, draw: Any, kind: Any, times: Callable[..., Any] = _times) -> Any:
+    """The number at a place of a draw (`ops/philox.py`): 64 bits as int64, or uniform in [0, 1) as float or double.
+
+    Ten rounds give four words, of which one or two are taken: neighbours compute the same ones.  In lanes that is still 1.5 ns
+    a number, and whatever reads it can be in the same loop, in any order.  Of what stands for a word only the low half counts:
+    products take no more, and lanes need not be packed."""
+    c0 = b.lshr(place, I64(2 if kind == F32 else 1))
+    c1, c2, c3, k0, k1 = b.lshr(c0, I64(32)), draw, b.lshr(draw, I64(32)), seed, b.lshr(seed, I64(32))
+    for _ in range(10):
+        x, y = times(b, c0, 0xD2511F53), times(b, c2, 0xCD9E8D57)
+        c0, c1 = b.xor(b.xor(b.lshr(y, I64(32)), c1), k0), y
+        c2, c3 = b.xor(b.xor(b.lshr(x, I64(32)), c3), k1), x
+        k0, k1 = b.add(k0, I64(0x9E3779B9)), b.add(k1, I64(0xBB67AE85))
+    odd = b.trunc(place, I1)
+    if kind == F32:
+        two = b.trunc(b.lshr(place, I64(1)), I1)
+        w = b.trunc(b.select(two, b.select(odd, c3, c2), b.select(odd, c1, c0)), I32)
+        return b.fmul(b.sitofp(b.lshr(w, I32(8)), F32), F32(2.0 ** -24))
+    low, high = b.select(odd, c2, c0), b.select(odd, c3, c1)
+    if kind == I64:
+        return b.or_(b.and_(low, I64(0xFFFFFFFF)), b.shl(high, I64(32)))
+    low, high = b.uitofp(b.and_(b.trunc(low, I32), I32(0xFFFFF800)), F64), b.uitofp(b.trunc(high, I32), F64)
+    return b.fadd(b.fmul(high, F64(2.0 ** -32)), b.fmul(low, F64(2.0 ** -64)))         # 53 bits in all: the sum is exact
+
+
 def _write_pow_int(function: ir.Function) -> None:
     base, exponent = function.args
     entry, loop, done, negative = (function.append_basic_block(n)

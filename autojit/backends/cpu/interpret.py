@@ -40,6 +40,7 @@ powers              ``powi_f32(x, 3)``: integer constant, by products; f64, i64 
 integers            ``add_i64 sub_i64 mul_i64 neg_i64`` wrap at 64 bits: use them for data, and ``+ - *``
                     for indices, which never overflow; ``shl_i64 shr_i64 ushr_i64`` (a shift by 64 or
                     more, or less than 0, shifts all out)
+random              ``philox_i64 philox_f32 philox_f64`` (place, seed, draw), integers all: `ops/philox.py`
 mathematics         `MATH`: exp log sin tanh erf pow ... + ``_f32/_f64``, within the ulps of vecmath
 outside             ``address(x, i)``: where x[i] stands, as int64; ``call(f, a, b, ...)``: C's function at the
                     address f, of int64 arguments; what it returns is not looked at.  ``refuse()``: the
@@ -388,6 +389,14 @@ def _powi(suffix: str) -> Callable[[Any, int], Any]:
     return call
 
 
+def _philox(suffix: str) -> Callable[[Any, Any, Any], Any]:
+    def call(place: Any, seed: Any, draw: Any) -> Any:
+        from ...ops import philox  # compile processes know words, not ops
+        _expect(f"philox_{suffix}", (place, "i64"), (seed, "i64"), (draw, "i64"))
+        return philox.at([place], [seed], [draw], suffix)[0]
+    return call
+
+
 def _select(cond: Any, a: Any, b: Any) -> Any:
     _expect("the condition of select", (cond, "b1"))
     _expect("the second side of select", (b, kind(a)))
@@ -438,6 +447,7 @@ def _words() -> dict[str, Any]:
     for name, fn in _INTEGER.items():
         ns[f"{name}_i64"] = _typed(name, "i64", fn)
     ns["powi_i64"] = _powi("i64")
+    ns.update({f"philox_{suffix}": _philox(suffix) for suffix in ("i64", *FLOATS)})
     return ns
 
 

@@ -65,6 +65,8 @@ def _integers() -> dict[str, str]:
         "abs_i64": 'word("i64", "i64", lambda b, x: b.select(b.icmp_signed("<", x, I64(0)), b.neg(x), x))',
         "index_div": f"word({two}, lambda b, i, n: b.udiv(i, n))", "index_mod": f"word({two}, lambda b, i, n: b.urem(i, n))",
         "to_b1": 'cast("b1", to_bool)', "size": 'slot("i64")', "c_i64": 'slot("i64")', "select": "choice()",
+        **{f"philox_{s}": f'word("{s}", "i64 i64 i64", lambda b, place, seed, draw: philox(b, place, seed, draw, {ty}))'
+           for s, ty in (("i64", "I64"), ("f32", "F32"), ("f64", "F64"))},
         "f4": "np.float32", "f8": "np.float64", "inf": "np.inf", "nan": "np.nan",
         **{f"to_{v}": f'cast("i64", lambda b, x: to_integer(b, x, {bits}, {v != "u8"}))' for v, bits in (
             ("i64", 64), ("i32", 32), ("i16", 16), ("i8", 8), ("u8", 8))},

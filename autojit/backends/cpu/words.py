@@ -27,6 +27,7 @@ from autojit.backends.cpu.instructions import (
     floordiv_int,
     fmod_int,
     intrinsic,
+    philox,
     pow_int,
     remainder_float,
     remainder_int,
@@ -149,6 +150,8 @@ def _declare_integers() -> None:
     word("shl_i64", "i64", two, lambda b, x, n: shift(b, b.shl, x, n, I64(0)))
     word("ushr_i64", "i64", two, lambda b, x, n: shift(b, b.lshr, x, n, I64(0)))
     word("shr_i64", "i64", two, lambda b, x, n: shift(b, b.ashr, x, n, b.ashr(x, I64(63))))
+    for s in ("i64", "f32", "f64"):
+        word(f"philox_{s}", s, "i64 i64 i64", lambda b, place, seed, draw, ty=LLVM[s]: philox(b, place, seed, draw, ty))
     word("index_div", "i64", two, lambda b, i, n: b.udiv(i, n))
     word("index_mod", "i64", two, lambda b, i, n: b.urem(i, n))
 

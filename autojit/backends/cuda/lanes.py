@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ... import halves
+from ...ops import philox
 from ..cpu.interpret import MATH, NUMPY, VIEWS, kind, python_namespace, to_int
 from .cells import STORAGE, Grid, KernelFault, Mask, code
 
@@ -361,6 +362,13 @@ def _mul_wide(m: Mask, a: Any, b: Any) -> Any:
     return np.multiply(np.bitwise_and(a, low), np.bitwise_and(b, low))
 
 
+def _philox(suffix: str) -> Word:
+    def call(m: Mask, place: Any, seed: Any, draw: Any) -> Any:
+        _typed(f"philox_{suffix}", "i64", place, seed, draw)
+        return philox.at(place, seed, draw, suffix)[()]
+    return call
+
+
 def _polygamma(suffix: str) -> Word:
     def call(m: Mask, x: Any, n: Any) -> Any:
         import scipy.special  # type: ignore[import-untyped]
@@ -381,8 +389,10 @@ def words() -> dict[str, Word]:
                f4=lambda m, x: np.float32(x), f8=lambda m, x: np.float64(x))
     out.update({f"to_{s}": _cast(s) for s in ("f32", "f64")})
     out.update({f"to_i{bits}": _to_integer(bits) for bits in (64, 32, 16, 8)})
-    out.update({f"shift_{s}": _shifted(s) for s in ("u8", "i8", "i16", "i32", "i64")}, int_pow_i64=out["pow_i64"])
+    out.update({f"shift_{s}": _shifted(s) for s in ("u8", "i8", "i16", "i32", "i64")}, int_pow_i64=out["pow_i64"],
+               philox_i64=_philox("i64"))
     for s in ("f32", "f64"):
+        out[f"philox_{s}"] = _philox(s)
         out[f"bits_{s}"], out[f"from_bits_{s}"], out[f"polygamma_{s}"] = _bits(s), _from_bits(s), _polygamma(s)
     return out
 

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 
-from autojit.backends.cpu.instructions import floordiv_int, fmod_int, loaded, pow_int, remainder_int, shift, stored
+from autojit.backends.cpu.instructions import floordiv_int, fmod_int, loaded, philox, pow_int, remainder_int, shift, stored
 from autojit.backends.cuda import mathematics
 
 Emit = Callable[..., Any]
@@ -262,12 +262,18 @@ def _mul_wide(b: Builder, x: Any, y: Any) -> Any:
     return assembly(b, "mul.wide.u32 $0, $1, $2;", I64, "=l,r,r", b.trunc(x, I32), b.trunc(y, I32))
 
 
+def _philox(kind: Any) -> Emit:
+    return lambda b, place, seed, draw: philox(b, place, seed, draw, kind, lambda b, x, y: _mul_wide(b, x, I64(y)))
+
+
 def _declare_integers() -> None:
     two = "i64 i64"
     word("add_i64", "i64", two, lambda b, x, y: b.add(x, y))
     word("sub_i64", "i64", two, lambda b, x, y: b.sub(x, y))
     word("mul_i64", "i64", two, lambda b, x, y: b.mul(x, y))
     word("mul_wide_u32", "i64", two, _mul_wide)
+    for s, ty in (("i64", I64), ("f32", F32), ("f64", F64)):
+        word(f"philox_{s}", s, "i64 i64 i64", _philox(ty))
     word("neg_i64", "i64", "i64", lambda b, x: b.sub(I64(0), x))
     word("abs_i64", "i64", "i64", lambda b, x: b.select(b.icmp_signed("<", x, I64(0)), b.sub(I64(0), x), x))
     word("maximum_i64", "i64", two, larger)
