@@ -123,7 +123,7 @@ def _cast(ins: Inputs, params: Params) -> Node | None:
     return x.inputs[0] if dtype.half and x.op == "cast" and x.inputs[0].dtype is dtype and x.dtype is float32 else None
 
 
-@rule("stop")
+@rule("stop", "factor")
 def _stop(ins: Inputs, params: Params) -> Node | None:
     return ins[0]                                         # derivatives are taken by now
 
