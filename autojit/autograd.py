@@ -1,5 +1,6 @@
 """`autojit.autograd`: gradients on request, modes, custom functions, anomaly detection."""
 
+from . import derivatives as functional
 from .eager.anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .eager.autograd import backward_function as backward
 from .eager.autograd import grad
@@ -18,5 +19,5 @@ class function:
 
 
 __all__ = ["Function", "FunctionCtx", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad", "function",
-           "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled",
-           "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled"]
+           "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled", "no_grad",
+           "once_differentiable", "set_detect_anomaly", "set_grad_enabled"]
