@@ -152,9 +152,9 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
 
     vectorize and strategy 'forward-mode' change how fast torch computes it; here `aj.jacrev`, `aj.jacfwd` are the fast way."""
     if strategy not in ("reverse-mode", "forward-mode"):
-        raise explain(AssertionError("Expected strategy to be either \"forward-mode\" or \"reverse-mode\". Hint: If your "
-                                     "function has more outputs than inputs, \"forward-mode\" tends to be more performant. Otherwise, "
-                                     "prefer to use \"reverse-mode\"."))
+        raise explain(AssertionError(
+            "Expected strategy to be either \"forward-mode\" or \"reverse-mode\". Hint: If your function has more outputs than "
+            "inputs, \"forward-mode\" tends to be more performant. Otherwise, prefer to use \"reverse-mode\"."))
     call = _Call(func, inputs, "jacobian", create_graph, strict)
     found = tuple([call.like_inputs(_rows(call, o, create_graph, _output(k)))
                    for k, o in enumerate(call.outputs)])
