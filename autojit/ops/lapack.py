@@ -193,17 +193,14 @@ def packed(a: Array, *parts: Array) -> Array:
 
 
 def eigh(a: Array, lower: bool) -> Array:
-    """Eigenvalues, then eigenvectors."""
-    n = a.shape[-1]
-    try:
-        return packed(a, *np.linalg.eigh(a, "L" if lower else "U"))
-    except np.linalg.LinAlgError:
-        if np.isfinite(a).all():
-            raise LinAlgError("linalg.eigh: " + ENDLESS.format("eigenvalues")) from None
-
+    """Eigenvalues, then eigenvectors; NaN where a matrix is not finite."""
     def one(x: Array) -> Any:
         return packed(x, *np.linalg.eigh(x, "L" if lower else "U")) if np.isfinite(x).all() else np.nan
-    return _each(one, (n + n * n,), a)
+    n = a.shape[-1]
+    try:
+        return one(a) if np.isfinite(a).all() else _each(one, (n + n * n,), a)
+    except np.linalg.LinAlgError:
+        raise LinAlgError("linalg.eigh: " + ENDLESS.format("eigenvalues")) from None
 
 
 def svd(a: Array, full: bool) -> Array:
