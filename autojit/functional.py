@@ -26,7 +26,7 @@ from .errors import explain
 from .ops.declare import P
 from .ops.placement import zeros
 from .tracing.hot import Call, Short, Writer
-from .tracing.plan import Plan, array_of, as_tensor, draw, gather, run_time
+from .tracing.plan import Asked, Plan, array_of, as_tensor, gather, run_time
 from .tracing.traced import Method, Traced
 
 if TYPE_CHECKING:
@@ -120,15 +120,16 @@ class ValueAndGrad:
     def _traced(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
         fn: Any = self.fn
         leaves, structure, tensors = fn.leaves(args, {})
-        plan = fn.plan(leaves, structure, self.wrt(args, tensors))
-        fn.last = plan
-        found = self._finish(plan, args, tensors, plan.run([array_of(t) for t in tensors] + gather(plan, draw(plan))))
+        plan, arrays, drawn = fn.answer(Asked(leaves, structure, tensors, self.wrt(args, tensors)))
+        if arrays is None:
+            arrays = plan.run([array_of(t) for t in tensors] + gather(plan, drawn))
+        found = self._finish(plan, args, tensors, arrays)
         if not fn.static_argnums:
             self._short.used(plan, args, lambda native: self._write(plan, native, args))
         return found
 
     def _write(self, plan: Plan, native: Any, args: tuple[Any, ...]) -> Call:
-        w = Writer(self.fn, plan, native, args)
+        w = Writer(self.fn, self._short, plan, native, args)
         w.unpack()
         value, at, per = w.value(), len(plan.needs), []
         for k in numbers(self.argnums, len(args)):

@@ -100,6 +100,8 @@ def item(self: Tensor) -> Any:
     if self.aval.size != 1:
         raise explain(RuntimeError(f"a Tensor with {self.aval.size} elements cannot be converted to Scalar"),
                       hint="use tolist() for several elements")
+    if state.trace is not None and self.aval.dtype is bool_:
+        return _bool(self)                                # two outcomes, as a branch has
     return array_of(self).item()
 
 
@@ -113,19 +115,19 @@ def _bool(self: Tensor) -> bool:
         what = "no values" if self.aval.size == 0 else "more than one value"
         raise explain(RuntimeError(f"Boolean value of Tensor with {what} is ambiguous"),
                       hint="use .any() or .all(), or torch.where(condition, a, b)")
-    return bool(array_of(self).item())
+    return bool(array_of(self).item()) if state.trace is None else state.trace.decide(value(self))  # type: ignore[no-any-return]
 
 
 def _number(self: Tensor) -> Any:
     if self.aval.size != 1:
         raise explain(ValueError("only one element tensors can be converted to Python scalars"))
-    return array_of(self).item()
+    return item(self)
 
 
 def _index(self: Tensor) -> int:
     if self.aval.dtype.category >= FLOAT or self.aval.size != 1:
         raise explain(TypeError("only integer tensors of a single element can be converted to an index"))
-    return int(array_of(self).item())
+    return int(item(self))
 
 
 def _len(self: Tensor) -> int:
@@ -136,7 +138,7 @@ def _len(self: Tensor) -> int:
 
 def _contains(self: Tensor, element: Any) -> bool:
     if isinstance(element, (Tensor, int, float, bool, np.generic)):
-        return bool((self == element).any().item())
+        return bool((self == element).any())
     raise explain(RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."))
 
 

@@ -320,6 +320,8 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     if input.aval.dtype is not other.aval.dtype:
         raise explain(RuntimeError(f"{scalar_type(input.aval.dtype)} did not match {scalar_type(other.aval.dtype)}"))
     common_shape(input.aval.shape, other.aval.shape)
+    if state.trace is not None:
+        return bool(_close(input, other, rtol, atol, equal_nan).all())
     if input.aval.device != "cpu" or other.aval.device != "cpu":
         return holds(_close(input.detach(), other.detach(), rtol, atol, equal_nan))
     return bool(np.allclose(array_of(input.detach()), array_of(other.detach()), rtol, atol, equal_nan))
@@ -328,6 +330,8 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
 def equal(input: Tensor, other: Tensor) -> bool:
     """Same shape and elements?"""
     _both("equal", input, other)
+    if state.trace is not None:
+        return input.aval.shape == other.aval.shape and bool((input == other).all())
     if input.aval.device != "cpu" or other.aval.device != "cpu":
         return input.aval.shape == other.aval.shape and holds(input.detach() == other.detach())
     return bool(np.array_equal(array_of(input.detach()), array_of(other.detach())))

@@ -16,6 +16,8 @@ A trace, where one is open, is an object with these methods (`autojit.tracing` h
     calls                       a list to which each public op is added: (op, static values, is a number among the arguments,
                                 grad mode, arguments, results)
     light                       None, or what records ops instead of the tape: `light.record(op, args, static, number)`
+    decide(node)                a branch asks for the truth of a node with one element: a bool, which the recording then
+                                depends on, or errors.TraceError
     look(nodes)                 somebody asks for values: arrays, or errors.TraceError
     closed                      true once the trace is over: its tensors are then of no use
 """

@@ -20,7 +20,7 @@ from ..eager.state import state
 from ..eager.storage import aval_of, shared
 from ..eager.tensor import Tensor, of_buffer
 from ..ir.primitive import BUFFER
-from .plan import Fixed, Plan, float_beside, run_time
+from .plan import Fixed, Plan, daring, float_beside, run_time
 
 USES = 8                                                  # calls of a signature before a function is written for it
 _WRITTEN = frozenset({USES, 8 * USES, 64 * USES, 512 * USES})   # and again, where the kinds of its arguments have changed
@@ -48,9 +48,16 @@ class Short:
             if call is not None:
                 self.calls = (call, *self.calls[:KEPT - 1])
 
+    def last(self, call: Call) -> None:
+        """A path that a call has not taken: the others are asked before it, until one of them is wrong."""
+        if self.calls[-1] is not call:
+            self.calls = (*[c for c in self.calls if c is not call], call)
+
 
 def applies(plan: Plan, native: Any, args: tuple[Any, ...]) -> bool:
     """Can a function be written for this plan and these arguments?"""
+    if plan.guards and (plan.draws or any([c.guards for _, c in plan.before]) or not daring(plan)):
+        return False
     return ((plan.program.elsewhere or bool(getattr(native, "address", 0))) and not (plan.writes or plan.grads or plan.bumps)
             and all([isinstance(c, Fixed) or _plain(c) or _seen(c) for c in plan.captured])
             and all([_plain(x) or _seen(x) for x in tree.flatten(args)[0] if isinstance(x, Tensor)]))
@@ -84,8 +91,8 @@ def shower() -> Callable[[Any, Any], Any]:
 class Writer:
     """Writes one function: first what takes the arguments apart and looks at them, then the call, then the results."""
 
-    def __init__(self, traced: Any, plan: Plan, native: Any, args: tuple[Any, ...]) -> None:
-        self.plan, self.native, self.args = plan, native, args
+    def __init__(self, traced: Any, short: Short, plan: Plan, native: Any, args: tuple[Any, ...]) -> None:
+        self.short, self.plan, self.native, self.args = short, plan, native, args
         self.names: dict[str, Any] = {"BUFFER": BUFFER, "state": state, "changed": plan.watch.changed, "traced": traced,
                                       "plan": plan, "empty": np.empty, "ndarray": np.ndarray, "of_buffer": shower(),
                                       "asarray": np.asarray, "default": default_float, "shared": shared}
@@ -233,7 +240,8 @@ class Writer:
         body = [f"    {line}" for line in lines]
         after = [f"{self.name(c, 'c')}.range(int({self.number(least)}), int({self.number(greatest)}))"
                  for least, greatest, c in self.plan.after]
-        tail = [*self.before, *self._run(), *after, "traced.last = plan", f"return {results}"]
+        tail = [*self.before, *(self._tried() if self.plan.guards else self._run()), *after, "traced.last = plan",
+                f"return {results}"]
         text = "\n".join(["def call(args):", "    try:", *[f"    {line}" for line in body],
                           "    except (AttributeError, KeyError, TypeError, ValueError): return None",
                           *[f"    {line}" for line in tail]])
@@ -250,6 +258,13 @@ class Writer:
             made.append(f"r{k} = " + (f"empty({r.aval.shape}, {self.name(r.aval.dtype.np, 'd')})" if pool.small
                                       else f"{self.name(pool.take, 'take')}()"))
         return [*made, f"if run({', '.join(['address', *self.given, *outs])}): return None"]
+
+    def _tried(self) -> list[str]:
+        """The same where it may be another path's turn: then nothing of it counts, its errors neither."""
+        self.names["last"] = self.short.last
+        wrong = " or ".join([f"{self.number(k)}.item() != {bits}" for k, bits, _ in self.plan.codes])
+        return ["try:", *[f"    {line}" for line in self._run()], "except Exception: return None",
+                f"if {wrong}:", "    last(call)", "    return None"]
 
     def unpack(self) -> None:
         """The whole of the arguments, in the order of the program's inputs."""

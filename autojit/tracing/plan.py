@@ -16,10 +16,61 @@ from ..dtypes import FLOAT, as_dtype, default_float, memory
 from ..eager.evaluate import realise
 from ..eager.tensor import Tensor, of_array, value
 from ..engine import programs
+from ..errors import TraceError, explain
 from ..ir.graph import Graph, Node
 from ..ir.primitive import BUFFER
 from ..ops.control import SubGraph
+from ..ops.grouped import GROUPED
+from ..rewrite.inline import inline
 from .watch import Watch
+
+STALE = 3                                                 # plans that no longer fit, and may again, which are kept
+PATHS = 64                                                # of one signature
+FOREIGN = ("custom",)                                     # ops that run a user's code
+
+
+class Guard:
+    """A branch by the truth of a traced value.  flag: the node of that truth; draws: how many random numbers were drawn
+    before it."""
+
+    __slots__ = ("flag", "outcome", "place", "draws")
+
+    def __init__(self, flag: Node, outcome: bool, place: str, draws: int) -> None:
+        self.flag, self.outcome, self.place, self.draws = flag, outcome, place, draws
+
+
+class Asked:
+    """A call whose path may not be known yet: its arguments, and what came out so far."""
+
+    __slots__ = ("leaves", "structure", "tensors", "wrt", "key", "outcomes", "places", "drawn", "before")
+
+    def __init__(self, leaves: list[Any], structure: Any, tensors: list[Tensor], wrt: tuple[int, ...] | None) -> None:
+        self.leaves, self.structure, self.tensors, self.wrt = leaves, structure, tensors, wrt
+        self.key: Any = None                              # of its signature
+        self.outcomes: list[bool] = []                    # of the first branches, and the lines where they stand
+        self.places: list[str] = []
+        self.drawn: list[Any] = []                        # random numbers, and how their generators stood before each
+        self.before: list[tuple[Any, int]] = []
+
+    def draw(self, makes: Sequence[Callable[[], Any]]) -> list[Any]:
+        """At least as many random numbers as there are `makes`, whose first ones may be drawn already."""
+        for make in makes[len(self.drawn):]:
+            generator = make.generator  # type: ignore[attr-defined]
+            self.before.append((generator, generator.draws))
+            self.drawn.append(make())
+        return self.drawn
+
+    def undraw(self, count: int) -> None:
+        """As if only `count` random numbers had been drawn."""
+        while len(self.drawn) > count:
+            generator, draws = self.before.pop()
+            generator.draws = draws
+            self.drawn.pop()
+
+    def found(self, outcome: bool, place: str) -> None:
+        """The next branch goes this way."""
+        self.outcomes.append(outcome)
+        self.places.append(place)
 
 
 class Plan:
@@ -27,7 +78,7 @@ class Plan:
 
     __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
                  "before", "after", "bumps", "body", "rule", "needs", "gradients", "program", "pure", "graph", "uses",
-                 "__weakref__")
+                 "guards", "codes", "asks", "__weakref__")
 
     watch: Watch
     captured: list[Any]                                   # tensors from outside, or what stands for them
@@ -50,10 +101,19 @@ class Plan:
     pure: bool
     graph: Graph
     uses: int                                             # calls that it has answered the general way
+    guards: Sequence[Guard]                               # branches on values that the function took, in order
+    codes: Sequence[tuple[int, int, int]]                 # outputs whose bits say which way they go; the number that each is
+                                                          # on this path; how many branches it speaks of
+    asks: dict[Any, Any]                                  # programs of the guards alone; see `paths`
     held = 0                                              # bytes of temporaries that only this plan keeps
 
     def __init__(self) -> None:
-        self.uses = 0
+        self.uses, self.guards, self.codes, self.asks = 0, (), (), {}
+
+    @property
+    def outcomes(self) -> list[bool]:
+        """Which way each branch went."""
+        return [g.outcome for g in self.guards]
 
     def stale(self) -> str | None:
         """Why this plan no longer fits, or None."""
@@ -78,6 +138,32 @@ class Plan:
         for least, greatest, check in self.after:
             check.range(*[int(to_host(arrays[k], self.results[k].aval.device)) for k in (least, greatest)])
         return arrays
+
+
+def daring(plan: Plan) -> bool:
+    """May its program run before it is known that the call takes this path?  A loop might never end on another's values, and
+    a user's own code may count on what the branch has asked."""
+    found = plan.asks.get("daring")
+    if found is None:
+        found = plan.asks["daring"] = not any([n.op in GROUPED or n.op in FOREIGN for n in inline(plan.graph).order])
+    return found  # type: ignore[no-any-return]
+
+
+def with_path(name: str, plan: Plan, others: Sequence[Plan]) -> list[Plan]:
+    """The other plans of a signature that are kept beside one of a new path.  TraceError where there are too many."""
+    there = [(p, p.stale() is None) for p in others if p.outcomes != plan.outcomes]
+    paths = [p for p, live in there if live]
+    if len(paths) >= PATHS:
+        common = max([_common(p.outcomes, plan.outcomes) for p in paths])
+        raise explain(TraceError(f"{name} has taken more than {PATHS} paths for arguments of one kind: a branch or loop "
+                                 "depends on values, and each new outcome is another program"), where=plan.guards[common].place,
+                      hint="write it with aj.cond or aj.while_loop, which are one program, or choose with aj.where")
+    return [*paths, *[p for p, live in there if not live][:STALE]]
+
+
+def _common(a: Sequence[bool], b: Sequence[bool]) -> int:
+    """How many of the first branches went the same way; there is one more in `b`."""
+    return min([k for k, (x, y) in enumerate(zip(a, b)) if x is not y], default=min(len(a), len(b) - 1))
 
 
 def look_of(t: Any) -> tuple[Any, ...]:
@@ -141,11 +227,6 @@ def float_beside(leaves: Sequence[Any]) -> Any:
 def drawn_avals(plan: Plan) -> list[Any]:
     """What is known of the random numbers of a call."""
     return [n.aval for n in plan.inputs[len(plan.inputs) - len(plan.draws):]]
-
-
-def draw(plan: Plan) -> list[Any]:
-    """The random numbers of one call."""
-    return [make() for make in plan.draws]
 
 
 def gather(plan: Plan, drawn: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import tree
 from ..config import config
-from ..dtypes import FLOAT
+from ..dtypes import FLOAT, int64
 from ..eager.backward import backward_nodes
 from ..eager.state import state
 from ..eager.storage import Storage
@@ -21,10 +21,10 @@ from ..errors import TraceError, explain
 from ..ir.graph import Graph, Node, base, const, forget, linearise, placeholder, private, substitute
 from ..ir.primitive import BUFFER, PLACEHOLDER, SCALAR
 from ..ops.control import SubGraph
-from ..ops.declare import P, full
+from ..ops.declare import P, cast, full
 from ..ops.placement import ones, placed, zeros
 from .light import signature
-from .plan import Fixed, Plan, look_of, run_time
+from .plan import Asked, Fixed, Guard, Plan, look_of, run_time
 from .trace import SHOWN, Trace
 from .watch import Watch
 
@@ -32,9 +32,13 @@ from .watch import Watch
 class Recorder:
     """One recording of a function: makes a Plan."""
 
-    def __init__(self, fn: Callable[..., Any], leaves: Sequence[Any], structure: Any, wrt: Sequence[int] | None) -> None:
-        self.fn, self.leaves, self.structure, self.wrt = fn, leaves, structure, wrt
+    def __init__(self, fn: Callable[..., Any], leaves: Sequence[Any], structure: Any, wrt: Sequence[int] | None,
+                 asked: Asked | None = None) -> None:
+        """`asked`: the call that it is recorded for, whose values say which way branches go."""
+        self.fn, self.leaves, self.structure, self.wrt, self.asked = fn, leaves, structure, wrt, asked
+        self.prefix: Any = None
         self.trace = Trace()
+        self.trace.outcome = None if asked is None else self._outcome
         self.kept: list[Tensor] = []                      # the run-time arguments as the function sees them
         self.placeholders: list[Node] = []
         self.line: Any = None                             # the signature of a pure recording, if it is wanted
@@ -58,6 +62,7 @@ class Recorder:
             self._finish(plan, out)
         finally:
             state.trace = before
+            trace.outcome = self.prefix = None
             trace.restore()
             forget()
         plan.watch.more([place for places in trace.watched.values() for place in places] + trace.used_grads())
@@ -75,6 +80,14 @@ class Recorder:
             self.kept.append(t)
             k += 1
         self.placeholders = [t.storage.value for t in self.kept]
+
+    def _outcome(self, flag: Node, place: str) -> bool:
+        """Which way a branch goes in the call that this is recorded for."""
+        if self.prefix is None:
+            from .prefix import Prefix  # of no concern to functions without such branches
+            assert self.asked is not None
+            self.prefix = Prefix(self.trace, self.asked, dict(zip(self.placeholders, self.asked.tensors)))
+        return self.prefix.outcome(flag, place)  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------ what the function did
     def _finish(self, plan: Plan, out: Any) -> None:
@@ -112,8 +125,10 @@ class Recorder:
         for check in trace.checks:
             check.sort_into(plan, inputs, add)
         plan.pure = not (plan.writes or plan.grads or plan.after)
+        plan.guards = list(trace.guards.values())
+        plan.codes = [(add(code), bits, count) for code, bits, count in codes(plan.guards)]
         pulls = self._pulls(plan, tensors) if self.wrt is None and any(plan.needs) else []
-        if config.forms and plan.pure and self.wrt is not None and config.tier != "numpy":
+        if config.forms and plan.pure and self.wrt is not None and not plan.guards and config.tier != "numpy":
             self.line = signature(trace, self.kept, tensors)
         self._graph(plan, inputs, [*outputs, *grads, *extra], pulls)
 
@@ -135,7 +150,7 @@ class Recorder:
         made as further inputs."""
         env: dict[Node, Node] = {}
         fixed: list[Node] = []
-        roots = [*outputs, *[n for p in pulls for n in p.grads]]
+        roots = [*outputs, *[g.flag for g in plan.guards], *[n for p in pulls for n in p.grads]]
         order = linearise(roots)
         for n in order:
             if n.prim is SCALAR:
@@ -153,6 +168,8 @@ class Recorder:
         if any(n.prim is PLACEHOLDER and n not in known for n in order):
             raise explain(TraceError("a tensor of another traced function is used in this one"))
         plan.graph = Graph(plan.inputs, [next(new) for _ in outputs])
+        for g in plan.guards:
+            g.flag = next(new)
         plan.results = list(plan.graph.outputs)
         plan.program = programs.find(("traced", plan.graph.key), lambda: plan.graph, eager=False)
         plan.body = SubGraph(plan.graph, getattr(self.fn, "__name__", "traced"))
@@ -184,6 +201,19 @@ class Recorder:
         return out
 
 
+def codes(guards: Sequence[Guard]) -> list[tuple[Node, int, int]]:
+    """Flags as the bits of as few numbers as may be, what these are where all branches go as recorded, how many bits."""
+    found: list[tuple[Node, int, int]] = []
+    for g in guards:
+        bit = cast(g.flag, int64)
+        if not found or found[-1][2] == BITS or found[-1][0].aval.device != bit.aval.device:
+            found.append((bit, int(g.outcome), 1))
+        else:
+            code, bits, at = found[-1]
+            found[-1] = P.add(code, P.mul(bit, full(1 << at, (), int64))), bits | g.outcome << at, at + 1
+    return found
+
+
 class Pull:
     """The reverse of one result: cotangents of some inputs, as nodes over the inputs and `ct`."""
 
@@ -195,6 +225,7 @@ class Pull:
 
 NO_SECOND = ("a second derivative is asked for through a traced function that uses detach(), .data, no_grad, hooks or a custom "
              "Function: the recording keeps only its first derivative; call the function without @trace")
+BITS = 32                                                 # flags in one number
 _INDEXED = ("take", "gather", "index_add", "scatter_add")
 
 

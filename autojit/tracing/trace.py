@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.devices import to_host
 from ..eager.checks import ends_on_device
 from ..eager.evaluate import realise
 from ..eager.state import state
@@ -21,8 +22,9 @@ from ..eager.tensor import Tensor, new
 from ..errors import TraceError, explain, user_place
 from ..ir.aval import Aval
 from ..ir.graph import Node, base, buffer, linearise, placeholder
-from ..ir.primitive import BUFFER, LEAF
-from ..ops.declare import P, full
+from ..ir.primitive import BUFFER, PLACEHOLDER
+from ..ops.declare import P, full, truth
+from .plan import Guard
 
 SHOWN = ("reshape", "permute", "expand")                  # the same values in another shape
 
@@ -40,11 +42,12 @@ class Captured:
 class Check:
     """What can only be refused by looking at values, at each run of a recording."""
 
-    __slots__ = ("index", "lowest", "end", "error", "words", "ignore", "place", "aval", "seen")
+    __slots__ = ("index", "lowest", "end", "error", "words", "ignore", "place", "guards", "aval", "seen")
 
-    def __init__(self, index: Node, lowest: int, end: int, error: Any, words: str, ignore: int | None, place: str) -> None:
+    def __init__(self, index: Node, lowest: int, end: int, error: Any, words: str, ignore: int | None, place: str,
+                 guards: int = 0) -> None:
         self.index, self.lowest, self.end, self.error, self.words = index, lowest, end, error, words
-        self.ignore, self.place = ignore, place
+        self.ignore, self.place, self.guards = ignore, place, guards      # guards: how many branches come before it
         self.aval = index.aval                            # of the input that is looked at
         self.seen: Any = None                             # the array of a device's that was looked at last, weakly
 
@@ -88,10 +91,27 @@ class Check:
             raise explain(self.error(self.words.replace("{value}", str(bad))), where=self.place)
 
 
+def flag_of(n: Node) -> Node:
+    """The truth of a node with one element, without dimensions."""
+    return P.reshape(truth(n), ()) if n.shape else truth(n)
+
+
+def _asks(nodes: Sequence[Node]) -> bool:
+    """Does a value depend on more than numbers that the function wrote?"""
+    return any([m.prim is PLACEHOLDER for m in linearise(nodes)])
+
+
+def _unknown() -> TraceError:
+    return explain(TraceError("the value of a tensor is read inside a traced function, where it has none yet"),
+                   hint="branch on the tensor itself (if t > 0), which is recorded path by path, choose with aj.where, keep "
+                        "print() and item() outside of the traced function, or return the tensor and look at it there")
+
+
 class Trace:
     """The open recording of one thread.  See `eager.state` for who calls what."""
 
     light: Any = None                                     # itself, if ops go to its `record` instead of the tape
+    outcome: Any = None                                   # (flag, place) → which way a branch goes, where that can be known
 
     def __init__(self) -> None:
         self.closed = False
@@ -101,6 +121,7 @@ class Trace:
         self.bumps: dict[Any, int] = {}
         self.draws: list[tuple[Node, Callable[[], Any]]] = []
         self.checks: list[Check] = []
+        self.guards: dict[Node, Guard] = {}               # branches on values, by the node of the truth that was asked for
         self.calls: list[tuple[Any, ...]] = []            # of public ops: see `light.signature`
         self.cut = False                                  # something stood between values and their derivatives
         self.watched: dict[Any, list[Any]] = {}           # of objects that were called: (dictionary, key, value)
@@ -150,15 +171,25 @@ class Trace:
 
     def check(self, index: Node, lowest: int, end: int, error: Any, words: str, ignore: int | None) -> None:
         """Values of an integer node must be in [lowest, end), or `ignore`: looked at when the program runs."""
-        self.checks.append(Check(index, lowest, end, error, words, ignore, user_place()))
+        self.checks.append(Check(index, lowest, end, error, words, ignore, user_place(), len(self.guards)))
+
+    def decide(self, n: Node) -> bool:
+        """A branch asks for the truth of a node with one element."""
+        flag = flag_of(n)
+        if not _asks([flag]):
+            return bool(to_host(self.look([flag])[0], flag.aval.device))
+        guard = self.guards.get(flag)
+        if guard is None:
+            if self.outcome is None:
+                raise _unknown()
+            place = user_place()
+            guard = self.guards[flag] = Guard(flag, self.outcome(flag, place), place, len(self.draws))
+        return guard.outcome
 
     def look(self, nodes: Sequence[Node]) -> list[Any]:
         """A value is asked for: only constants have one."""
-        for n in nodes:
-            if any(m.prim.kind == LEAF and m.op not in ("const", "scalar", "buffer") for m in linearise([n])):
-                raise explain(TraceError("the value of a tensor is read inside a traced function, where it has none yet"),
-                              hint="use aj.where for a choice by value, keep print() and item() outside of the traced "
-                                   "function, or return the tensor and look at it there")
+        if _asks(nodes):
+            raise _unknown()
         me, state.trace = state.trace, None
         try:
             return [realise(n) for n in nodes]

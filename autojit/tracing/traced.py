@@ -29,7 +29,7 @@ from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
 from .hot import Short, Writer
-from .plan import Fixed, Plan, array_of, as_tensor, draw, drawn_avals, float_beside, gather, run_time
+from .plan import STALE, Asked, Fixed, Plan, array_of, as_tensor, drawn_avals, float_beside, gather, run_time, with_path
 from .recorder import Recorder
 
 if TYPE_CHECKING:
@@ -79,19 +79,19 @@ class Traced:
         if state.trace is not None:                       # inside another trace: part of it
             return self.fn(*args, **kwargs)
         leaves, structure, tensors = self.leaves(args, kwargs)
-        plan = self.plan(leaves, structure, None)
-        self.last = plan
+        plan, arrays, drawn = self.answer(Asked(leaves, structure, tensors, None))
         wanted = any(plan.needs) and state.grad
-        drawn = draw(plan)
         outs = self._pending(plan, tensors, drawn) if wanted else None
-        if outs is None or not plan.pure:
-            outs = self._at_once(plan, tensors, drawn, outs)
+        if outs is None or arrays is not None or not plan.pure:
+            if arrays is None:
+                arrays = plan.run([array_of(t) for t in tensors] + gather(plan, drawn))
+            outs = self._at_once(plan, tensors, arrays, outs)
         if not (wanted or kwargs or self.static_argnums):
             self._short.used(plan, args, lambda native: self._write(plan, native, args))
         return plan.nest(outs)
 
     def _write(self, plan: Plan, native: Any, args: tuple[Any, ...]) -> Any:
-        w = Writer(self, plan, native, args)
+        w = Writer(self, self._short, plan, native, args)
         w.unpack()
         value = w.value()
         return None if value == "None" else w.write(value, state.grad)
@@ -135,8 +135,19 @@ class Traced:
                 leaves[k] = _moved(leaves[k], device)
         return leaves, structure, [x for x in leaves if isinstance(x, Tensor)]
 
-    def plan(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None) -> Plan:
-        """The plan that fits; recorded if there is none."""
+    def answer(self, asked: Asked) -> tuple[Plan, list[Any] | None, list[Any]]:
+        """The plan of a call; what its program gave, if it had to run for that; the call's random numbers."""
+        plan, arrays = self.plan(asked.leaves, asked.structure, asked.wrt, asked), None
+        if plan.guards:
+            from .paths import follow  # of no concern to functions without branches on values
+            plan, arrays = follow(self, plan, asked)
+        self.last = plan
+        return plan, arrays, asked.draw(plan.draws)
+
+    def plan(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None, asked: Asked | None = None) -> Plan:
+        """The plan that fits; recorded if there is none.  Where branches depend on values it may be of another path than the
+        one that `asked`, the call, takes."""
+        asked = asked or Asked(leaves, structure, [x for x in leaves if isinstance(x, Tensor)], wrt)
         try:
             key = (structure, tuple([(x.aval, x.requires_grad) if isinstance(x, Tensor) else _static_key(x) for x in leaves]),
                    wrt, state.grad)
@@ -145,6 +156,7 @@ class Traced:
             bad = next(x for x in leaves if not isinstance(x, Tensor) and not _hashable(x))
             raise explain(TypeError(f"an argument of a traced function is neither data nor hashable: {type(bad).__name__}"),
                           hint="pass tensors, arrays, numbers, strings, or nests of them") from None
+        asked.key = key
         why: str | None = None if found else self._news(key)
         for plan in found or ():
             why = plan.stale()
@@ -153,17 +165,39 @@ class Traced:
         with self._lock:
             self._warn_ints(leaves)
             with paused():
-                plan = self._alike(leaves, structure, wrt) or self._recorded(leaves, structure, wrt, why)
-            self.plans[key] = [plan, *(found or [])[:3]]
-            self.plans.move_to_end(key)
-            self._held += plan.held - sum([p.held for p in (found or [])[3:]])
-            while len(self.plans) > KEPT or self._held > ROOM and len(self.plans) > 1:
-                _, old = self.plans.popitem(last=False)
-                self._held -= sum([p.held for p in old])
+                plan = self._alike(leaves, structure, wrt) or self._recorded(asked, why)
+            self._keep(key, plan)
         return plan
 
-    def _recorded(self, leaves: list[Any], structure: Any, wrt: tuple[int, ...] | None, why: str | None) -> Plan:
-        recorder = Recorder(self._bare(), leaves, structure, wrt)
+    def other(self, asked: Asked) -> Plan:
+        """The plan of a call whose first branches have been decided, against the plan that was tried: one that agrees, or
+        the one that is recorded now, and is right."""
+        for plan in self.plans.get(asked.key, ()):
+            if plan.outcomes[:len(asked.outcomes)] == asked.outcomes and plan.stale() is None:
+                break
+        else:
+            with self._lock, paused():
+                plan = self._recorded(asked, f"another way at {asked.places[-1]}")
+        self._keep(asked.key, plan)
+        return plan
+
+    def _keep(self, key: Any, plan: Plan) -> None:
+        """The plan stands first: of all paths that are not stale, or of the last few plans where there is one path."""
+        with self._lock:
+            old = self.plans.get(key, [])
+            rest = [p for p in old if p is not plan]
+            if len(rest) == len(old):                     # it is new
+                rest = with_path(self.__name__, plan, rest) if plan.guards else rest[:STALE]  # type: ignore[attr-defined]
+            self.plans[key] = [plan, *rest]
+            self.plans.move_to_end(key)
+            self._held += sum([p.held for p in self.plans[key]]) - sum([p.held for p in old])
+            while len(self.plans) > KEPT or self._held > ROOM and len(self.plans) > 1:
+                _, gone = self.plans.popitem(last=False)
+                self._held -= sum([p.held for p in gone])
+
+    def _recorded(self, asked: Asked, why: str | None) -> Plan:
+        leaves, structure, wrt = asked.leaves, asked.structure, asked.wrt
+        recorder = Recorder(self._bare(), leaves, structure, wrt, asked)
         plan = recorder.record()
         self.history.append(f"recorded{' with its gradient' * (wrt is not None)} ({why}): "
                             f"{len(plan.graph.order)} nodes for {_kind(leaves)}")
@@ -237,9 +271,8 @@ class Traced:
         out = apply(_rule(plan), args, ())
         return list(out) if isinstance(out, tuple) else [out]
 
-    def _at_once(self, plan: Plan, tensors: list[Tensor], drawn: list[Any], outs: list[Tensor] | None) -> list[Tensor]:
-        """Run now: results, and everything that the function writes."""
-        arrays = plan.run([array_of(t) for t in tensors] + gather(plan, drawn))
+    def _at_once(self, plan: Plan, tensors: list[Tensor], arrays: list[Any], outs: list[Tensor] | None) -> list[Tensor]:
+        """Results that the program gave, and everything that the function writes."""
         n = len(plan.needs)
         if outs is None:
             outs = [of_buffer(a, r.aval) for a, r in zip(arrays[:n], plan.results)]
@@ -272,8 +305,8 @@ class Traced:
 
     def graph(self) -> str:
         """The recorded graph of the last call, as text."""
-        from ..ir.text import graph_text
-        return graph_text(self._last().graph)
+        from .inspection import graph_of
+        return graph_of(self)
 
     def _last(self) -> Plan:
         if self.last is None:
@@ -392,6 +425,22 @@ def trace(fn: Any = None, *, static_argnums: Sequence[int] = (), device: Any = N
     attributes of `self` and of other objects, what lists, dictionaries and small arrays hold, also in functions it calls) are
     watched, and a change records anew; what comes from properties, `getattr` with a computed name or calls such as
     `random.random()` is not seen and stays as it was.  Use `aj.rand` for random numbers, and arguments for data.
+
+    Python's `if`, `while`, `and`, `assert`, `for` with `break` may ask for the truth of traced values.  Each way through the
+    function is recorded and compiled when a call takes it first (so Python runs again), and guards pick the right one at each
+    call; results, gradients, writes and random numbers are those of the way that is taken.  TraceError, which names the line,
+    for more than 64 ways for arguments of one kind: use `aj.cond`, `aj.while_loop` or `aj.where` there.  A number that is read
+    (`float(t)`, `t.item()`) is a TraceError too, but where it is a bool.  An error that the function raises itself comes each
+    time; what it wrote before is then not written.
+
+    >>> import autojit as aj
+    >>> @aj.trace
+    ... def halve(x):
+    ...     while x.sum() > 1:
+    ...         x = x / 2
+    ...     return x
+    >>> halve(aj.tensor([3.0, 1.0])), halve(aj.tensor([0.5, 0.25]))
+    (tensor([0.7500, 0.2500]), tensor([0.5000, 0.2500]))
     """
     if isinstance(fn, Tensor):
         return fn.trace()

@@ -8,7 +8,7 @@ in whatever surrounds the call: the tape, an outer recording, both.  The tape of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import tree
 from ..dtypes import FLOAT
@@ -16,6 +16,7 @@ from ..eager.apply import apply
 from ..eager.backward import backward_nodes
 from ..eager.checks import extent
 from ..eager.evaluate import realise
+from ..eager.placing import host
 from ..eager.state import state
 from ..eager.storage import Storage
 from ..eager.tape import NOWHERE
@@ -28,8 +29,9 @@ from ..ir.primitive import BUFFER, CONST, LEAF, PLACEHOLDER, SCALAR
 from ..ir.recipe import Recipe
 from ..ops.declare import P
 from ..tracing.light import Heavy
-from ..tracing.trace import Captured, Trace
+from ..tracing.trace import Captured, Trace, flag_of
 
+Answer = TypeVar("Answer")
 KEPT = 1024                                               # rules that are remembered
 _RULES: dict[Any, Rule] = {}
 
@@ -92,11 +94,24 @@ class FunctionTrace(Trace):
 
     def look(self, nodes: Sequence[Node]) -> list[Any]:
         """Values of this call, if they are the same for all examples."""
+        return self.ask(nodes, lambda found: [realise(n) for n in found])
+
+    def decide(self, n: Node) -> bool:
+        """Which way a branch goes in this call; the surroundings may depend on it."""
+        def answer(found: list[Node]) -> bool:
+            if self.outer is not None:
+                return self.outer.decide(found[0])  # type: ignore[no-any-return]
+            return bool(host(flag_of(found[0])))
+        return self.ask([n], answer)
+
+    def ask(self, nodes: Sequence[Node], answer: Callable[[list[Node]], Answer]) -> Answer:
+        """What the surroundings say of nodes."""
         leaves = [m for m in linearise(nodes) if m.prim is PLACEHOLDER]
         if self.rows is not None and any(m in self.rows for m in leaves):
             raise explain(RuntimeError(
                 "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow or to read its "
-                "value (.item()), which differs from example to example."), hint="choose with aj.where(condition, a, b)")
+                "value (.item()), which differs from example to example."),
+                          hint="choose with aj.where(condition, a, b) or aj.cond")
         captured = {c.placeholder: s for s, c in self.captured.items()}
         env: dict[Node, Node] = {}
         state.trace = self.outer                          # the surroundings answer
@@ -108,7 +123,7 @@ class FunctionTrace(Trace):
                     env[m] = self._held(captured[m])
                 else:
                     raise explain(TraceError("a tensor of another recording is used in this one"))
-            return [realise(n) for n in substitute(nodes, env)]
+            return answer(substitute(nodes, env))
         finally:
             state.trace = self
 
