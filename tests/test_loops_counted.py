@@ -1,4 +1,4 @@
-"""Loops whose number of turns is data, in reverse, to any order: against the same loops in Python.  Their memory, and Ctrl-C."""
+"""Loops whose number of turns is data, in reverse, to any order: against loops in Python.  Memory, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 import autojit as aj
 from autojit.backends.cpu.runner import PlanBuilder
-from autojit.backends.cpu.runtime import FAILED, NO_MEMORY, failure
+from autojit.backends.cpu.runtime import FAILED, failure
+from autojit.backends.cpu.steps import NO_MEMORY
 from autojit.config import config
 
 from .test_control import WRAPS, orders, plainly, same, tier  # noqa: F401  (a fixture)
@@ -99,7 +100,8 @@ def test_transforms(tier):  # noqa: F811
         whole = aj.grad(lambda xs, a, one=one: aj.vmap(one, in_dims=(0, None))(xs, a).pow(2).sum(), argnums=1)
         each = [aj.grad(lambda x, a, two=two: two(x, a) ** 2, argnums=1)(x, a).item() for x in singles]
         same(whole(xs, a), aj.tensor(sum(each), dtype=aj.float64), 1e-9)
-    same(aj.vmap(aj.vmap(aj.grad(f), (0, None)), (0, None))(xs.reshape(2, 2), a).reshape(4), aj.vmap(aj.grad(f), (0, None))(xs, a))
+    many = aj.vmap(aj.grad(f), (0, None))
+    same(aj.vmap(many, (0, None))(xs.reshape(2, 2), a).reshape(4), many(xs, a))
     same(aj.jvp(aj.grad(f), (singles[0], a), (a, a))[1], aj.jvp(aj.grad(g), (singles[0], a), (a, a))[1])
     same(aj.hessian(f)(singles[0], a), aj.hessian(g)(singles[0], a))
 

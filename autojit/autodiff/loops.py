@@ -1,6 +1,7 @@
 """Loops and branches, forward and batched: a loop of tangents is a loop again, a loop of many examples too.
 
-In: a `scan`, `while`, `counted` or `branch` node with tangents, or with what has a batch axis.  Out: nodes of a new loop over a new body.
+In: a `scan`, `while`, `counted` or `branch` node with tangents, or with what has a batch axis.  Out: nodes of a new loop over
+a new body.
 The two passes over nodes are handed in (`both`, `batch`), since they call these rules themselves.
 """
 
@@ -12,9 +13,9 @@ from typing import Any
 from ..dtypes import int64
 from ..ir.aval import aval
 from ..ir.graph import Graph, Node, const, node, placeholder, substitute
+from ..ops.counted import Counted, counted_spec
 from ..ops.declare import P, full, zeros_like
 from ..ops.declare import spread as spread_over
-from ..ops.counted import Counted, counted_spec
 from ..ops.grouped import SOME
 from ..ops.loops import BRANCH, Branch, Scan, branch_spec, scan_spec
 from ..ops.whiles import While, while_spec

@@ -32,6 +32,7 @@ from ...schedule.loops import (
 )
 from ...schedule.memory import place
 from ..counts import ALONE
+from . import libraries
 from .runner import NativePlan, PlanBuilder, Slot
 from .runtime import BUSY, OK, failure, runtime
 
@@ -73,12 +74,11 @@ class Memory:
         self.chunks = self._chunks()
         self.inner = {k: [Memory(b, e) for b, e in zip(s.bodies, emitted[k])] for k, s in enumerate(schedule.steps)
                       if isinstance(s, CONTROL) and not hosted([s])}
-        self.areas: dict[str, int] = {}
         self.tapes, self.record = self._rows()
+        self.areas: dict[str, int] = {}
         self.areas = {f"area {k}": self._area(schedule.steps[k], inner) for k, inner in self.inner.items()}
         self.offsets, self.size = place(self._lifetimes())
 
-    def _chunks(self) -> dict[str, int]:
     def _rows(self) -> tuple[dict[str, int], int]:
         """Where in the record of a turn each row lies that a loop of SOME turns leaves, and the size of the record."""
         tapes: dict[str, int] = {}
@@ -91,6 +91,7 @@ class Memory:
                     at += -(-(b.size // SOME * b.dtype.itemsize) // 16) * 16
         return tapes, max(at, 16)
 
+    def _chunks(self) -> dict[str, int]:
         """How many areas a per-chunk buffer has: one for each chunk of the kernel that writes it."""
         out: dict[str, int] = {}
         for step in self.schedule.steps:
@@ -150,9 +151,9 @@ class Writer:
             self._branch(k, step)
         elif isinstance(step, WhileStep):
             self._while(k, step)
-        else:
         elif isinstance(step, CountedStep):
             self._counted(k, step)
+        else:
             assert isinstance(step, GemmStep)              # the others are made for GPUs only
             self._gemm(step)
 
@@ -168,10 +169,13 @@ class Writer:
                 words.append(self.slots[entry[1]])
             elif entry[0] in ("size", "address"):
                 words.append(int(entry[1]))
+            elif entry[0] == "function":
+                words.append(libraries.lapack(entry[1]))
             else:
                 words.append(const_word(entry[1], entry[2].code))
         name = step.host.prim.name if isinstance(step, CallStep) else "kernel"
-        self.plan.kernel(address, self.plan.table(words), step.n, step.chunks, name=f"{name} {k}")
+        self.plan.kernel(address, self.plan.table(words), step.n, step.chunks, name=f"{name} {k}",
+                         blas=any([entry[0] == "function" for entry in emitted.table]))
 
     def _gemm(self, s: GemmStep) -> None:
         size = s.dtype.itemsize
@@ -187,17 +191,17 @@ class Writer:
     def _loop(self, k: int, step: LoopStep) -> None:
         """A carry is in two places by turns, so that no turn writes what it reads; the last turn writes the result's."""
         spec, (body,), (memory,) = step.spec, step.bodies, self.memory.inner[k]
-        m, c, n = spec.consts, spec.carries, spec.length
+        m, n = spec.consts, spec.length
         area = self.slots[f"area {k}"]
         places = {name: self.slots[given] for name, given in zip(body.inputs[:m], step.inputs)}
         moving: list[Slot] = []
+        if n == SOME:
+            self._as_many(step, area, places, memory)
+            return
         for j, nbytes in enumerate(self.memory.carried(step)):
             ends = (self.slots[step.outputs[j]], area)     # the turn's result, by how many turns are left (even, odd)
             last, other = ends[(n - 1) % 2], ends[n % 2]
             moving += [self.plan.turning(self.slots[step.inputs[m + j]], last, other), self.plan.turning(last, other, last)]
-        if n == SOME:
-            self._as_many(step, area, places, memory)
-            return
             places |= {body.inputs[m + j]: moving[-2], body.outputs[j]: moving[-1]}
             area += nbytes
         for name, given in _slices(step):
@@ -208,10 +212,6 @@ class Writer:
             places[name] = moving[-1]
         self.plan.loop(n, moving, self._body(memory, area, places).steps)
 
-    def _while(self, k: int, step: WhileStep) -> None:
-        """A carry goes to and fro between two places; wherever it is at the end, it is put into the result's."""
-        m, names = step.spec.consts, [b.inputs for b in step.bodies]
-        flag = self.slots[f"area {k}"]
     def _as_many(self, step: LoopStep, area: Slot, places: dict[str, Slot], memory: Memory) -> None:
         """As many turns as are counted when it runs: carries go to and fro as in a `while`, slices lie on the tape."""
         spec, (body,) = step.spec, step.bodies
@@ -246,6 +246,10 @@ class Writer:
         inner = self._body(memory, self.slots[f"area {k}"], places)
         self.plan.tape(self.slots[step.inputs[0]], memory.record, inner.steps)
 
+    def _while(self, k: int, step: WhileStep) -> None:
+        """A carry goes to and fro between two places; wherever it is at the end, it is put into the result's."""
+        m, names = step.spec.consts, [b.inputs for b in step.bodies]
+        flag = self.slots[f"area {k}"]
         area = flag + 64
         places = [{n: self.slots[given] for n, given in zip(ns[:m], step.inputs)} for ns in names[:2]] + [{}]
         places[0][step.bodies[0].outputs[0]] = flag
@@ -268,10 +272,6 @@ class Writer:
         self.plan.branch(flag, *sides)
 
 
-class Builder:
-    """Writes the plans of a schedule: one for each run of steps without a host step."""
-
-    def __init__(self, schedule: Schedule, emitted: Kernels) -> None:
 def _slices(step: LoopStep) -> list[tuple[str, str]]:
     """What a turn reads and leaves as a slice of something: its name in the body and outside."""
     spec, (body,) = step.spec, step.bodies
@@ -279,6 +279,10 @@ def _slices(step: LoopStep) -> list[tuple[str, str]]:
             *zip(body.outputs[spec.carries:], step.outputs[spec.carries:])]
 
 
+class Builder:
+    """Writes the plans of a schedule: one for each run of steps without a host step."""
+
+    def __init__(self, schedule: Schedule, emitted: Kernels) -> None:
         self.schedule = schedule
         self.memory = Memory(schedule, emitted)
         self.host = hosted(schedule.steps)
@@ -327,6 +331,13 @@ def const_word(value: Any, code: str) -> int:
     return int(np.float64(value).view(np.int64)) if code in ("f32", "f64") else int(value)
 
 
+def _seen(array: np.ndarray, a: Aval) -> np.ndarray:
+    """Memory as a buffer of a schedule: complex numbers are pairs of real ones there."""
+    if array.dtype.kind == "c" != a.dtype.np.kind:
+        array = array.reshape(-1).view(a.dtype.np)
+    return array.reshape(a.shape)
+
+
 class HostCall:
     """What has no kernel: its NumPy reference, between native calls; a loop around such a thing turns in Python."""
 
@@ -338,7 +349,7 @@ class HostCall:
         def where(name: str, a: Aval) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
             if name in names:
                 at = names.index(name)
-                return lambda arrays: arrays[at].reshape(a.shape)
+                return lambda arrays: _seen(arrays[at], a)
             fixed = builder.view(name, a)
             return lambda arrays: fixed
 

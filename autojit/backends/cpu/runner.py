@@ -14,21 +14,8 @@ from typing import Any
 import numpy as np
 
 from . import blas
-from .runtime import (
-    ARGUMENT_WORDS,
-    BRANCH,
-    BUSY,
-    COPY,
-    GEMM,
-    HEADER_WORDS,
-    KERNEL,
-    LOOP,
-    LOOP_WORDS,
-    MAGIC,
-    OK,
-    TAPE,
-    runtime,
-)
+from .runtime import ARGUMENT_WORDS, BUSY, HEADER_WORDS, MAGIC, OK, runtime
+from .steps import BRANCH, COPY, GEMM, KERNEL, LOOP, LOOP_WORDS, TAPE
 
 
 class Slot:
@@ -107,14 +94,15 @@ class PlanBuilder:
     # ---- steps
 
     def kernel(self, function: int, args: Word, n: int, chunks: int = 1, align: int = 1,
-               name: str = "kernel") -> None:
+               name: str = "kernel", blas: bool = False) -> None:
         """Call ``i32 function(ret, exc, args, lo, hi, chunk)`` on [0, n) in ``chunks`` parts, which the pool runs.
 
         Part c is [n*c // chunks, n*(c+1) // chunks), both ends rounded down to a multiple of ``align`` (a power of
-        two); it may be empty and is called even so.  A status other than 0 ends the plan.
+        two); it may be empty and is called even so.  A status other than 0 ends the plan.  ``blas``: it calls BLAS.
         """
         if chunks < 1 or n < 0 or align < 1 or align & (align - 1):
             raise ValueError(f"a kernel over {n} in {chunks} chunks aligned to {align}")
+        self._products |= blas
         self._step(name, KERNEL, [int(function), args, int(n), int(chunks), -int(align)])
 
     def gemm(self, dtype: str, m: int, n: int, k: int, a: Word, b: Word, c: Word, *, trans_a: bool = False,
