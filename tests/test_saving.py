@@ -126,6 +126,8 @@ def test_batches_are_shuffled_by_the_generator():
     loader = DataLoader(TensorDataset(Y), 10, shuffle=True)
     assert next(iter(loader))[0].tolist() != next(iter(loader))[0].tolist()
     assert len(RandomSampler(Y, replacement=True, num_samples=30)) == 30 == len(list(RandomSampler(Y, True, 30)))
+    drawn = list(RandomSampler(Y, num_samples=25))         # twice all of them, then five
+    assert len(drawn) == 25 and sorted(drawn[:10]) == sorted(drawn[10:20]) == list(range(10)) and len(set(drawn[20:])) == 5
 
 
 def test_any_dataset_will_do():
@@ -162,6 +164,11 @@ def test_a_loader_refuses():
                   {"batch_size": None, "drop_last": True}, {"batch_sampler": [[1]], "batch_size": 2}, {"num_workers": -1}):
         with pytest.raises(ValueError):
             DataLoader(data, **words)
+    for count in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="num_samples should be a positive integer"):
+            RandomSampler(data, num_samples=count)
+    with pytest.raises(TypeError, match="replacement should be a boolean"):
+        RandomSampler(data, replacement=1)
     with pytest.raises(AssertionError, match="Size mismatch"):
         TensorDataset(X, aj.ones(3))
     with pytest.raises(TypeError, match="default_collate"):

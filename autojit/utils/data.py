@@ -122,18 +122,23 @@ class SequentialSampler:
 
 
 class RandomSampler(SequentialSampler):
-    """All examples in random order, or `num_samples` drawn one by one with replacement."""
+    """`num_samples` examples (all) in random order, in a new one when all have been; or drawn one by one with replacement."""
 
     def __init__(self, data_source: Any, replacement: bool = False, num_samples: int | None = None,
                  generator: Generator | None = None) -> None:
         super().__init__(data_source)
         self.replacement, self.num_samples, self.generator = replacement, num_samples, generator
+        if not isinstance(replacement, bool):
+            raise explain(TypeError(f"replacement should be a boolean value, but got replacement={replacement}"))
+        count = len(data_source) if num_samples is None else num_samples
+        if not isinstance(count, int) or count <= 0:
+            raise explain(ValueError(f"num_samples should be a positive integer value, but got num_samples={count}"))
 
     def __iter__(self) -> Iterator[int]:
         n = len(self.data_source)
         if self.replacement:
             return iter(memory_of(randint(0, n, (len(self),), generator=self.generator)).tolist())
-        return iter(_order(n, self.generator)[:len(self)].tolist())
+        return (k for at in range(0, len(self), n) for k in _order(n, self.generator)[:len(self) - at].tolist())
 
     def __len__(self) -> int:
         return len(self.data_source) if self.num_samples is None else self.num_samples
