@@ -13,7 +13,7 @@ import numpy as np
 
 from . import tree
 from .backends.cpu.binding import Binding
-from .backends.cpu.runtime import OK, failure, runtime
+from .backends.cpu.runtime import OK, REFUSED, failure, runtime
 from .dtypes import int64, memory
 from .eager.creation import known, no_mask
 from .eager.state import state
@@ -71,14 +71,16 @@ class Bound:
 
 
 class _Failed:
-    """Raises what a status means."""
+    """Raises what a status means; where a kernel refuses its values, `again` has NumPy raise it or gives the result."""
 
-    __slots__ = ("checks",)
+    __slots__ = ("checks", "again")
 
-    def __init__(self, checks: Sequence[tuple[np.ndarray, np.ndarray, Any]]) -> None:
-        self.checks = checks
+    def __init__(self, checks: Sequence[tuple[np.ndarray, np.ndarray, Any]], again: Callable[[], Any]) -> None:
+        self.checks, self.again = checks, again
 
-    def __call__(self, status: int) -> None:
+    def __call__(self, status: int) -> Any:
+        if status == REFUSED:
+            return self.again()
         if status > 0:
             raise failure(status)
         least, greatest, check = self.checks[-status - 1]
@@ -127,11 +129,7 @@ def _captured(c: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- what cannot be bound
 def refuse(plan: Plan, name: str, what: str) -> None:
-    """Random numbers need Python, devices and paths programs of their own: refused.  `what`: "a bound call"."""
-    if plan.guards:
-        raise explain(TraceError(f"{name} branches on the value of a tensor, so it is a program for each path, and {what} is "
-                                 "one program"), where=plan.guards[0].place,
-                      hint="choose with aj.where, aj.cond or aj.while_loop")
+    """Random numbers need Python, and devices a program of their own: refused.  `what`: "a bound call"."""
     if not plain(plan.graph):
         raise explain(RuntimeError(f"{name} works on a device, and {what} is made of kernels of the CPU"),
                       hint="call it the ordinary way: a call is one launch there")
@@ -218,11 +216,18 @@ def bind(plan: Plan, tensors: Sequence[Tensor], name: str, structured: Callable[
     value = plan.nest(shown[:n])
     ends = outs[results(plan):]
     looked = list(zip(ends[::2], ends[1::2], checks))
-    failed = _Failed(looked)
+    copies = _copies(plan, tensors, inputs, outs, name)
+
+    def again() -> Any:
+        for to, found in [*zip(outs, program.interpret(inputs)), *copies]:
+            to.reshape(-1)[:found.size] = found.reshape(-1)[:to.size]
+        return value
+
+    failed = _Failed(looked, again)
     assert native.plan is not None
     binding = Binding(runtime(), native.plan, [*inputs, *outs], value, failed,
                       [(least, greatest, c.lowest, c.end) for least, greatest, c in looked],
-                      _copies(plan, tensors, inputs, outs, name))
+                      copies)
     made = Bound(binding, value, None if structured is None else structured(shown[n:n + count]), failed)
     if not writes(plan):
         made.run()

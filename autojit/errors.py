@@ -28,6 +28,10 @@ class NoDerivative(RuntimeError):
     """An operation has no derivative: told where somebody asks for it, and not before."""
 
 
+class Refused(RuntimeError):
+    """A kernel leaves the values it was given to NumPy, which raises what is to be raised or has the result."""
+
+
 class VerifyError(AssertionError):
     """The compiler made something ill-formed: a bug of autojit, never of the user."""
 

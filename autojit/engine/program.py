@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends.numpy.run import NumpyProgram
 from ..config import config
+from ..errors import Refused
 from ..ir.graph import Graph
 from ..ops.grouped import set_hook
 from ..rewrite.inline import inline
@@ -55,12 +56,14 @@ class Program:
         """Arrays for the graph's inputs (C-contiguous, right dtype and shape); fresh arrays for its outputs."""
         self.runs += 1
         native = self.native
-        if native is not None:
-            return native(arrays)
-        if config.tier != "numpy" and self.failed is None:
+        if native is None and config.tier != "numpy" and self.failed is None:
             self._advance()
-            if self.native is not None:
-                return self.native(arrays)
+            native = self.native
+        if native is not None:
+            try:
+                return native(arrays)
+            except Refused:                               # NumPy raises what is to be raised
+                pass
         return self.interpret(arrays)
 
     def interpret(self, arrays: Arrays) -> list[Any]:

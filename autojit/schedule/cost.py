@@ -42,7 +42,8 @@ class Ballot:
 class Target:
     """The machine a schedule is made for.  `threads` is nominal: results must not depend on the pool's real size.  `simt`: a
     GPU, whose schedules have plain loops and steps of their own (`simt.py`); the figures below are then not asked.  `byhand`:
-    (primitive, avals of operands, aval, params) → the kernels that a person wrote for a host operation, or None."""
+    (primitive, avals of operands, aval, params, how much of its axis is read) → the kernels that a person wrote for a host
+    operation, or None."""
 
     threads: int = 8
     serial: int = 100_000          # weighted operations below which a kernel runs serially

@@ -15,6 +15,7 @@ from ..ir.graph import Graph, Node
 from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REDUCE, SCATTER
 from ..ops.grouped import GROUPED, group_key
 from .axes import PIECES, Axes, Axis, Frame, find_uniform, operands, pinned
+from .calls import call_steps, first_read
 from .cost import Target
 from .device import INTO, device_step, in_memory, with_words
 from .gemm import OFTEN, Gemm, is_product
@@ -400,7 +401,8 @@ class _Planner:
         """The kernels that a person wrote for a host operation; None if NumPy runs it."""
         if n not in self.forms:
             find = self.target.byhand
-            self.forms[n] = find and find(n.prim, tuple([i.aval for i in operands(n)]), n.aval, n.params)
+            first = first_read(n, self.order, self.graph.outputs)
+            self.forms[n] = find and find(n.prim, tuple([i.aval for i in operands(n)]), n.aval, n.params, first)
         return self.forms[n]
 
     def _host(self, n: Node) -> None:
@@ -408,14 +410,7 @@ class _Planner:
         names = tuple([self.memory[i].name for i in ins])
         host = HostStep(n.prim, names, tuple([i.aval for i in ins]), out, n.params)
         form = self._byhand(n)
-        if not form:
-            self.steps.append(host)
-            return
-        place = {f"in{k}": name for k, name in enumerate(names)} | {"out": out}
-        place |= {word: self.buffer("temp", dtype, size).name for word, (dtype, size) in form.scratch.items()}
-        for p in form.passes:
-            table = (*[("buffer", place[word]) for word in p.buffers], *p.numbers)
-            self.steps.append(CallStep(host, p.text, table, tuple([place[w] for w in p.writes]), p.n, p.chunks, p.address))
+        self.steps += call_steps(form, host, self.buffer) if form else [host]
 
     def _results(self, n: Node) -> list[str]:
         """The buffers of all results of a loop, a branch or a call, read or not."""

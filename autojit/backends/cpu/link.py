@@ -170,7 +170,7 @@ class Writer:
             elif entry[0] in ("size", "address"):
                 words.append(int(entry[1]))
             elif entry[0] == "function":
-                words.append(libraries.lapack(entry[1]))
+                words.append(libraries.function(entry[1]))
             else:
                 words.append(const_word(entry[1], entry[2].code))
         name = step.host.prim.name if isinstance(step, CallStep) else "kernel"

@@ -11,11 +11,19 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from ....dtypes import DType
+from ....dtypes import BOOL, DType
 from ....ir.aval import Aval
 from ....ir.primitive import Primitive
 
-FAMILIES: dict[str, str] = {"cumsum": "scans", "custom": "custom"}
+FAMILIES: dict[str, str] = {**dict.fromkeys(("cumsum", "cumprod", "cumarg", "logcumsumexp"), "scans"),
+                            **dict.fromkeys(("sort", "argsort"), "sorts"),
+                            **dict.fromkeys(("index_set", "scatter_set", "scatter_fold"), "scatters"),
+                            **dict.fromkeys(("cholesky", "lu", "lu_pivots", "lu_info", "permutation", "qr"), "factorisations"),
+                            **dict.fromkeys(("solve", "inv", "solve_triangular", "det", "detsign", "logabsdet"), "solutions"),
+                            **dict.fromkeys(("eigh", "svd", "pinv", "lstsq", "cofactor"), "spectra"),
+                            **dict.fromkeys(("i0", "i1", "i0e", "i1e", "j0", "j1", "y0", "y1", "erfcx", "ndtri"), "special"),
+                            **dict.fromkeys(("zeta", "igamma", "igammac", "nextafter", "gcd"), "special"),
+                            "custom": "custom"}
 """Primitive → the file here that has a function of its name: it takes a `Form` and gives it kernels, or none where NumPy is to
 run the operation after all."""
 
@@ -39,12 +47,12 @@ class Form:
     """The kernels of one operation, one after the other.
 
     avals: of its operands; out: of its result; params: the primitive's.  Operands are called "in0", "in1", ..., "out", and
-    what `scratch` was asked for."""
+    what `room` was asked for.  first: how many places of an order's axis are read; None: all of them."""
 
-    __slots__ = ("avals", "out", "params", "scratch", "passes", "_dtypes")
+    __slots__ = ("avals", "out", "params", "first", "scratch", "passes", "_dtypes")
 
-    def __init__(self, avals: Sequence[Aval], out: Aval, params: tuple[Any, ...]) -> None:
-        self.avals, self.out, self.params = tuple(avals), out, params
+    def __init__(self, avals: Sequence[Aval], out: Aval, params: tuple[Any, ...], first: int | None = None) -> None:
+        self.avals, self.out, self.params, self.first = tuple(avals), out, params, first
         self.scratch: dict[str, tuple[DType, int]] = {}
         self.passes: list[Pass] = []
         self._dtypes = {f"in{k}": a.dtype for k, a in enumerate(avals)} | {"out": out.dtype}
@@ -73,14 +81,19 @@ class Form:
         self.passes.append(Pass(text, tuple(buffers.values()), tuple(slots), tuple(writes), int(n), int(chunks)))
 
 
-def form(prim: Primitive, avals: Sequence[Aval], out: Aval, params: tuple[Any, ...]) -> Form | None:
+def form(prim: Primitive, avals: Sequence[Aval], out: Aval, params: tuple[Any, ...], first: int | None = None) -> Form | None:
     """The kernels for an operation; None where it has none, and NumPy runs it."""
     family = FAMILIES.get(prim.name)
     if family is None:
         return None
-    made = Form(avals, out, params)
+    made = Form(avals, out, params, first)
     getattr(import_module(f"{__name__}.{family}"), prim.name)(made)
     return made if made.passes else None
+
+
+def loaded(d: DType, value: str) -> str:
+    """An element of an array as a number: bools as 0 and 1."""
+    return f"to_i64({value})" if d.category == BOOL else value
 
 
 # ------------------------------------------------------------------------------------------------ sizes
