@@ -19,6 +19,7 @@ from .ir.graph import Graph, Node, const, linearise, node, placeholder, substitu
 from .ir.primitive import CONST, LEAF, PLACEHOLDER
 from .ops.declare import P, full
 from .ops.loops import BRANCH, SCAN, branch_spec, scan_spec
+from .ops.random import split
 from .ops.whiles import WHILE, while_spec
 from .tracing.plan import as_tensor as run_time_tensor
 from .tracing.plan import float_beside
@@ -32,12 +33,18 @@ class _LoopTrace(FunctionTrace):
     """The recording of a body: what it asks for must be the same in every turn, or come through its arguments."""
 
     what = "scan"
+    turn: Node | None = None                              # the number of the turn, if random numbers are drawn
 
     def draw(self, make: Callable[[], Any], a: Aval) -> Node:
         if self.what == "cond":
             return super().draw(make, a)
-        raise explain(RuntimeError(f"{self.what}: random numbers are drawn in the body, which is recorded once for all turns"),
-                      hint="draw them before the loop, one slice for each turn, and pass them as xs")
+        if not getattr(make, "keyed", False):
+            raise explain(RuntimeError(f"{self.what}: random numbers that no kernel draws (randperm) are drawn in the body, "
+                                       "which is recorded once for all turns"),
+                          hint="draw it before the loop, one slice for each turn, and pass them as xs")
+        if self.turn is None:
+            self.turn = placeholder(aval((), int64))
+        return split(super().draw(make, a), self.turn)
 
     def ask(self, nodes: Sequence[Node], answer: Callable[[list[Node]], Answer]) -> Answer:
         if any([m.prim is PLACEHOLDER for m in linearise(nodes)]):
@@ -128,7 +135,7 @@ def _invariant(outputs: Sequence[Node], varying: Sequence[Node]) -> list[Node]:
 
 
 class _Body:
-    """A recorded turn: `arguments` and `outputs`, nodes; `r`, what it took from outside."""
+    """A recorded turn: `arguments` and `outputs`, nodes; `r`, what it took from outside; `turn`: see `_LoopTrace`."""
 
     def __init__(self, what: str, f: Callable[..., Any], structure: Any, tensors: Sequence[Tensor],
                  avals: Sequence[Aval]) -> None:
@@ -140,11 +147,16 @@ class _Body:
             return f(*tree.tree_map(lambda t: t.clone(), args))
 
         self.r = record(own, list(tensors), (tuple, (structure, (dict, (), ()))), wants, trace, avals=list(avals))
-        self.arguments = self.r.arguments
+        self.arguments, self.turn = self.r.arguments, trace.turn
         known = [t for t in self.r.outside.values() if isinstance(t, Tensor)]
         _on_cpu(what, [*tensors, *known])
         _differentiable(what, self.r, tensors)
         self.known = self.r.outside | dict(zip(self.arguments, tensors))
+
+    @property
+    def moving(self) -> list[Node]:
+        """What differs from turn to turn."""
+        return self.arguments if self.turn is None else [*self.arguments, self.turn]
 
 
 def _pair(what: str, out: Any) -> tuple[Any, Any]:
@@ -286,12 +298,14 @@ def _wider(carry: _Nest, body: _Body, structure: Any) -> list[Tensor]:
 
 def _placed_scan(what: str, body: _Body, carries: int, turns: int, reverse: bool, start_at: int | None) -> list[Tensor]:
     own, ends, checks = _watched(body)
-    fixed = _invariant([*own, *ends], body.arguments)
+    fixed = _invariant([*own, *ends], body.moving)
     start, xs = body.arguments[:carries], body.arguments[carries:]
     guards, first, worst = _guards(ends, checks)
     if start_at is not None:                              # the number of a turn is carried, not read from memory
         (number,), xs = xs, []
         guards, first, worst = [*guards, number], [*first, const(start_at, int64)], [*worst, P.add(number, const(1, int64))]
+    if body.turn is not None:
+        guards, first, worst = [*guards, body.turn], [*first, const(0, int64)], [*worst, P.add(body.turn, const(1, int64))]
     stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
     outs = substitute([*own[:carries], *worst, *own[carries:]], dict(stand))
     spec = scan_spec(Graph([*stand.values(), *start, *guards, *xs], outs), turns, len(fixed), carries + len(guards), reverse)
@@ -318,7 +332,7 @@ def _look_after(body: _Body, checks: Sequence[Any], ends: Sequence[Node], known:
 def _watched(body: _Body) -> tuple[list[Node], list[Node], list[Any]]:
     """Places that a turn computes are kept inside their axis, since native code does not look; their least and greatest are
     carried out of the loop and looked at there.  The results so changed, the least and greatest, and what asks for them."""
-    moving = set(body.arguments)
+    moving = set(body.moving)
     checks = [c for c in body.r.checks if c.index.aval.size and not moving.isdisjoint(linearise([c.index]))]
     nodes = [*body.r.outputs, *[e for c in checks for e in c.ends(c.index)]]
     for c in checks:
@@ -358,7 +372,7 @@ def while_loop(cond_fun: Callable[..., Any], body_fun: Callable[..., Any], init_
         return while_loop(cond_fun, body_fun, tree.unflatten(carry.structure, wider))
     _same("while_loop", "val", carry, new, [o.aval for o in body.r.outputs], avals)
     test = _Body("while_loop", lambda v: _asked(cond_fun(v)), structure, carry.tensors, avals)
-    if any([not set(test.arguments).isdisjoint(linearise([c.index])) for c in test.r.checks]):
+    if any([not set(test.moving).isdisjoint(linearise([c.index])) for c in test.r.checks]):
         raise explain(RuntimeError("while_loop: cond_fun looks something up at a place that the loop computes"),
                       hint="look it up in body_fun, and carry what was found")
     test.r.check(list, test.known)
@@ -377,13 +391,13 @@ def _asked(flag: Any) -> Tensor:
 
 def _placed_while(body: _Body, test: _Body) -> list[Tensor]:
     own, ends, checks = _watched(body)
-    asked = substitute(test.r.outputs, dict(zip(test.arguments, body.arguments)))
-    fixed = _invariant([*own, *ends, *asked], body.arguments)
+    turns = body.turn if body.turn is not None else placeholder(aval((), int64))
+    asked = substitute(test.r.outputs, dict(zip(test.moving, [*body.arguments, turns])))
+    fixed = _invariant([*own, *ends, *asked], [*body.arguments, turns])
     guards, first, worst = _guards(ends, checks)
     stand: dict[Node, Node] = {n: placeholder(n.aval) for n in fixed}
     known = test.known | body.known
-    turns = placeholder(aval((), int64))                  # counted for a reverse pass; else nobody reads it, and it goes
-    takes = [*stand.values(), *body.arguments, *guards, turns]
+    takes = [*stand.values(), *body.arguments, *guards, turns]             # the count: for random numbers and a reverse pass
     outs = [*own, *worst, P.add(turns, const(1, int64))]
     spec = while_spec(Graph(takes, substitute(asked, dict(stand))), Graph(takes, substitute(outs, dict(stand))), len(fixed))
     calls = [node(WHILE, (*fixed, *body.arguments, *first, const(0, int64)), (spec, k)) for k in range(len(spec.avals))]

@@ -22,8 +22,7 @@ from ..ir.aval import Shape, aval
 from ..ir.graph import Graph, Node, buffer, placeholder
 from ..ops import philox, random
 from ..ops.checks import c_type, scalar_type
-from ..ops.declare import P, cast
-from ..ops.random import Key
+from ..ops.declare import cast
 from .convert import array_of, copy_
 from .counting import holds
 from .creation import finish, shape_of, size_of, whole
@@ -107,13 +106,18 @@ def set_rng_state(new_state: Tensor) -> None:
 
 # ---------------------------------------------------------------- drawing
 class Draw:
-    """A draw of a generator, made when it is called: its key (seed and number, two int64), or what `make` makes of it."""
+    """A draw of a generator, made when it is called: its key (seed and number, two int64), or what `make` makes of it.
+    `keyed`: is it a key, of which others can be made?"""
 
     __slots__ = ("generator", "device", "make")
 
     def __init__(self, generator: Generator | None, device: str,
                  make: Callable[[int, int], tuple[Any, DType]] | None = None) -> None:
         self.generator, self.device, self.make = generator or default_generator, device, make
+
+    @property
+    def keyed(self) -> bool:
+        return self.make is None
 
     def __call__(self) -> Any:
         seed, draw = self.generator.next()
@@ -123,21 +127,11 @@ class Draw:
         return from_host(np.array([seed, draw], np.uint64).view(np.int64), int64, self.device)
 
 
-def _key(generator: Generator | None, device: str) -> Key:
-    """The next draw's key in the open recording: an input of its program."""
-    n = state.trace.draw(Draw(generator, device), aval((2,), int64, device))
-    return _parts(n)
-
-
-def _parts(n: Node) -> Key:
-    seed, draw = [P.reshape(P.slice(n, (k,), (k + 1,), (1,)), ()) for k in range(2)]
-    return seed, draw
-
-
 def _draw(shape: Shape, d: DType, kind: str, generator: Generator | None, device: str, low: int = 0, high: int = 1) -> Node:
     """Numbers as a node: of the open recording's program, or drawn now."""
     if state.trace is not None:
-        return NODES[kind](_key(generator, device), shape, d, low, high)
+        key = state.trace.draw(Draw(generator, device), aval((2,), int64, device))
+        return NODES[kind](key, shape, d, low, high)
     g = generator or default_generator
     if device != "cpu":
         drawn = int64 if kind == "integers" else d
@@ -163,7 +157,7 @@ def _filled_array(kind: str, seed: int, draw: int, shape: Shape, d: DType, low: 
 
     def build() -> Graph:
         n = placeholder(aval((2,), int64))
-        return Graph([n], [NODES[kind](_parts(n), (count,), d, low, high)])
+        return Graph([n], [NODES[kind](n, (count,), d, low, high)])
 
     program = programs.find(("random", kind, count, d, low, high), build)
     return program([np.array([seed, draw], np.uint64).view(np.int64)])[0].reshape(shape)

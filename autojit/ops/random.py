@@ -1,6 +1,6 @@
 """Random numbers as nodes: a pure function of a key (seed, number of the draw) and of the place in the array.
 
-In: a key, two int64 nodes without dimensions; a shape.  Out: nodes that are computed element by element, so they fuse with
+In: a key, an int64 node of two (seed and draw); a shape.  Out: nodes that are computed element by element, so they fuse with
 what reads them, and are drawn again rather than kept wherever that is cheaper.  The numbers are those of `philox.py`, the
 same in every program and on every device; normal ones within 4 ulp.  Never draws a key: who calls knows its generator.
 """
@@ -19,7 +19,6 @@ from . import philox
 from .declare import P, cast, full, primitive, same_aval, spread
 
 DIGITS = {float16: 1 << 11, bfloat16: 1 << 8}             # whole numbers up to which halves know each
-Key = tuple[Node, Node]
 
 
 def _infer(place: Aval, seed: Aval, draw: Aval, dtype: DType) -> Aval:
@@ -34,21 +33,31 @@ primitive("philox", ELEMENTWISE, _infer, lambda place, seed, draw, dtype: philox
           doc="The random number at a place of a draw: 64 bits as int64, or a float in [0, 1).")
 
 
-def _numbers(place: Node, key: Key, dtype: DType) -> Node:
-    seed, draw = [spread(k, place.shape) for k in key]
+def _halves(key: Node) -> list[Node]:
+    return [P.reshape(P.slice(key, (k,), (k + 1,), (1,)), ()) for k in range(2)]
+
+
+def _numbers(place: Node, key: Node, dtype: DType) -> Node:
+    seed, draw = [spread(k, place.shape) for k in _halves(key)]
     return P.philox(place, seed, draw, dtype)
+
+
+def split(key: Node, numbers: Node) -> Node:
+    """A key for each number (of a turn, of an example), along a last axis of two: the seed is drawn, the draw is the same."""
+    shape = (*numbers.shape, 1)
+    return P.concat([P.reshape(_numbers(numbers, key, int64), shape), spread(_halves(key)[1], shape)], len(shape) - 1)
 
 
 def _places(shape: Shape) -> Node:
     return P.reshape(P.iota((prod(shape),), 0), shape)
 
 
-def bits(key: Key, shape: Shape) -> Node:
+def bits(key: Node, shape: Shape) -> Node:
     """64 random bits each, as int64."""
     return _numbers(_places(shape), key, int64)
 
 
-def uniform(key: Key, shape: Shape, d: DType) -> Node:
+def uniform(key: Node, shape: Shape, d: DType) -> Node:
     """Numbers in [0, 1); for halves with as many binary digits as they have, so that none becomes 1."""
     u = _numbers(_places(shape), key, float64 if d is float64 else float32)
     if d.half:
@@ -57,7 +66,7 @@ def uniform(key: Key, shape: Shape, d: DType) -> Node:
     return cast(u, d)
 
 
-def normal(key: Key, shape: Shape, d: DType) -> Node:
+def normal(key: Node, shape: Shape, d: DType) -> Node:
     """Standard normal numbers by Box and Muller, in float64: each two from two uniform ones."""
     count = prod(shape)
     pairs = (-(-count // 2),)
@@ -73,7 +82,7 @@ def normal(key: Key, shape: Shape, d: DType) -> Node:
     return P.reshape(cast(cast(flat, float32) if d.half else flat, d), shape)
 
 
-def integers(key: Key, shape: Shape, low: int, high: int) -> Node:
+def integers(key: Node, shape: Shape, low: int, high: int) -> Node:
     """int64 in [low, high): 64 bits modulo the span, as unsigned numbers."""
     n, span = bits(key, shape), high - low
 

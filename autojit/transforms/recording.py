@@ -28,6 +28,7 @@ from ..ir.graph import Graph, Node, buffer, linearise, placeholder, substitute
 from ..ir.primitive import BUFFER, CONST, LEAF, PLACEHOLDER, SCALAR
 from ..ir.recipe import Recipe
 from ..ops.declare import P
+from ..ops.random import split
 from ..tracing.light import Heavy
 from ..tracing.trace import Captured, Trace, flag_of
 
@@ -83,8 +84,11 @@ class FunctionTrace(Trace):
             self.outside[n] = self._drawn(make, a)
         else:
             self.rows[n] = None
-            each = [self._drawn(make, a) for _ in range(self.size)]
-            self.outside[n] = P.concat([P.reshape(e, (1, *a.shape)) for e in each], 0)
+            if getattr(make, "keyed", False):
+                self.outside[n] = split(self._drawn(make, a), P.iota((self.size,), 0))
+            else:
+                each = [self._drawn(make, a) for _ in range(self.size)]
+                self.outside[n] = P.concat([P.reshape(e, (1, *a.shape)) for e in each], 0)
         return n
 
     def _drawn(self, make: Callable[[], Any], a: Aval) -> Node:
