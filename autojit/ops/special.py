@@ -1,7 +1,7 @@
 """Special functions beyond erf and gamma: Bessel, zeta, incomplete gamma, normal distribution, common divisors, next numbers.
 
-In: nodes.  Out: nodes.  The primitives here have SciPy's references and no word for kernels: the CPU computes them between
-kernels, a GPU refuses them by name.  Names that begin with `special_` stand in `autojit.special` alone.
+In: nodes.  Out: nodes.  The primitives here have SciPy's references and no word for kernels: the CPU has a kernel by hand for
+each, a GPU refuses them by name.  Names that begin with `special_` stand in `autojit.special` alone.
 """
 
 from __future__ import annotations
@@ -187,11 +187,11 @@ def gcd(input: Node, other: Node) -> Node:
 
 @op(inplace=True)
 def lcm(input: Node, other: Node) -> Node:
-    """The least common multiple of integers; not negative, 0 beside 0."""
+    """The least common multiple of integers; not negative unless it overflows, 0 beside 0."""
     a, b = _integers("lcm", input, other)
     d = P.gcd(a, b)
     none = P.eq(d, zeros_like(d))
-    return on(P.bitwise_not(none), P.abs(P.mul(P.floor_divide(a, P.where(none, like(1, d), d)), b)))
+    return on(P.bitwise_not(none), P.mul(P.floor_divide(P.abs(a), P.where(none, like(1, d), d)), P.abs(b)))
 
 
 # ---------------------------------------------------------------- in special alone

@@ -270,6 +270,13 @@ class _Function:
         kind = ir.FunctionType(ir.VoidType(), [I64] * (len(words) - 1))
         self.b.call(self.b.inttoptr(words[0], kind.as_pointer()), words[1:])
 
+    def outside_f64(self, address: Any, values: list[Any]) -> Any:
+        """A call of C's function of doubles, as SciPy has them: one more integer, 0, comes last."""
+        if any([v.type != F64 for v in values]):
+            raise Foreign("a call")
+        kind = ir.FunctionType(F64, [F64] * len(values) + [I32])
+        return self.b.call(self.b.inttoptr(address, kind.as_pointer()), [*values, I32(0)])
+
     # ------------------------------------------------------------------ memory
     def view(self, name: str, args: list[ast.expr]) -> View:
         if len(args) != 3 or not self.is_table(args[0]):
@@ -396,6 +403,8 @@ class _Function:
         if name.startswith("powi_") and len(args) == 2:
             return self.power(name[5:], self.value(args[0]), _integer(args[1]))
         values = [self.value(a) for a in args]
+        if name == "call_f64" and len(values) > 1 and values[0].type == I64:
+            return self.outside_f64(values[0], values[1:])
         word = WORDS.get(name)
         if word is not None:
             if tuple([KINDS.get(v.type) for v in values]) != word.kinds:

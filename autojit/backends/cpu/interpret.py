@@ -43,7 +43,8 @@ integers            ``add_i64 sub_i64 mul_i64 neg_i64`` wrap at 64 bits: use the
 random              ``philox_i64 philox_f32 philox_f64`` (place, seed, draw), integers all: `ops/philox.py`
 mathematics         `MATH`: exp log sin tanh erf pow ... + ``_f32/_f64``, within the ulps of vecmath
 outside             ``address(x, i)``: where x[i] stands, as int64; ``call(f, a, b, ...)``: C's function at the
-                    address f, of int64 arguments; what it returns is not looked at.  ``refuse()``: the
+                    address f, of int64 arguments; what it returns is not looked at.  ``call_f64(f, x, ...)``:
+                    SciPy's function of doubles, and what it returns.  ``refuse()``: the
                     kernel ends with status 1 (it goes on until then): NumPy is to run the whole and say what is wrong
 ==================  ==============================================================================
 
@@ -180,6 +181,11 @@ def _refuse() -> None:
 def _call(f: int, *words: int) -> None:
     import ctypes
     ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(words))(f)(*words)
+
+
+def _call_f64(f: int, *x: float) -> Any:
+    import ctypes
+    return np.float64(ctypes.CFUNCTYPE(ctypes.c_double, *[ctypes.c_double] * len(x), ctypes.c_int)(f)(*x, 0))
 
 
 # ---------------------------------------------------------------------------------------- casts
@@ -426,7 +432,7 @@ def python_namespace() -> dict[str, Any]:
 def _words() -> dict[str, Any]:
     ns: dict[str, Any] = {name: _view(name) for name in VIEWS}
     ns.update(size=_size, c_i64=_size, set_error=_set_error, inf=math.inf, nan=math.nan,
-              address=_address, call=_call, refuse=_refuse,
+              address=_address, call=_call, call_f64=_call_f64, refuse=_refuse,
               f4=_to_float(np.float32), f8=_to_float(np.float64), select=_select, to_b1=_to_bool,
               index_div=_index(lambda i, n: i // n), index_mod=_index(lambda i, n: i % n))
     for bits in (64, 32, 16, 8):

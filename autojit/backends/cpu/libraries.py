@@ -1,8 +1,8 @@
 """Libraries of matrix products in this process: the BLAS that NumPy already loaded, and MKL where it is installed.
 
 In: nothing but an imported NumPy (SciPy only where NumPy shows no BLAS).  Out: ``find()`` and ``mkl()``: addresses of
-functions and how they take their integers; ``lapack()``: addresses of Fortran's functions in the first.  Never chooses between them, and changes one setting: MKL, where it is this
-module that loads it, runs on one thread.
+functions and how they take their integers; ``function()``: addresses of LAPACK's in the first, and of SciPy's special ones.
+Never chooses between them, and changes one setting: MKL, where it is this module that loads it, runs on one thread.
 """
 
 from __future__ import annotations
@@ -111,6 +111,33 @@ def lapack(name: str) -> int:
     return _functions[name]
 
 
+def function(name: str) -> int:
+    """The address of LAPACK's function, or of SciPy's special one: ``special.j0``; 0 where there is none.
+
+    >>> function("special.j0") != 0, function("special.nothing")
+    (True, 0)
+    """
+    if not name.startswith("special."):
+        return lapack(name)
+    if name not in _functions:
+        _functions[name] = _special(name.removeprefix("special."))
+    return _functions[name]
+
+
+def _special(name: str) -> int:
+    """Of doubles, from doubles: of functions that have forms for more types, the one for real numbers."""
+    from scipy.special import cython_special
+    capsules = cython_special.__pyx_capi__
+    for full in (name, f"__pyx_fuse_0{name}", f"__pyx_fuse_1{name}"):
+        if full in capsules and _name_of(capsules[full]).startswith(b"double (double"):
+            return _pointer(capsules[full], _name_of(capsules[full])) or 0
+    return 0
+
+
+_name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+
+
 def _symbol(library: ctypes.CDLL, name: str) -> int:
     try:
         return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
@@ -123,13 +150,10 @@ def _of_scipy() -> Blas | None:
         from scipy.linalg import cython_blas, cython_lapack
     except ImportError:
         return None
-    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
-    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-        ("PyCapsule_GetPointer", ctypes.pythonapi))
     capsules = cython_lapack.__pyx_capi__ | cython_blas.__pyx_capi__
 
     def function(name: str) -> int:
-        return pointer(capsules[name], name_of(capsules[name])) or 0 if name in capsules else 0
+        return _pointer(capsules[name], _name_of(capsules[name])) or 0 if name in capsules else 0
 
     gemm = {kind: function(name) for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
     return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0}, function=function)
