@@ -129,7 +129,11 @@ def _captured(c: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- what cannot be bound
 def refuse(plan: Plan, name: str, what: str) -> None:
-    """Random numbers need Python, and devices a program of their own: refused.  `what`: "a bound call"."""
+    """Random numbers need Python, devices and paths programs of their own: refused.  `what`: "a bound call"."""
+    if plan.guards:
+        raise explain(TraceError(f"{name} branches on the value of a tensor, so it is a program for each path, and {what} is "
+                                 "one program"), where=plan.guards[0].place,
+                      hint="choose with aj.where, aj.cond or aj.while_loop")
     if not plain(plan.graph):
         raise explain(RuntimeError(f"{name} works on a device, and {what} is made of kernels of the CPU"),
                       hint="call it the ordinary way: a call is one launch there")

@@ -26,7 +26,6 @@ from .watch import Watch
 
 STALE = 3                                                 # plans that no longer fit, and may again, which are kept
 PATHS = 64                                                # of one signature
-FOREIGN = ("custom",)                                     # ops that run a user's code
 
 
 class Guard:
@@ -145,7 +144,7 @@ def daring(plan: Plan) -> bool:
     a user's own code may count on what the branch has asked."""
     found = plan.asks.get("daring")
     if found is None:
-        found = plan.asks["daring"] = not any([n.op in GROUPED or n.op in FOREIGN for n in inline(plan.graph).order])
+        found = plan.asks["daring"] = not any([n.op in GROUPED for n in inline(plan.graph).order])
     return found  # type: ignore[no-any-return]
 
 

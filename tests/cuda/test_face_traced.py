@@ -116,6 +116,23 @@ def test_places_among_the_arguments_of_a_traced_function(device):
         aj.trace(lambda x, i: x[i * 2])(x, i)
 
 
+def test_branches_on_a_device_s_values(device):
+    def f(x, y):
+        while (x * x).sum() > 3:
+            x = x / 2
+        return (x * y).sum() if y.sum() > 0 and x[0] > 0 else (x + y.to("cuda")).sum()
+
+    traced, both = aj.trace(f), aj.value_and_grad(aj.trace(f))
+    for k, v in ((1.0, 1.0), (5.0, 1.0), (1.0, -1.0), (-5.0, 1.0), (5.0, 1.0), (1.0, 1.0)):
+        x, y = aj.tensor([k, k], device="cuda", requires_grad=True), aj.tensor(v)       # a flag of each device
+        wanted = f(x, y)
+        wanted.backward()
+        assert both(x.detach(), y)[0].item() == traced(x.detach(), y).item() == wanted.item()
+        g, x.grad = x.grad, None
+        traced(x, y).backward()
+        assert x.grad.tolist() == g.tolist() == both(x.detach(), y)[1].tolist()
+
+
 def test_what_a_device_cannot():
     f = aj.trace(lambda x: (x ** 2).sum())
     x = aj.ones(2, device="cuda")
