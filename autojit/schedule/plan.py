@@ -18,8 +18,8 @@ from .axes import PIECES, Axes, Axis, Frame, find_uniform, operands, pinned
 from .calls import call_steps, first_read
 from .cost import Target
 from .device import INTO, device_step, in_memory, with_words
-from .gemm import OFTEN, Gemm, is_product
 from .draws import sink
+from .gemm import OFTEN, Gemm, is_product
 from .index import Range, Size, usual
 from .join import joined
 from .kept import kept
@@ -117,9 +117,9 @@ class _Planner:
         if self.shifts.kept:
             self.notes.append(f"{', '.join(map(repr, self.shifts.kept))}: kept, since many shifted places read it")
         level, cuts = self._levels()
-        targets = self._targets(level, cuts)
         sink(self.order, level, {*cuts, *self.turning}, self.uniform,
              {*graph.outputs, *self.inside, *self.shifts.kept, *self.shifts.raised})
+        targets = self._targets(level, cuts)
         outputs = self._outputs()
         top = max(level.values(), default=0)
         groups: list[list[Node]] = [[] for _ in range(top + 1)]

@@ -14,21 +14,8 @@ from typing import Any
 import numpy as np
 
 from . import blas
-from .runtime import (
-    ARGUMENT_WORDS,
-    BRANCH,
-    BUSY,
-    COPY,
-    GEMM,
-    HEADER_WORDS,
-    KERNEL,
-    LOOP,
-    LOOP_WORDS,
-    MAGIC,
-    OK,
-    TAPE,
-    runtime,
-)
+from .runtime import ARGUMENT_WORDS, BUSY, HEADER_WORDS, MAGIC, OK, runtime
+from .steps import BRANCH, COPY, GEMM, KERNEL, LOOP, LOOP_WORDS, TAPE
 
 
 class Slot:
