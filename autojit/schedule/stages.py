@@ -111,9 +111,9 @@ class Stager:
         other = [g.memory.buffer.name for g in c.later if c.parallel not in g.ranges and g.expr not in c.shared]
         waiting = [g.memory.buffer.name for g in c.later if c.parallel in g.ranges]
         if waiting:
-            self.notes.append(f"{', '.join(waiting)}: after the kernel over {n}, needing its sums, or adding where it adds")
+            self.notes.append(f"{_few(waiting)}: after the kernel over {n}, needing its sums, or adding where it adds")
         if other:
-            self.notes.append(f"{', '.join(other)}: not in the kernel over {n}, whose range they do not loop over")
+            self.notes.append(f"{_few(other)}: not in the kernel over {n}, whose range they do not loop over")
 
     # ------------------------------------------------------------------ choice
     def _choose(self, goals: list[Goal]) -> Choice | None:
@@ -453,3 +453,9 @@ def _statements(s: Any) -> float:
     if isinstance(s, Loop):
         return s.range.usual * sum([_statements(x) for x in s.body])
     return 1
+
+
+def _few(names: list[str]) -> str:
+    """Names for a note, each once: parts of one array have one name, and a training step has hundreds of arrays."""
+    each = list(dict.fromkeys(names))
+    return ", ".join(each[:6]) + (f" and {len(each) - 6} more" if len(each) > 6 else "")
