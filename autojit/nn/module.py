@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..dtypes import FLOAT, DType
 from ..eager.state import state
 from ..eager.tensor import Tensor
 from ..errors import explain
-from .hooks import Passing, Removable, tapped
+from .hooks import SPACES, Passing, Removable
 from .loading import load
 from .naming import Names, assign
 
@@ -35,11 +36,12 @@ class Module(Names):
     ['factor']
     """
 
+    _state_pre_hooks = _state_hooks = _load_pre_hooks = _load_hooks = MappingProxyType[int, Any]({})
+
     def __init__(self) -> None:
         put = self.__dict__
         put["training"] = True
-        for name in ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks",
-                     "_backward_hooks"):
+        for name in ("_parameters", "_buffers", "_modules", *SPACES):
             put[name] = {}
         put["_non_persistent_buffers_set"] = set()
         put["_hooked"] = False
@@ -84,29 +86,25 @@ class Module(Names):
             for space in (m._parameters, m._buffers, m._modules):
                 places += [(space, name, v) for name, v in space.items()]
             places += [(m.__dict__, name, v) for name, v in m.__dict__.items()
-                       if name[0] != "_" and isinstance(v, _WATCHED)]
+                       if (name[0] != "_" or name == "_hooked") and isinstance(v, _WATCHED)]
 
     # ------------------------------------------------------------ hooks
     def register_forward_pre_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False) -> Any:
         """Call `hook(module, args)` before `forward`; what it returns, if not None, takes the arguments' place."""
-        self._hooked = True
-        return Removable(self._forward_pre_hooks, (hook, with_kwargs, False), prepend)
+        return Removable(self, self._forward_pre_hooks, (hook, with_kwargs, False), prepend)
 
     def register_forward_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False,
                               always_call: bool = False) -> Any:
         """Call `hook(module, args, output)` after `forward`; what it returns, if not None, takes the output's place."""
-        self._hooked = True
-        return Removable(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
+        return Removable(self, self._forward_hooks, (hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Any:
         """Call `hook(module, grad_output)` when the gradients of the outputs are there; it may return others."""
-        self._hooked = True
-        return Removable(self._backward_pre_hooks, hook, prepend)
+        return Removable(self, self._backward_pre_hooks, hook, prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Any:
         """Call `hook(module, grad_input, grad_output)` when the gradients of the inputs are there; it may return others."""
-        self._hooked = True
-        return Removable(self._backward_hooks, hook, prepend)
+        return Removable(self, self._backward_hooks, hook, prepend)
 
     def _with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook, words, _ in list(self._forward_pre_hooks.values()):
@@ -121,7 +119,7 @@ class Module(Names):
         passing = None
         if self._backward_hooks or self._backward_pre_hooks:
             passing = Passing(self, list(self._backward_pre_hooks.values()), list(self._backward_hooks.values()))
-            args, passing.has_input = tapped(args, passing.inputs_reached)
+            args = passing.enter(args)
         done: set[int] = set()
         try:
             out = self.forward(*args, **kwargs)
@@ -134,11 +132,7 @@ class Module(Names):
                 if always and k not in done:
                     hook(self, args, kwargs, None) if words else hook(self, args, None)
             raise
-        if passing is not None:
-            many = isinstance(out, tuple)
-            outs, _ = tapped(out if many else (out,), passing.results_reached)
-            out = outs if many else outs[0]
-        return out
+        return out if passing is None else passing.leave(out)
 
     # ------------------------------------------------------------ attributes
     def __getattr__(self, name: str) -> Any:
@@ -268,6 +262,8 @@ class Module(Names):
         ['0.weight', '0.bias']
         """
         out = OrderedDict() if destination is None else destination
+        for hook in list(self._state_pre_hooks.values()):
+            hook(self, prefix, keep_vars)
         for name, p in self._parameters.items():
             if p is not None:
                 out[prefix + name] = p if keep_vars else p.detach()
@@ -277,7 +273,32 @@ class Module(Names):
         for name, m in self._modules.items():
             if m is not None:
                 m.state_dict(destination=out, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        for hook in list(self._state_hooks.values()):
+            if hook(self, out, prefix, {}) is not None:
+                raise explain(RuntimeError("state_dict post-hook must return None"))
         return out
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> Any:
+        """Call `hook(module, prefix, keep_vars)` before `state_dict` takes this module's part."""
+        return Removable(None, self._own("_state_pre_hooks"), hook)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> Any:
+        """Call `hook(module, state_dict, prefix, metadata)` when this module's part is in: it may change the dictionary."""
+        return Removable(None, self._own("_state_hooks"), hook)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> Any:
+        """Call `hook(module, state_dict, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs)` before names are
+        looked up in the dictionary, a copy that it may change."""
+        return Removable(None, self._own("_load_pre_hooks"), hook)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> Any:
+        """Call `hook(module, incompatible_keys)` when values have been taken; what it removes from the lists of names is no
+        error."""
+        return Removable(None, self._own("_load_hooks"), hook)
+
+    def _own(self, space: str) -> Any:
+        """Rare hooks of this very module."""
+        return self.__dict__.setdefault(space, {})
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Take values by name, copied into the memory there is (`assign=True`: the given tensors themselves).  Shapes must be
