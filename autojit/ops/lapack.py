@@ -287,5 +287,5 @@ def expm(a: Array) -> Array:
     if not a.size:
         return a.copy()
     from scipy.linalg import expm as call
-    out = call(a) if np.isfinite(a).all() else np.full_like(a, np.nan)
-    return np.asarray(out).astype(a.dtype, copy=False)
+    finite = np.isfinite(a).all((-1, -2))[..., None, None]
+    return np.where(finite, call(np.where(finite, a, 0)), np.nan).astype(a.dtype, copy=False)

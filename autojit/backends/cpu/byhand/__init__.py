@@ -18,9 +18,11 @@ from ....ir.primitive import Primitive
 FAMILIES: dict[str, str] = {**dict.fromkeys(("cumsum", "cumprod", "cumarg", "logcumsumexp"), "scans"),
                             **dict.fromkeys(("sort", "argsort"), "sorts"),
                             **dict.fromkeys(("index_set", "scatter_set", "scatter_fold"), "scatters"),
-                            **dict.fromkeys(("cholesky", "lu", "lu_pivots", "lu_info", "permutation", "qr"), "factorisations"),
+                            **dict.fromkeys(("cholesky", "cholesky_info", "lu", "lu_pivots", "lu_info", "permutation", "qr"),
+                                            "factorisations"),
                             **dict.fromkeys(("solve", "inv", "solve_triangular", "det", "detsign", "logabsdet"), "solutions"),
-                            **dict.fromkeys(("eigh", "svd", "pinv", "lstsq", "cofactor"), "spectra"),
+                            **dict.fromkeys(("eigh", "svd", "pinv", "lstsq"), "spectra"),
+                            **dict.fromkeys(("cofactor", "cofactor_along"), "cofactors"), "expm": "exponentials",
                             **dict.fromkeys(("i0", "i1", "i0e", "i1e", "j0", "j1", "y0", "y1", "erfcx", "ndtri"), "special"),
                             **dict.fromkeys(("zeta", "igamma", "igammac", "nextafter", "gcd"), "special"),
                             "custom": "custom"}

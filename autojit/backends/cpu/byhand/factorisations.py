@@ -119,6 +119,29 @@ def _cholesky_large(f: Form, n: int, upper: bool, chunks: int) -> None:
     call.kernel(body, buffers, {"n": n}, many(f), ("out", "w") if wide else ("out",))
 
 
+def cholesky_info(f: Form) -> None:
+    """The order of the first leading minor that is not positive, or 0; of what is no number on the diagonal."""
+    n, dtype = f.avals[0].shape[-1], f.avals[0].dtype
+    if not f.avals[0].size:
+        return
+    call = Calls(f, chunk_rows(many(f), usual(n) ** 3 / 12))
+    f.room("w", dtype, call.chunks * (n * n + 32))
+    body = f"""
+    base = chunk * (n * n + 32)
+    for k in range(lo, hi):
+        at = k * n * n
+{copied("w", "base", "x", "at", "n * n")}
+        ints[own] = 0
+        {call.line(precise(dtype) + "potrf", "'L'" if f.params[0] else "'U'", "n", "&w[base]", "n", INFO)}
+        found = ints[own]
+        for i in range(n):
+            if found < 1 and isnan_{dtype.code}(x[at + i * n + i]):
+                found = i + 1
+        y[k] = found
+"""
+    call.kernel(body, {"x": "in0", "w": "w", "y": "out"}, {"n": n}, many(f), ("out", "w"))
+
+
 # ------------------------------------------------------------------------------------------------ L U
 def _pivoted(f: Form, store_lines: str, writes: str) -> Calls | None:
     """LU of each matrix by LAPACK, in w by columns with its pivots, then `store_lines`."""

@@ -1,4 +1,4 @@
-"""Eigenvalues and singular values as kernels, and what is made of them: pseudo-inverses, least squares, cofactors.
+"""Eigenvalues and singular values as kernels, and what is made of them: pseudo-inverses, least squares.
 
 In: a `Form` whose first operand is a batch of matrices.  Out: its kernels, over matrices.  LAPACK is given a matrix turned, so
 that it does what NumPy has it do: eigenvectors and singular vectors have the same signs whichever road a program takes.  All
@@ -15,7 +15,7 @@ from .fortran import INFO, Calls, placed, turned, whole
 ONE = "    one = bits_f64(f8(1.0))"    # numbers as integers, to be handed on by address
 
 
-def _finite(count: str, inner: str) -> str:
+def finite(count: str, inner: str) -> str:
     """Lines that do `inner` where x[at:] has `count` finite elements, and refuse elsewhere."""
     return f"""
         total = f8(0.0)
@@ -28,7 +28,7 @@ def _finite(count: str, inner: str) -> str:
 """
 
 
-def _body(f: Form, text: str) -> str:
+def worded(f: Form, text: str) -> str:
     """WIDE(...) is an element of the first operand as a float64, NARROW(...) a float64 as one of the result."""
     wide, narrow = [word.partition("{")[0] or "(" for word in (load(f), store(f))]
     return text.replace("WIDE(", wide).replace("NARROW(", narrow)
@@ -68,7 +68,7 @@ def eigh(f: Form) -> None:
     for k in range(lo, hi):
         at = k * n * n
         to = k * (n + n * n)
-""" + _finite("n * n", f"""
+""" + finite("n * n", f"""
 {turned("w", "base", "x", "at", "n", "n", load(f))}
         {_eigen(call, f.params[0])}
         bad = bad | (ints[own] != 0)
@@ -76,12 +76,12 @@ def eigh(f: Form) -> None:
             y[to + i] = NARROW(w[values + i])
 {turned("y", "to + n", "w", "base", "n", "n", store(f))}
 """)
-    call.kernel(_body(f, body), {"x": "in0", "y": "out", "w": "w", "whole": "whole"}, _eigen_sizes(f, chunks), many(f),
+    call.kernel(worded(f, body), {"x": "in0", "y": "out", "w": "w", "whole": "whole"}, _eigen_sizes(f, chunks), many(f),
                 ("out", "w", "whole"))
 
 
 # ------------------------------------------------------------------------------------------------ singular values
-_SINGULAR_PLACES = """
+SINGULAR_PLACES = """
     base = chunk * (m * n + least + m * left + right * n + room)
     values = base + m * n
     u = values + least
@@ -91,7 +91,7 @@ _SINGULAR_PLACES = """
 """
 
 
-def _singular_sizes(f: Form, chunks: int, full: bool) -> dict[str, int]:
+def singular_sizes(f: Form, chunks: int, full: bool) -> dict[str, int]:
     """LAPACK's memory: the matrix, its singular values, U and Vh by columns, and what it works with."""
     m, n = f.avals[0].shape[-2:]
     k = min(m, n)
@@ -102,7 +102,7 @@ def _singular_sizes(f: Form, chunks: int, full: bool) -> dict[str, int]:
     return sizes
 
 
-def _singular(f: Form, call: Calls, full: bool) -> str:
+def singular(f: Form, call: Calls, full: bool) -> str:
     return f"""
 {turned("w", "base", "x", "at", "m", "n", load(f))}
         {call.line("dgesdd", "'A'" if full else "'S'", "m", "n", "&w[base]", "m", "&w[values]", "&w[u]", "m", "&w[v]", "right",
@@ -111,7 +111,7 @@ def _singular(f: Form, call: Calls, full: bool) -> str:
 """
 
 
-def _cost(f: Form) -> float:
+def cost(f: Form) -> float:
     m, n = [usual(s) for s in f.avals[0].shape[-2:]]
     return 4.0 * m * n * min(m, n) + 2000
 
@@ -120,19 +120,19 @@ def svd(f: Form) -> None:
     """U, S and Vh in a row."""
     if not f.avals[0].size:
         return
-    full, chunks = f.params[0], chunk_rows(many(f), _cost(f))
+    full, chunks = f.params[0], chunk_rows(many(f), cost(f))
     call = Calls(f, chunks)
-    body = _SINGULAR_PLACES + """
+    body = SINGULAR_PLACES + """
     for k in range(lo, hi):
         at = k * m * n
         to = k * (m * left + least + right * n)
-""" + _finite("m * n", _singular(f, call, full) + f"""
+""" + finite("m * n", singular(f, call, full) + f"""
 {turned("y", "to", "w", "u", "left", "m", store(f))}
         for i in range(least):
             y[to + m * left + i] = NARROW(w[values + i])
 {turned("y", "to + m * left + least", "w", "v", "n", "right", store(f))}
 """)
-    call.kernel(_body(f, body), {"x": "in0", "y": "out", "w": "w", "whole": "whole"}, _singular_sizes(f, chunks, full),
+    call.kernel(worded(f, body), {"x": "in0", "y": "out", "w": "w", "whole": "whole"}, singular_sizes(f, chunks, full),
                 many(f), ("out", "w", "whole"))
 
 
@@ -153,9 +153,9 @@ def pinv(f: Form) -> None:
     atol, rtol, hermitian = f.params
     if not f.avals[0].size:
         return
-    chunks = chunk_rows(many(f), _cost(f))
+    chunks = chunk_rows(many(f), cost(f))
     call = Calls(f, chunks)
-    sizes = _eigen_sizes(f, chunks) if hermitian else _singular_sizes(f, chunks, False)
+    sizes = _eigen_sizes(f, chunks) if hermitian else singular_sizes(f, chunks, False)
     m, n = f.avals[0].shape[-2:]
     wide = f.out.dtype is float32
     result = "z[side]" if wide else "y[at]"
@@ -170,7 +170,7 @@ def pinv(f: Form) -> None:
         {call.line("dgemm", "'N'", "'T'", "n", "n", "n", "one", "&w[base]", "n", "&w[work]", "n", "0", "&" + result, "n")}
 """
     else:
-        inner = _singular(f, call, False) + f"""
+        inner = singular(f, call, False) + f"""
 {_INVERTED.replace("COUNT", "least").strip(chr(10))}
         for i in range(least):
             for j in range(m):
@@ -184,14 +184,14 @@ def pinv(f: Form) -> None:
             y[at + j] = to_f32(z[side + j])
 """
     area = "n * n" if hermitian else "m * n"
-    body = (_EIGEN_PLACES if hermitian else _SINGULAR_PLACES) + f"""
+    body = (_EIGEN_PLACES if hermitian else SINGULAR_PLACES) + f"""
     side = chunk * ({area} + 16)
     for k in range(lo, hi):
         at = k * {area}
-""" + _finite(area, inner)
+""" + finite(area, inner)
     call.before.append(ONE)
     names = {"w": "w", "whole": "whole"} | ({"z": "z"} if wide else {})
-    call.kernel(_body(f, body), {"x": "in0", "y": "out"} | names, sizes, many(f), ("out", *names),
+    call.kernel(worded(f, body), {"x": "in0", "y": "out"} | names, sizes, many(f), ("out", *names),
                 {"atol": ("const", atol, float64), "rtol": ("const", rtol, float64)})
 
 
@@ -201,7 +201,7 @@ def lstsq(f: Form) -> None:
     if not f.avals[0].size or not f.out.size:
         return
     k, rows = min(m, n), max(m, n)
-    chunks = chunk_rows(many(f), _cost(f))
+    chunks = chunk_rows(many(f), cost(f))
     call, room = Calls(f, chunks), k * (400 + sides) + 1000 + 64 * (m + n + sides)
     few = 140 * k
     f.room("w", float64, chunks * (m * n + rows * sides + k + 1 + room))
@@ -217,7 +217,7 @@ def lstsq(f: Form) -> None:
     first = chunk * (few + 32)
     for k in range(lo, hi):
         at = k * m * n
-""" + _finite("m * n", f"""
+""" + finite("m * n", f"""
 {turned("w", "base", "x", "at", "m", "n", load(f))}
         for i in range(m):
             for j in range(sides):
@@ -229,46 +229,6 @@ def lstsq(f: Form) -> None:
             for j in range(sides):
                 y[(k * n + i) * sides + j] = NARROW(w[right + j * rows + i])
 """)
-    call.kernel(_body(f, body), {"x": "in0", "b": "in1", "y": "out", "w": "w", "whole": "whole"},
+    call.kernel(worded(f, body), {"x": "in0", "b": "in1", "y": "out", "w": "w", "whole": "whole"},
                 {"m": m, "n": n, "sides": sides, "rows": rows, "least": k, "room": room, "few": few}, many(f),
                 ("out", "w", "whole"), {"rcond": ("const", f.params[0], float64)})
-
-
-# ------------------------------------------------------------------------------------------------ cofactors
-def cofactor(f: Form) -> None:
-    """The gradient of the determinant, right for singular matrices too: U and Vh with the products of the other singular
-    values between them, times the determinant of both."""
-    if not f.avals[0].size:
-        return
-    n, chunks = f.avals[0].shape[-1], chunk_rows(many(f), 2 * _cost(f))
-    call, wide = Calls(f, chunks), f.out.dtype is float32
-    result = "z[side]" if wide else "y[at]"
-    signs = "".join([f"""
-        {call.line("dgetrf", "n", "n", f"&w[{matrix}]", "n", "&whole[first]", INFO)}
-        for i in range(n):
-            sign = select(w[{matrix} + i * n + i] < f8(0.0), -sign, sign)
-            if whole[first + i] > i + 1:
-                sign = -sign
-""" for matrix in ("u", "v")])
-    body = _SINGULAR_PLACES + """
-    side = chunk * (n * n + 16)
-    for k in range(lo, hi):
-        at = k * n * n
-""" + _finite("n * n", _singular(f, call, True) + f"""
-        for i in range(n):
-            others = f8(1.0)
-            for p in range(n):
-                others = others * select(to_b1(p - i), w[values + p], f8(1.0))
-            for j in range(n):
-                w[base + i * n + j] = w[u + i * n + j] * others
-        {call.line("dgemm", "'T'", "'T'", "n", "n", "n", "one", "&w[v]", "n", "&w[base]", "n", "0", "&" + result, "n")}
-        sign = f8(1.0)
-{signs.strip(chr(10))}
-        for j in range(n * n):
-            y[at + j] = {"to_f32(z[side + j] * sign)" if wide else "y[at + j] * sign"}
-""")
-    if wide:
-        f.room("z", float64, chunks * (n * n + 16))
-    call.before.append(ONE)
-    names = {"w": "w", "whole": "whole"} | ({"z": "z"} if wide else {})
-    call.kernel(_body(f, body), {"x": "in0", "y": "out"} | names, _singular_sizes(f, chunks, True), many(f), ("out", *names))
