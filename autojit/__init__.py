@@ -12,7 +12,9 @@ from typing import Any
 from . import dtypes as _dtypes
 from . import eager as _eager
 from .config import config, get_float32_matmul_precision, set_float32_matmul_precision
-from .dtypes import bfloat16, finfo, float16, iinfo, int8, int16, int32, int64, set_default_dtype, uint8
+from .dtypes import bfloat16, complex64, complex128, finfo, float16, iinfo, int8, int16, int32, int64, set_default_dtype, uint8
+from .dtypes import complex64 as cfloat
+from .dtypes import complex128 as cdouble
 from .dtypes import default_float as get_default_dtype
 from .dtypes import float16 as half
 from .dtypes import float32 as float

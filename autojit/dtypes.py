@@ -17,16 +17,19 @@ class DType:
     """One element type: prints as torch's does (``torch.float32``). `code` is its short name in kernels (f32, i64, b1).
     `np`: NumPy's dtype of its memory (bfloat16 is seen there as uint16: `halves`).  `half`: two bytes, and all arithmetic is
     float32's (`rewrite/half.py`).  `number`: NumPy's type of a number that is not memory, `weak`: the dtype of a Python number
-    beside its tensors; both float32 for halves, so that numbers keep their digits until they are used."""
+    beside its tensors; both float32 for halves, so that numbers keep their digits until they are used.  `part`: the dtype of
+    the real and the imaginary part of a complex one, itself for all others."""
 
-    __slots__ = ("name", "np", "number", "weak", "category", "itemsize", "code", "rank", "half")
+    __slots__ = ("name", "np", "number", "weak", "category", "itemsize", "code", "rank", "half", "part")
+
+    part: DType
 
     def __init__(self, name: str, code: str, category: int, rank: int) -> None:
         self.name, self.code, self.category, self.rank = name, code, category, rank
         self.half = name in ("float16", "bfloat16")
         self.np = np.dtype("uint16" if name == "bfloat16" else name)
         self.number: Any = np.float32 if self.half else self.np.type
-        self.weak = self
+        self.weak = self.part = self
         self.itemsize = self.np.itemsize
 
     @property
@@ -36,6 +39,14 @@ class DType:
     @property
     def is_complex(self) -> bool:
         return self.category == COMPLEX
+
+    def to_real(self) -> DType:
+        """The dtype of its parts, if it is complex."""
+        return self.part
+
+    def to_complex(self) -> DType:
+        """The complex dtype whose parts have this one.  RuntimeError where there is none."""
+        return paired(self)
 
     def __repr__(self) -> str:
         return f"torch.{self.name}"
@@ -54,12 +65,15 @@ float16 = DType("float16", "f16", FLOAT, 6)
 bfloat16 = DType("bfloat16", "bf16", FLOAT, 6)
 float32 = DType("float32", "f32", FLOAT, 7)
 float64 = DType("float64", "f64", FLOAT, 8)
+complex64 = DType("complex64", "c64", COMPLEX, 9)
+complex128 = DType("complex128", "c128", COMPLEX, 10)
 float16.weak = bfloat16.weak = float32
+complex64.part, complex128.part = float32, float64
 
-ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64, complex64, complex128)
 _BY_NP = {d.np: d for d in ALL if d is not bfloat16}
 _BY_NAME = {d.name: d for d in ALL}
-_BY_PYTHON = {bool: bool_, int: int64, float: float64}
+_BY_PYTHON = {bool: bool_, int: int64, float: float64, complex: complex128}
 
 _default = [float32]
 
@@ -84,6 +98,17 @@ def set_default_dtype(dtype: Any) -> None:
 
 def by_name(name: str) -> DType:
     return _BY_NAME[name]
+
+
+def paired(d: DType) -> DType:
+    """The complex dtype for parts of this one (halves: none of two bytes exists here, so that of float32)."""
+    if d.category < FLOAT:
+        raise RuntimeError(f"Unknown Complex ScalarType for {d.name}")
+    return complex128 if d.part is float64 else complex64
+
+
+def default_complex() -> DType:
+    return paired(_default[0])
 
 
 def as_dtype(x: Any) -> DType:
@@ -130,7 +155,8 @@ def promote(a: DType, b: DType) -> DType:
     if a is b:
         return a
     if a.category != b.category:
-        return a if a.category > b.category else b
+        hi, lo = (a, b) if a.category > b.category else (b, a)
+        return complex128 if hi.category == COMPLEX and lo is float64 else hi
     if a.rank == b.rank:
         return float32                                    # float16 and bfloat16
     lo, hi = (a, b) if a.rank < b.rank else (b, a)
@@ -145,7 +171,7 @@ def of_number(x: Any) -> DType:
         return bool_
     if isinstance(x, int):
         return int64
-    return default_float()
+    return default_complex() if isinstance(x, complex) else default_float()
 
 
 def result_type(dims: DType | None, zerod: DType | None, weak: DType | None) -> DType:
@@ -153,7 +179,7 @@ def result_type(dims: DType | None, zerod: DType | None, weak: DType | None) -> 
     out = dims
     for other in (zerod, weak):
         if other is not None and (out is None or other.category > out.category):
-            out = other if out is None or out.category < FLOAT or other.category != FLOAT else out
+            out = other if out is None or out.category < FLOAT else paired(out)
     assert out is not None
     return out
 
@@ -172,7 +198,7 @@ _C = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16
 
 def fits(v: Any, d: DType) -> bool:
     """Can a dtype hold a Python number (torch lets -255 to -1 pass as uint8: they wrap)?"""
-    if d.category == BOOL:
+    if d.category == BOOL or d.category == COMPLEX:
         return True
     if d.category == INT:
         low, high = _LIMITS[d]
@@ -182,7 +208,7 @@ def fits(v: Any, d: DType) -> bool:
 
 def converted(v: Any, d: DType) -> Any:
     """A Python number as one that a dtype holds.  RuntimeError in torch's words if there is none."""
-    if isinstance(v, complex) or not fits(v, d):
+    if isinstance(v, complex) and d.category != COMPLEX or not fits(v, d):
         name = _C.get(d.name, d.name + "_t")
         raise RuntimeError(f"value cannot be converted to type {name} without overflow")
     if d.category == BOOL:
@@ -205,7 +231,7 @@ class finfo(Info):
     """Limits of a floating dtype (the default one if none is given): bits eps max min tiny smallest_normal resolution."""
 
     def __init__(self, dtype: Any = None) -> None:
-        d = default_float() if dtype is None else as_dtype(dtype)
+        d = default_float() if dtype is None else as_dtype(dtype).part
         if d.category != FLOAT:
             raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'")
         if d is bfloat16:

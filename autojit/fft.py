@@ -1,7 +1,12 @@
-"""`autojit.fft`: what of torch.fft needs no complex numbers: frequencies, and the shifts that go with them.
+"""`autojit.fft`: discrete Fourier transforms under torch's names, frequencies, and the shifts that go with them.
 
-In: tensors, or a length.  Out: tensors.  The transforms themselves give complex numbers, for which there is no dtype here:
-they refuse by name.
+In: tensors, real or complex (float16 and bfloat16 are refused), or a length.  Out: tensors.  Differentiable to any order; a
+complex gradient is dL/dRe + i dL/dIm, as torch has it.
+
+>>> fft(tensor([1.0, 0.0, 0.0]))
+tensor([1.+0.j, 1.+0.j, 1.+0.j])
+>>> irfft(rfft(tensor([1.0, 2.0, 3.0])), 3)
+tensor([1., 2., 3.])
 """
 
 from __future__ import annotations
@@ -9,12 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .eager import functions
+from .eager.binding import function_of
 from .eager.creation import arange
 from .eager.tensor import Tensor, expect
 from .errors import explain
+from .ops.declare import OPS
 
-_TRANSFORMS = ("fft", "ifft", "rfft", "irfft", "fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn", "rfftn", "irfftn", "hfft",
-               "ihfft", "hfft2", "ihfft2", "hfftn", "ihfftn")
+_PREFIX = "fft_"
 
 
 def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -67,15 +73,14 @@ def ifftshift(input: Tensor, dim: Any = None) -> Any:
     return _rolled("fft_ifftshift", input, dim, True)
 
 
-def _refused(name: str) -> Any:
-    def f(*args: Any, **kwargs: Any) -> Any:
-        raise explain(NotImplementedError(f"fft.{name} works with complex numbers, for which there is no dtype here"))
+def _renamed(f: Any, name: str) -> Any:
     f.__name__ = f.__qualname__ = name
-    f.__doc__ = "Refused: it works with complex numbers, for which there is no dtype here."
     return f
 
 
-globals().update({name: _refused(name) for name in _TRANSFORMS})
+_FACE = {name.removeprefix(_PREFIX): _renamed(function_of(op), name.removeprefix(_PREFIX))
+         for name, op in OPS.items() if name.startswith(_PREFIX)}
+globals().update(_FACE)
 
 if TYPE_CHECKING:
     def __getattr__(name: str) -> Any: ...

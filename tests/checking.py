@@ -14,7 +14,7 @@ import numpy as np
 from autojit import ops  # noqa: F401  (declares the primitives and ops)
 from autojit.autodiff.vjp import reverse
 from autojit.backends.numpy.run import NumpyProgram
-from autojit.dtypes import FLOAT, as_dtype
+from autojit.dtypes import COMPLEX, FLOAT, as_dtype
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, Node, forget, placeholder, scalar
 from autojit.ir.verify import verify_graph
@@ -95,7 +95,8 @@ def gradients(fn: Function, arrays: Sequence[Any], cts: Sequence[Any], pull: Pul
 def projection(fn: Function, cts: Sequence[Any]) -> Callable[[Sequence[Any]], float]:
     """arrays -> sum(ct * fn(arrays)) as a number."""
     def f(arrays: Sequence[Any]) -> float:
-        return float(sum(np.sum(np.asarray(r, np.float64) * c) for r, c in zip(run(fn, arrays), cts) if c is not None))
+        pairs = [(r, c) for r, c in zip(run(fn, arrays), cts) if c is not None]
+        return float(sum(np.sum(np.real(np.asarray(r, np.result_type(r, np.float64)) * np.conj(c))) for r, c in pairs))
     return f
 
 
@@ -113,7 +114,13 @@ def random_like(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def cotangents(fn: Function, arrays: Sequence[Any], rng: np.random.Generator, dtype: str = "float64") -> list[Any]:
     """A random cotangent for each floating result."""
     leaves = [leaf(a, dtype) for a in arrays]
-    return [random_like(rng, o.shape).astype(o.dtype.np) if o.dtype.category == FLOAT else None for o in outputs(fn(*leaves))]
+    found: list[Any] = []
+    for o in outputs(fn(*leaves)):
+        if o.dtype.category == COMPLEX:
+            found.append((random_like(rng, o.shape) + 1j * random_like(rng, o.shape)).astype(o.dtype.np))
+        else:
+            found.append(random_like(rng, o.shape).astype(o.dtype.np) if o.dtype.category == FLOAT else None)
+    return found
 
 
 def close(a: float, b: float, rtol: float, what: str) -> None:
@@ -153,8 +160,8 @@ def gradient_function(fn: Function, arrays: Sequence[Any], cts: Sequence[Any], p
 
 def _constant(a: np.ndarray, const: Any, P: Any, spread: Any) -> Node:
     """A small array as a graph: its numbers, one after the other."""
-    d = as_dtype(np.float64)
+    d = as_dtype(np.result_type(a, np.float64))
     if a.size == 0:
         return spread(const(0.0, d), a.shape)
-    flat = [P.reshape(const(float(v), d), (1,)) for v in a.ravel()]
+    flat = [P.reshape(const(v, d), (1,)) for v in a.ravel().tolist()]
     return P.reshape(P.concat(tuple(flat), 0), a.shape)

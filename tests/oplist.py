@@ -14,6 +14,7 @@ from autojit.dtypes import float64
 
 from .checking import Number
 from .linalg_samples import linear_algebra
+from .samples_complex import FAMILIES as COMPLEX
 from .samples_conv import FAMILIES as CONVOLVING
 from .samples_more import FAMILIES as MORE
 from .sampling import SAMPLES, A, B, F, Z, case, derive
@@ -587,7 +588,7 @@ def normalising() -> None:
 
 
 for _family in (arithmetic, mathematics, activations, reductions, moments, softmaxes, losses, shapes, joins, matrices, indexing,
-                gathering, normalising, linear_algebra, *CONVOLVING, *MORE):
+                gathering, normalising, linear_algebra, *CONVOLVING, *MORE, *COMPLEX):
     _family()
 derive()
 

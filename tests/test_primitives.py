@@ -15,6 +15,7 @@ from autojit.ops.special import SCALARS
 
 from .checking import check_gradient, run
 from .linalg_samples import PRIMITIVES
+from .samples_complex import PRIMITIVES as COMPLEX
 
 DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
 
@@ -124,7 +125,7 @@ OTHERS = {
     "scatter_add": [(lambda x, i, v: P.scatter_add(x, i, v, 1), [X, PLACES[:, :2], V])],
     "scatter_set": [(lambda x, i, v: P.scatter_set(x, i, v, 1), [X, np.argsort(X, 1)[:, :2], V])],
     "matmul": [(lambda a, b: P.matmul(a, b), [X, X.transpose(0, 2, 1)])],
-    **PRIMITIVES,
+    **PRIMITIVES, **COMPLEX,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..dtypes import FLOAT
 from ..ir.aval import Aval, aval
 from ..ir.graph import Graph, Node, linearise, node, placeholder, substitute
-from ..ir.primitive import ELEMENTWISE, HOST, MOVEMENT, REDUCE, TRANSFER
+from ..ir.primitive import ELEMENTWISE, HOST, MOVEMENT, PARTS, REDUCE, TRANSFER
 from ..ops.declare import P, full
 from ..ops.factors import BATCHED
 from ..ops.grouped import set_hook
@@ -233,9 +233,9 @@ def _longer(n: Node, size: int) -> Aval:
     return aval((size, *n.shape), n.dtype, n.aval.device)
 
 
-KINDS = {ELEMENTWISE: _elementwise, REDUCE: _reduce, MOVEMENT: _movement, TRANSFER: _elementwise}
+KINDS = {ELEMENTWISE: _elementwise, REDUCE: _reduce, MOVEMENT: _movement, TRANSFER: _elementwise, PARTS: _elementwise}
 NAMED: dict[str, Callable[[Node, Inputs, Flags, int], Node]] = {
-    **dict.fromkeys(BATCHED, _elementwise),               # matrices: any leading axes will do
+    **dict.fromkeys((*BATCHED, "dft", "rdft", "irdft"), _elementwise),        # matrices, signals: any leading axes will do
     "take": _take, "gather": _along, "scatter_add": _along, "scatter_set": _along,
     "index_add": _index_put, "index_set": _index_put, "matmul": _matmul, "call": _call,
     "custom": _custom,

@@ -19,7 +19,7 @@ from ..ops.grouped import GROUPED, group_key, group_pull, set_hook
 
 Cotangent = tuple[Node, Node | None]                      # value, and the mask outside which it is zero
 
-_LINEAR = {"add", "sub", "neg", "cast", "where"}          # their rules cannot make NaN out of zero
+_LINEAR = {"add", "sub", "neg", "cast", "where", "real", "imag", "complex"}  # their rules cannot make NaN out of zero
 _MOVED = {"reshape", "permute", "expand", "slice", "flip", "pad", "shear", "unshear"}
 
 

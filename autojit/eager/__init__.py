@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from . import autograd, binding, convert, creation, indexing, interop, queries, random, viewing
+from . import autograd, binding, complexes, convert, creation, indexing, interop, queries, random, viewing
 from .binding import functional
 
-for _part in (convert, creation, indexing, autograd, viewing, random, queries, interop):
+for _part in (convert, creation, indexing, autograd, viewing, complexes, random, queries, interop):
     _part.install()
 binding.bind_methods()
 
 
 def functions() -> dict[str, Any]:
     """Public functions by name: what stands in the namespace of `autojit`."""
-    return {**binding.functions(), **viewing.functions(), **queries.FUNCTIONS}
+    return {**binding.functions(), **viewing.functions(), **queries.FUNCTIONS, **complexes.FUNCTIONS}
 
 
 interop.set_functions(functions())

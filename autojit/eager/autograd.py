@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..dtypes import COMPLEX
 from ..errors import explain
 from ..ir.aval import Aval
 from .ahead import begin, lesson_of, ran_ahead
@@ -30,6 +31,9 @@ def check_seeds(outputs: Sequence[Tensor], given: Sequence[Any], batched: bool =
         raise explain(RuntimeError(f"got {len(outputs)} tensors and {len(given)} gradients"))
     for k, (out, ct) in enumerate(zip(outputs, given)):
         if ct is None:
+            if out.requires_grad and out.aval.dtype.category == COMPLEX:
+                raise explain(RuntimeError("grad can be implicitly created only for real scalar outputs but got "
+                                           f"{out.aval.dtype}"))
             if out.requires_grad and out.aval.size != 1:
                 raise explain(RuntimeError("grad can be implicitly created only for scalar outputs"),
                               hint="reduce it first (.sum(), .mean()), or pass gradient=, a tensor of the output's shape")

@@ -12,7 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOAT, INT, DType, as_dtype, converted, fits, int64, of_number, promote, result_type, wrapped
+from ..dtypes import (
+    COMPLEX,
+    FLOAT,
+    INT,
+    DType,
+    as_dtype,
+    converted,
+    fits,
+    int64,
+    of_number,
+    paired,
+    promote,
+    result_type,
+    wrapped,
+)
 from ..errors import explain
 from ..ir.graph import Node, scalar
 from ..ops.declare import OPS, Op
@@ -25,7 +39,7 @@ from .tensor import Tensor
 
 SYNONYMS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input", "x": "input", "x1": "input", "x2": "other",
             "dims": "dim", "shape": "size", "repeats": "size", "a": "input", "mat": "input", "tensor": "input"}
-NUMBERS = (int, float, bool)
+NUMBERS = (int, float, bool, complex)
 _REAL = {int, float}
 _DIVIDES = {"floor_divide", "remainder", "fmod"}
 _EXACT = {"clamp", "clamp_min", "clamp_max", "masked_fill", "where"}    # numbers must fit the tensor's dtype
@@ -34,7 +48,11 @@ _FLOATS = {"div", "true_divide", "atan2", "copysign", "xlogy"}  # integers becom
 
 
 def is_number(v: Any) -> bool:
-    return type(v) in NUMBERS or isinstance(v, (int, float, np.generic))
+    return type(v) in NUMBERS or isinstance(v, (int, float, complex, np.generic))
+
+
+def _complex(v: Any) -> bool:
+    return isinstance(v, (complex, np.complexfloating))
 
 
 def static(v: Any, name: str) -> Any:
@@ -75,7 +93,9 @@ def number(v: Any, others: Sequence[Any], op: str = "") -> Node:
     own = of_number(v)
     d = own if dims is None and zerod is None else result_type(dims, zerod, None)
     if own.category > d.category:
-        d = own
+        d = paired(d) if own.category == COMPLEX and d.category == FLOAT else own
+    if d.category == COMPLEX and own.category < COMPLEX:  # a real number scales: it has no imaginary part to multiply by
+        return scalar(v, d.part)
     if op in _EXACT:
         return scalar(converted(v, d), _weak(d, others))
     if d.category == INT and not fits(v, d):
@@ -120,7 +140,7 @@ def arrange(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Op, di
             raise explain(TypeError(f"{op.name}() got multiple values for argument '{name}'"))
         given[name] = v
     for name, variant in op.variants.items():
-        if name in given and name in params and is_number(given[name]):
+        if name in given and name in params and is_number(given[name]) and not (name == "exponent" and _complex(given[name])):
             if op.name == "pow" and is_number(given.get(op.params[0], 0.0)) and is_number(given.get(op.params[1], 0.0)):
                 raise explain(TypeError("pow() needs a tensor: one of 'input' and 'exponent', or both"))
             return OPS[variant], given
@@ -337,7 +357,7 @@ def _operator(op: Op, swap: bool) -> Callable[..., Any]:
             return apply(op, (a, b), fixed) if plain else call(op, (a, b), {})
         if not is_number(other) or op.name == "matmul":
             return NotImplemented
-        if by_number is not None and type(other) in NUMBERS:
+        if by_number is not None and type(other) in NUMBERS and not _complex(other):
             return apply(by_number, (self,), (other,))
         if plain:
             d = self.aval.dtype

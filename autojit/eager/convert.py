@@ -6,6 +6,7 @@ In: a tensor.  Out: Python and NumPy values (which makes pending work run), or a
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from ..backends.devices import backend, opened
 from ..dtypes import (
     ALL,
     BOOL,
+    COMPLEX,
     FLOAT,
     DType,
     as_dtype,
     bfloat16,
     bool_,
+    complex64,
+    complex128,
     converted,
+    default_complex,
     default_float,
     float16,
     float32,
@@ -49,7 +54,7 @@ from .template import CLONE, CONTIGUOUS, Rule, scalar_type
 from .tensor import Size, Tensor, alias, expect, new, of_array, value, wrap
 from .views import is_contiguous, layout_of
 
-_DTYPE_NAMES = {d.name for d in ALL} | {"float", "double", "half", "int", "long"}
+_DTYPE_NAMES = {d.name for d in ALL} | {"float", "double", "half", "int", "long", "complex"}
 TO_COPY = Rule("to", cast, "ToCopyBackward0")
 TO_DEVICE = Rule("to", sent, "ToCopyBackward0", across=True)
 
@@ -118,10 +123,15 @@ def _bool(self: Tensor) -> bool:
     return bool(array_of(self).item()) if state.trace is None else state.trace.decide(value(self))  # type: ignore[no-any-return]
 
 
-def _number(self: Tensor) -> Any:
+def _number(self: Tensor, kind: str = "complex") -> Any:
     if self.aval.size != 1:
         raise explain(ValueError("only one element tensors can be converted to Python scalars"))
-    return item(self)
+    v = item(self)
+    if kind != "complex" and isinstance(v, complex):
+        if v.imag != 0:
+            raise explain(RuntimeError(f"value cannot be converted to type {kind} without overflow"))
+        return v.real
+    return v
 
 
 def _index(self: Tensor) -> int:
@@ -137,7 +147,7 @@ def _len(self: Tensor) -> int:
 
 
 def _contains(self: Tensor, element: Any) -> bool:
-    if isinstance(element, (Tensor, int, float, bool, np.generic)):
+    if isinstance(element, (Tensor, int, float, complex, bool, np.generic)):
         return bool((self == element).any())
     raise explain(RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."))
 
@@ -188,7 +198,14 @@ def change(self: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     """The same values as another dtype; itself where nothing changes."""
     if self.aval.dtype is dtype:
         return clone(self) if copy else self
+    if self.aval.dtype.category == COMPLEX and BOOL < dtype.category < COMPLEX and not _Warned.before:
+        _Warned.before = True
+        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
     return apply(TO_COPY, (self,), (dtype,))  # type: ignore[no-any-return]
+
+
+class _Warned:
+    before = False                                        # once a process, as torch does it
 
 
 def send(self: Tensor, device: str, dtype: DType, copy: bool = False) -> Tensor:
@@ -366,7 +383,7 @@ def _address(self: Tensor) -> int:
 
 # ---------------------------------------------------------------- text
 def default_dtype(d: DType) -> bool:
-    return d is default_float() or d is int64 or d is bool_
+    return d is default_float() or d is int64 or d is bool_ or d is default_complex()
 
 
 def text(self: Tensor) -> str:
@@ -435,13 +452,15 @@ METHODS: dict[str, Any] = {
     "item": item, "tolist": tolist, "numpy": numpy, "to": to, "type": type_, "clone": clone, "contiguous": contiguous,
     "is_contiguous": contiguous_now, "size": size, "stride": stride, "copy_": copy_, "fill_": fill_, "zero_": zero_,
     "__bool__": _bool, "__len__": _len, "__iter__": _iter, "__contains__": _contains, "__index__": _index,
-    "__int__": lambda self: int(_number(self)), "__float__": lambda self: float(_number(self)),
+    "__int__": lambda self: int(_number(self, "int64_t")), "__float__": lambda self: float(_number(self, "double")),
+    "__complex__": lambda self: complex(_number(self)),
     "__array__": _array, "__repr__": text, "__str__": text, "__format__": _format, "__reduce_ex__": _reduce,
     "__deepcopy__": _deepcopy, "__copy__": _copy,
     "numel": lambda self: self.aval.size, "nelement": lambda self: self.aval.size,
     "element_size": lambda self: self.aval.dtype.itemsize, "dim": lambda self: len(self.aval.shape),
     "ndimension": lambda self: len(self.aval.shape), "storage_offset": lambda self: layout_of(self)[1],
-    "is_floating_point": lambda self: self.aval.dtype.category >= FLOAT, "is_complex": lambda self: False,
+    "is_floating_point": lambda self: self.aval.dtype.category == FLOAT,
+    "is_complex": lambda self: self.aval.dtype.category == COMPLEX,
     "is_signed": lambda self: self.aval.dtype.category != BOOL and self.aval.dtype is not uint8,
     "is_inference": lambda self: self.frozen,
     "data_ptr": lambda self: _address(self.detach()), "get_device": _number_of,
@@ -450,7 +469,8 @@ METHODS: dict[str, Any] = {
     "pin_memory": pin_memory, "is_pinned": is_pinned,
 }
 for _name, _dtype in (("float", float32), ("double", float64), ("half", float16), ("bfloat16", bfloat16),
-                      ("long", int64), ("int", int32), ("short", int16), ("char", int8), ("byte", uint8), ("bool", bool_)):
+                      ("long", int64), ("int", int32), ("short", int16), ("char", int8), ("byte", uint8), ("bool", bool_),
+                      ("cfloat", complex64), ("cdouble", complex128)):
     METHODS[_name] = lambda self, _dtype=_dtype: change(self, _dtype)
 
 PROPERTIES: dict[str, Any] = {

@@ -16,6 +16,7 @@ import numpy as np
 from ..dtypes import (
     ALL,
     BOOL,
+    COMPLEX,
     FLOAT,
     DType,
     as_dtype,
@@ -45,7 +46,7 @@ from .storage import Storage, aval_of
 from .template import scalar_type
 from .tensor import Size, Tensor, alias, expect, new, of_array, wrap
 
-_KINDS = "bool, int8, uint8, int16, int32, int64, float16, float32 and float64"
+_KINDS = "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint8, and bool"
 
 
 def finish(t: Tensor, requires_grad: bool) -> Tensor:
@@ -90,7 +91,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 def array_from(data: Any, dtype: DType | None) -> Any:
     """A new array with the data, C-contiguous, of a dtype that we have."""
     kind = type(data)
-    if kind is float or kind is int or kind is bool:
+    if kind is float or kind is int or kind is bool or kind is complex:
         return _cast(data, dtype or of_number(data))
     if isinstance(data, Tensor):
         return _stored(array_of(data), dtype or data.aval.dtype)
@@ -115,7 +116,7 @@ def _stored(values: Any, d: DType) -> Any:
 
 def known(array: Any, dtype: DType | None) -> DType:
     """The dtype that an array's elements become.  TypeError for what no tensor can hold."""
-    if array.dtype.kind not in "bifu":
+    if array.dtype.kind not in "bifuc" or array.dtype.itemsize > 16:
         raise explain(TypeError(f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. "
                                 f"The only supported types are: {_KINDS}."))
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
@@ -133,6 +134,8 @@ def no_mask(array: Any) -> None:
 
 def _cast(v: Any, d: DType) -> Any:
     """A Python number as a 0-d array."""
+    if isinstance(v, complex) and d.category < COMPLEX:
+        raise explain(TypeError("must be real number, not complex"))
     if d.category < FLOAT:
         if d.category > BOOL and isinstance(v, int) and not -1 << 63 <= v < 1 << 63:
             raise explain(ValueError("Overflow when unpacking long long"))
@@ -158,13 +161,15 @@ def _from_sequence(data: Sequence[Any], dtype: DType | None) -> Any:
         array = np.array(data) if len(data) else np.zeros(0)
     except ValueError:
         array = None
-    if array is None or array.dtype.kind not in "bifu" or array.dtype == np.uint64:
+    if array is None or array.dtype.kind not in "bifuc" or array.dtype == np.uint64:
         _refuse(data, _shape(data), 0)
         if array is None or array.dtype.kind not in "biufO":
             raise explain(RuntimeError(f"Could not infer dtype of {type(first).__name__}"))
         raise explain(ValueError("Overflow when unpacking long long"))
     if dtype is None:
         dtype = _dtype_of(data) if array.size else default_float()
+    if array.dtype.kind == "c" and dtype.category < COMPLEX:
+        raise explain(TypeError("must be real number, not complex"))
     if dtype.np == array.dtype and dtype is not bfloat16:
         return np.ascontiguousarray(array) if array.ndim else array
     if BOOL < dtype.category < FLOAT and array.size and not all([fits(v.item(), dtype) for v in (array.min(), array.max())]):
@@ -207,7 +212,7 @@ def _dtype_by(kind: Any) -> DType:
         return kind
     if issubclass(kind, np.generic):
         return as_dtype(np.dtype(kind))
-    return of_number(issubclass(kind, bool) or (1 if issubclass(kind, int) else 1.0))
+    return of_number(1j if issubclass(kind, complex) else issubclass(kind, bool) or (1 if issubclass(kind, int) else 1.0))
 
 
 def _gather_kinds(data: Any, kinds: set[Any]) -> None:
@@ -228,7 +233,7 @@ def _gather_kinds(data: Any, kinds: set[Any]) -> None:
             kinds.add(type(d))
 
 
-_PLAIN = {bool, int, float}
+_PLAIN = {bool, int, float, complex}
 
 
 def _plain(data: Any, depth: int) -> Any:
@@ -261,7 +266,7 @@ def _refuse(data: Any, shape: Shape, dim: int) -> None:
     if dim == len(shape):
         if isinstance(data, (list, tuple)):
             raise explain(TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer"))
-        if data is None or not isinstance(data, (int, float, np.generic)):
+        if data is None or not isinstance(data, (int, float, complex, np.generic)):
             raise explain(RuntimeError(f"Could not infer dtype of {type(data).__name__}"))
         return
     if not isinstance(data, (list, tuple, np.ndarray)):
@@ -461,8 +466,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
             raise explain(TypeError(f"arange(): argument '{word}' (position 1) must be Number, not {type(v).__name__}"))
     ints = all(isinstance(v, int) for v in (start, end, step))
     d = as_dtype(dtype) if dtype is not None else int64 if ints else default_float()
-    if d.category == BOOL:
-        raise explain(NotImplementedError("\"arange_cpu\" not implemented for 'Bool'"), hint="compare: torch.arange(n) > 0")
+    if d.category == BOOL or d.category == COMPLEX:
+        raise explain(NotImplementedError(f"\"arange_cpu\" not implemented for '{scalar_type(d)}'"),
+                      hint="compare: torch.arange(n) > 0")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise explain(RuntimeError(f"unsupported range: {start} -> {end}"))
     if ints and d is int64:

@@ -22,7 +22,7 @@ UFUNCS = {"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": 
           "absolute": "abs", "fabs": "abs", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
           "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "greater": "gt", "greater_equal": "ge", "less": "lt",
           "less_equal": "le", "equal": "eq", "not_equal": "ne", "invert": "bitwise_not", "rint": "round", "mod": "remainder",
-          "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift", "conjugate": "positive"}
+          "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift", "conjugate": "conj"}
 # NumPy's functions that mean what ours of the second name mean, given the same arguments
 SAME = {"sum": "sum", "mean": "mean", "prod": "prod", "amax": "amax", "amin": "amin", "max": "amax", "min": "amin",
         "all": "all", "any": "any", "argmax": "argmax", "argmin": "argmin", "where": "where", "concatenate": "cat",

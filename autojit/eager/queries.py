@@ -450,7 +450,7 @@ FUNCTIONS: dict[str, Any] = {
     "typename": typename, "index_put": index_put, "tril_indices": _triangle(np.tril_indices),
     "triu_indices": _triangle(np.triu_indices), "scalar_tensor": scalar_tensor, "clone": clone, "dropout": dropout,
     "detach": lambda input: input.detach(), "is_floating_point": lambda input: input.is_floating_point(),
-    "is_complex": lambda input: False,
+    "is_complex": lambda input: input.is_complex(),
 }
 METHODS: dict[str, Any] = {
     **{name: FUNCTIONS[name] for name in ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount",

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..autodiff.vjp import Cotangent, masked, reverse_masked
-from ..dtypes import DEPENDENT, FLOAT, DType, bool_, default_float, float32
+from ..dtypes import COMPLEX, DEPENDENT, FLOAT, DType, bool_, default_float, float32
 from ..errors import NoDerivative, explain
 from ..ir.aval import Aval, aval
 from ..ir.graph import Node, linearise, node, placeholder, substitute
-from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PLACEHOLDER, TRANSFER, Primitive
+from ..ir.primitive import BUFFER, ELEMENTWISE, LEAF, PARTS, PLACEHOLDER, TRANSFER, Primitive
 from ..ir.recipe import Recipe
 from ..ops.declare import cast, spread
 from ..ops.placement import placed
@@ -100,11 +100,12 @@ class Template:
     outs: avals of the results.  reads: what the rule looks at: an argument's position, or ~k for the k-th result.
     chains: for a view op the chain of each result, else None.  records: a call has a place in the tape (a float comes out).
     given: the placeholders as the op sees them.  half: there are halves, and what the op makes of them is computed in float32
-    and rounded once.  pointwise: torch gives the result the memory order of the operands.  device: where it is computed."""
+    and rounded once.  paired: an argument is complex, and the primitives' rules count, not the op's own.  pointwise: torch
+    gives the result the memory order of the operands.  device: where it is computed."""
 
     __slots__ = ("op", "static", "needs", "into", "forward", "outs", "single", "label", "reads", "chains", "placeholders",
                  "results", "_pulls", "taken", "records", "pointwise", "device", "given",
-                 "half")
+                 "half", "paired")
 
     def __init__(self, op: Any, avals: Sequence[Aval | None], static: tuple[Any, ...], needs: tuple[bool, ...],
                  into: bool, number: bool) -> None:
@@ -112,6 +113,7 @@ class Template:
         self.placeholders = [None if a is None else placeholder(a) for a in avals]
         self.device, arguments = together(op, self.placeholders, number, into)
         self.half, self.given = _halves(avals, static), self.placeholders
+        self.paired = any([a is not None and a.dtype.category == COMPLEX for a in avals])
         if self.half and number:
             arguments, self.given = _weak(arguments), _weak(self.placeholders)
         result = op.call(arguments, static)
@@ -132,7 +134,7 @@ class Template:
         self.reads: tuple[int, ...] = ()
         self.taken: tuple[Node, ...] = ()
         kinds = [prim.kind for prim, _, _, _ in self.forward.steps if prim.name not in ("expand", "reshape")]
-        self.pointwise = self.single and all([k == ELEMENTWISE for k in kinds]) and (bool(kinds) or op is CLONE)
+        self.pointwise = self.single and all([k == ELEMENTWISE or k == PARTS for k in kinds]) and (bool(kinds) or op is CLONE)
         self.records = any([a.dtype.category >= FLOAT for a in self.outs])
         if self.device != "cpu":
             check_kernels(self.device, self.forward.steps, f"{op.name}()")
@@ -159,7 +161,7 @@ class Template:
     def _grads(self, cts: list[Cotangent | None], known: list[Node]) -> list[Cotangent | None]:
         outs = self.results[:len(self.outs)]
         wanted: list[Any] = [p for p, need in zip(self.placeholders, self.needs) if need]
-        if self.op.vjp is not None and not self.into:
+        if self.op.vjp is not None and not self.into and not self.paired:
             bare = [None if c is None else c[0] for c in cts]
             if self.single:
                 found = self.op.pull(bare[0], known[0], self.given, self.static)
@@ -256,7 +258,8 @@ def _fitted(n: Node, to: Aval) -> Node:
 
 
 _SCALAR_TYPES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
-                 "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double"}
+                 "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
+                 "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
 
 
 def scalar_type(d: DType) -> str:

@@ -99,14 +99,6 @@ def _transposed(self: Tensor) -> Tensor:
     return apply(OPS["mT"], (self,))  # type: ignore[no-any-return]
 
 
-def _h(self: Tensor) -> Tensor:
-    if len(self.aval.shape) not in (0, 2):
-        raise explain(RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.For "
-                                   "batches of "
-                                   "matrices, consider using tensor.mH"))
-    return _transposed(self) if self.aval.shape else self
-
-
 # ---------------------------------------------------------------- shape changes in place
 _INPLACE_NAMES = {"UnsqueezeBackward0": "UnsqueezeBackward1", "TransposeBackward0": "TransposeBackward1"}
 
@@ -145,8 +137,7 @@ def methods() -> dict[str, Any]:
     """What belongs on Tensor."""
     found: dict[str, Any] = {"view": quick_static(view, written_ints, True), "view_as": view_as, "reshape_as": reshape_as,
                              "expand_as": expand_as,
-                             "T": property(_reversed), "mT": property(_transposed), "H": property(_h),
-                             "mH": property(_transposed)}
+                             "T": property(_reversed), "mT": property(_transposed)}
     found.update({name: quick_static(_method(name), written_ints, True) for name in MAYBE})
     for op in OPS.values():
         if op.view and op.inplace:

@@ -40,6 +40,11 @@ def put(base: Any, chain: Chain, part: Any, emit: Emit = emit_node) -> Any:
             part = emit(prim, [part], (tuple(outer.shape),))
         elif prim.name == "flip":
             part = emit(prim, [part], params)
+        elif prim.name in ("real", "imag"):
+            rest = emit(REGISTRY["imag" if prim.name == "real" else "real"], [outer], ())
+            part = emit(REGISTRY["complex"], [part, rest] if prim.name == "real" else [rest, part], ())
+        elif prim.name in ("as_real", "as_complex"):
+            part = emit(REGISTRY["as_complex" if prim.name == "as_real" else "as_real"], [part], ())
         elif prim.name == "expand":                       # only what is one value along the stretched axes comes here
             shape = tuple(outer.shape)
             part = emit(REGISTRY["slice"], [part], ((0,) * len(shape), shape, (1,) * len(shape)))
@@ -86,11 +91,32 @@ def layout(shape: Shape, strides: Shape | None, chain: Chain) -> tuple[Shape, in
 
 def _by_strides(shape: Shape, strides: Shape, chain: Chain) -> tuple[Shape, int]:
     """NumPy's own stride arithmetic, on an array of bytes over no memory: only its shape and strides are looked at."""
-    ghost = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides)
-    start = ghost.__array_interface__["data"][0]
+    ghost, offset = _ghost(shape, strides), 0
     for prim, params in chain:
+        start = ghost.__array_interface__["data"][0]
+        if prim.name in _UNITS:
+            offset, ghost = _in_other_units(prim.name, offset, ghost)
+            continue
         ghost = np.reshape(ghost, params[0], copy=False) if prim.name == "reshape" else prim.ref(ghost, *params)  # type: ignore[misc]
-    return tuple(ghost.strides), ghost.__array_interface__["data"][0] - start
+        offset += ghost.__array_interface__["data"][0] - start
+    return tuple(ghost.strides), offset
+
+
+def _ghost(shape: Shape, strides: Shape) -> Any:
+    return np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides)
+
+
+_UNITS = frozenset(("real", "imag", "as_real", "as_complex"))
+
+
+def _in_other_units(name: str, offset: int, ghost: Any) -> tuple[int, Any]:
+    """Complex numbers are two elements of their real and imaginary parts."""
+    if name == "as_complex":
+        return offset // 2, _ghost(ghost.shape[:-1], tuple([s // 2 for s in ghost.strides[:-1]]))
+    doubled = tuple([2 * s for s in ghost.strides])
+    if name == "as_real":
+        return 2 * offset, _ghost((*ghost.shape, 2), (*doubled, 1))
+    return 2 * offset + (name == "imag"), _ghost(ghost.shape, doubled)
 
 
 def _by_places(shape: Shape, strides: Shape, chain: Chain) -> tuple[Shape, int]:
@@ -100,7 +126,13 @@ def _by_places(shape: Shape, strides: Shape, chain: Chain) -> tuple[Shape, int]:
         line = np.arange(shape[axis]) * step
         places = places + line.reshape([-1 if k == axis else 1 for k in range(len(shape))])
     for prim, params in chain:
-        places = prim.ref(places, *params)  # type: ignore[misc]
+        if prim.name == "as_complex":
+            places = places[..., 0] // 2
+        elif prim.name in _UNITS:
+            both = np.stack([2 * places, 2 * places + 1], -1)
+            places = both if prim.name == "as_real" else both[..., int(prim.name == "imag")]
+        else:
+            places = prim.ref(places, *params)  # type: ignore[misc]
     if not places.size:
         return row_major(places.shape), 0
     first = int(places.reshape(-1)[0])

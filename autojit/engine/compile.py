@@ -16,9 +16,11 @@ from ..backends.cpu.runtime import runtime
 from ..backends.devices import backend
 from ..collector import paused
 from ..config import config
+from ..ir.aval import Aval
 from ..ir.graph import Graph
 from ..ir.verify import verify_graph
 from ..ops.grouped import SOME
+from ..rewrite.complexes import in_pairs
 from ..rewrite.half import lowered
 from ..rewrite.inline import inline
 from ..rewrite.loops import has_loops, settled
@@ -46,10 +48,11 @@ from . import events, families, kernels, tune
 class Prepared:
     """A scheduled graph and the text of its kernels; `link()` needs their machine code."""
 
-    __slots__ = ("graph", "schedule", "emitted", "texts", "seconds")
+    __slots__ = ("graph", "results", "schedule", "emitted", "texts", "seconds")
 
-    def __init__(self, graph: Graph, plan: Schedule, emitted: dict[int, Any], seconds: dict[str, float]) -> None:
-        self.graph, self.schedule, self.emitted, self.seconds = graph, plan, emitted, seconds
+    def __init__(self, graph: Graph, results: Sequence[Aval], plan: Schedule, emitted: dict[int, Any],
+                 seconds: dict[str, float]) -> None:
+        self.graph, self.results, self.schedule, self.emitted, self.seconds = graph, results, plan, emitted, seconds
         self.texts = list(dict.fromkeys(e.text for e in _all(emitted) if e.text))
 
     def request(self) -> None:
@@ -68,8 +71,7 @@ class Prepared:
         for code in sorted({s.dtype.code for s in _steps_of(self.schedule) if isinstance(s, GemmStep)}):
             blas.expect(code)                             # while the workers compile
         address = dict(zip(self.texts, kernels.store().require(self.texts)))
-        native = NativeProgram(self.schedule, _addressed(self.emitted, address),
-                               [o.aval for o in self.graph.outputs])
+        native = NativeProgram(self.schedule, _addressed(self.emitted, address), self.results)
         self.seconds["link"] = time.perf_counter() - start
         return native
 
@@ -137,15 +139,17 @@ def _lasted(seconds: dict[str, float]) -> str:
 class OnDevice:
     """A graph scheduled for a device that has a backend of its own, and the text of its kernels."""
 
-    __slots__ = ("device", "graph", "schedule", "emitted", "seconds")
+    __slots__ = ("device", "graph", "results", "schedule", "emitted", "seconds")
 
-    def __init__(self, device: str, graph: Graph, plan: Schedule, emitted: Any, seconds: dict[str, float]) -> None:
-        self.device, self.graph, self.schedule, self.emitted, self.seconds = device, graph, plan, emitted, seconds
+    def __init__(self, device: str, graph: Graph, results: Sequence[Aval], plan: Schedule, emitted: Any,
+                 seconds: dict[str, float]) -> None:
+        self.device, self.graph, self.results = device, graph, results
+        self.schedule, self.emitted, self.seconds = plan, emitted, seconds
 
     def link(self) -> Callable[[Sequence[Any]], list[Any]]:
         """The program; waits for its kernels.  CompileError if one cannot be compiled."""
         start = time.perf_counter()
-        program = backend(self.device).link(self.schedule, self.emitted, [o.aval for o in self.graph.outputs])
+        program = backend(self.device).link(self.schedule, self.emitted, self.results)
         self.seconds["link"] = time.perf_counter() - start
         return program  # type: ignore[no-any-return]
 
@@ -193,7 +197,7 @@ def prepare_for(graph: Graph, device: str) -> OnDevice:
         plan, simple, clock = _planned(graph, at.target)
         emitted = at.emit(plan)
         clock.lap("emit")
-        made = OnDevice(device, simple, plan, emitted, clock.seconds)
+        made = OnDevice(device, simple, [o.aval for o in graph.outputs], plan, emitted, clock.seconds)
     if config.debug >= 4:
         events.log(4, "kernels", made.source())
     return made
@@ -205,7 +209,7 @@ def _stages(graph: Graph, target: Target | None = None) -> Prepared:
     clock.lap("emit")
     for text in dict.fromkeys(e.text for e in _all(emitted)):
         events.log(4, "kernel", text)
-    return Prepared(simple, plan, emitted, clock.seconds)
+    return Prepared(simple, [o.aval for o in graph.outputs], plan, emitted, clock.seconds)
 
 
 def _planned(graph: Graph, target: Target | None) -> tuple[Schedule, Graph, _Clock]:
@@ -215,7 +219,7 @@ def _planned(graph: Graph, target: Target | None) -> tuple[Schedule, Graph, _Clo
     products = target is not None and target.simt
 
     def flat(g: Graph) -> Graph:
-        return lowered(inline(g), products)
+        return lowered(in_pairs(inline(g)), products)
 
     def simpler(g: Graph) -> Graph:
         return vectors(merge(simplify(settled(flat(g), lambda body: simpler(body)))))

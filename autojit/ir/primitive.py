@@ -16,6 +16,7 @@ INDEX = "index"                  # reads at an index that is data
 SCATTER = "scatter"              # adds at an index that is data
 CONTRACT = "contract"            # matrix product
 CREATE = "create"                # no input: iota
+PARTS = "parts"                  # complex values taken apart and put together: no kernel has one (rewrite/complexes.py)
 HOST = "host"                    # runs by its NumPy reference, on every backend without a kernel or word for it
 TRANSFER = "transfer"            # from one device to another: programs are cut here
 LEAF = "leaf"                    # const, scalar, placeholder, buffer

@@ -1,6 +1,6 @@
 """The place where operations are declared, by family.  Importing this package declares them all."""
 
-from . import control, elementwise, index, movement, recompute, reduce  # noqa: F401  # isort: skip
+from . import control, elementwise, index, movement, recompute, reduce, complexes, analytic  # noqa: F401, I001  # isort: skip
 from . import (  # noqa: F401
     activations,
     adaptive,
@@ -11,8 +11,10 @@ from . import (  # noqa: F401
     convolution,
     decompositions,
     factors,
+    fourier,
     gathering,
     grids,
+    imaginary,
     indexing,
     joins,
     linear,
@@ -26,9 +28,9 @@ from . import (  # noqa: F401
     placement,
     pooling,
     quantiles,
+    random,
     reductions,
     resampling,
-    random,
     scattering,
     shapes,
     softmaxes,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..dtypes import BOOL, FLOAT, DType, default_float, promote, result_type
+from ..dtypes import BOOL, COMPLEX, FLOAT, DType, default_float, promote, result_type
 from ..ir.aval import Aval, Shape, aval
 from ..ir.graph import Node, const, node
 from ..ir.primitive import ELEMENTWISE, MOVEMENT, Primitive, register
@@ -22,6 +22,7 @@ class _Namespace:
     """`P.exp(x)`, `P.sum(x, axes)`: nodes first (or one sequence of nodes), then the primitive's params."""
 
     iota: Callable[..., Node]
+    cast: Callable[..., Node]
 
     def __getattr__(self, name: str) -> Callable[..., Node]:
         raise AttributeError(f"no primitive {name!r} is declared")
@@ -41,11 +42,32 @@ def primitive(name: str, kind: str, infer: Callable[..., Aval], ref: Callable[..
         k = 1
         while k < len(args) and type(args[k]) is Node:
             k += 1
-        return node(p, args[:k], args[k:])
+        inputs, params = args[:k], args[k:]
+        for i in inputs:
+            if i.aval.dtype.category == COMPLEX and name not in CARRIED:
+                return in_parts(name, inputs, params)
+        return node(p, inputs, params)
 
     bind.__name__ = name
     setattr(P, name, bind)
     return bind
+
+
+# Primitives whose nodes may be complex: what moves elements, and what is linear in them.  Of all others a complex value is the
+# business of FORMS: the same function, spelled in real and imaginary parts (`complexes`, `analytic`).
+CARRIED = frozenset(("reshape", "permute", "expand", "slice", "pad", "update", "flip", "shear", "unshear", "concat", "take",
+                     "gather", "index_add", "scatter_add", "add", "sub", "neg", "where", "sum", "stop", "transfer", "call",
+                     "real", "imag", "as_real"))
+FORMS: dict[str, Callable[..., Node]] = {}
+
+
+def in_parts(name: str, inputs: Sequence[Node], params: Sequence[Any]) -> Node:
+    """A primitive of complex operands, in primitives of their parts.  NotImplementedError in torch's words if there is none."""
+    form = FORMS.get(name)
+    if form is None:
+        d = next(i.dtype for i in inputs if i.dtype.category == COMPLEX)
+        raise NotImplementedError(f'"{name}" not implemented for \'{"ComplexFloat" if d.itemsize == 8 else "ComplexDouble"}\'')
+    return form(*inputs, *params)
 
 
 # ---------------------------------------------------------------- inference shared by families
@@ -153,7 +175,9 @@ def broadcast(*nodes: Node) -> tuple[Node, ...]:
 
 def cast(n: Node, dtype: DType) -> Node:
     """`n` as `dtype`; itself if it is."""
-    return n if n.dtype is dtype else P.cast(n, dtype)
+    if n.dtype is dtype:
+        return n
+    return FORMS["cast"](n, dtype) if dtype.category == COMPLEX else P.cast(n, dtype)
 
 
 def common_dtype(*nodes: Node) -> DType:
@@ -283,6 +307,9 @@ class Op:
 
     def call(self, nodes: Sequence[Node | None], static: Sequence[Any]) -> Any:
         """`fn` with `nodes` at the tensor positions and `static` at the others."""
+        for n in nodes:
+            if n is not None and n.aval.dtype.category == COMPLEX:
+                return hooks["complex"](self)(*self.arrange(nodes, static))  # type: ignore[no-any-return]
         return self.fn(*self.arrange(nodes, static))
 
     def pull(self, ct: Node, out: Node, nodes: Sequence[Node], static: Sequence[Any]) -> Sequence[Node | None]:
@@ -314,6 +341,7 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+hooks: dict[str, Callable[[Op], Callable[..., Any]]] = {}  # "complex": what an op does with complex arguments (`imaginary`)
 _WHOLE = {"int", "int | None", "Ints", "int | Ints", "int | Ints | None", "Dim"}
 Nodes = tuple[Node, ...]           # annotates the one parameter that is a sequence of tensors
 F = TypeVar("F", bound=Callable[..., Any])

@@ -160,7 +160,7 @@ def frac(input: Node) -> Node:
 @op()
 def isnan(input: Node) -> Node:
     """True where NaN."""
-    return P.isnan(input) if input.dtype.category == FLOAT else full(False, input.shape, bool_)
+    return P.isnan(input) if input.dtype.category >= FLOAT else full(False, input.shape, bool_)
 
 
 @op()

@@ -38,6 +38,8 @@ def _nonempty(a: Aval, axes: Axes) -> Aval:
 def _sum(a: Any, axes: Axes) -> Any:
     if a.dtype == np.float32:                             # NumPy adds naively along all axes but the last: an oracle must not
         return np.sum(a, axis=axes, dtype=np.float64).astype(np.float32)
+    if a.dtype == np.complex64:
+        return np.sum(a, axis=axes, dtype=np.complex128).astype(np.complex64)
     return np.sum(a, axis=axes, dtype=a.dtype)
 
 

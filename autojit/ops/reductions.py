@@ -47,7 +47,7 @@ def total(n: Node, dim: Dim, keepdim: bool) -> Node:
 @op("sum", grad=numbered("Sum"))
 def sum_(input: Node, dim: Dim = None, keepdim: bool = False, dtype: DType | None = None) -> Node:
     """Sum over dims; integers and bools sum as int64."""
-    d = dtype or (input.dtype if input.dtype.category == FLOAT else int64)
+    d = dtype or (input.dtype if input.dtype.category >= FLOAT else int64)
     if d.category == BOOL:                               # torch: any, as bool
         return any_(input, dim, keepdim)
     return total(cast(input, d), dim, keepdim)
@@ -86,7 +86,7 @@ def _rule_of(primitive: str) -> Any:
 def prod(input: Node, dim: int | None = None, keepdim: bool = False,
          dtype: DType | None = None) -> Node:
     """Product over everything or one dim; integers and bools multiply as int64."""
-    d = dtype or (input.dtype if input.dtype.category == FLOAT else int64)
+    d = dtype or (input.dtype if input.dtype.category >= FLOAT else int64)
     x = cast(input, d)
     axes = dims_of(dim, x.ndim)
     return finish(P.prod(x, axes), axes, x.shape, keepdim)
@@ -99,7 +99,7 @@ def nansum(input: Node, dim: Dim = None, keepdim: bool = False, dtype: DType | N
 
 
 def _no_nan(n: Node) -> Node:
-    return P.where(P.isnan(n), zeros_like(n), n) if n.dtype.category == FLOAT else n
+    return P.where(P.isnan(n), zeros_like(n), n) if n.dtype.category >= FLOAT else n
 
 
 @op(grad="DivBackward0")
@@ -254,7 +254,7 @@ def count_nonzero(input: Node, dim: Dim = None) -> Node:
 
 # ---------------------------------------------------------------- running sums and their kin
 def _running(input: Node, dim: int, dtype: DType | None) -> tuple[Node, int]:
-    d = dtype or (input.dtype if input.dtype.category == FLOAT else int64)
+    d = dtype or (input.dtype if input.dtype.category >= FLOAT else int64)
     return cast(input, d), dim_of(dim, input.ndim)
 
 

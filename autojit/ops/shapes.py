@@ -244,7 +244,7 @@ def all_reversed(input: Node) -> Node:
     return P.permute(input, tuple(reversed(range(input.ndim))))
 
 
-@op(view=True, grad="TransposeBackward0", aliases=("adjoint",), method=False, function=False)
+@op(view=True, grad="TransposeBackward0", method=False, function=False)
 def mT(input: Node) -> Node:
     """The last two dims exchanged: the property `x.mT`."""
     if input.ndim < 2:

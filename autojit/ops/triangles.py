@@ -47,7 +47,7 @@ def trace(input: Node) -> Node:
     """The sum of a matrix's diagonal."""
     if input.ndim != 2:
         raise explain(RuntimeError("trace: expected a matrix, but got tensor with dim " + str(input.ndim)))
-    n = cast(input, input.dtype if input.dtype.category == FLOAT else int64)
+    n = cast(input, input.dtype if input.dtype.category >= FLOAT else int64)
     return P.sum(diagonal_of(n), (0,))
 
 
