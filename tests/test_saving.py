@@ -17,6 +17,7 @@ from autojit.utils.data import (
     RandomSampler,
     Subset,
     TensorDataset,
+    default_collate,
     random_split,
 )
 
@@ -154,6 +155,11 @@ def test_datasets_in_parts():
     assert [len(p) for p in parts] == [7, 3] and sorted(p[k][0].item() for p in parts for k in range(len(p))) == list(range(10))
     assert [len(p) for p in random_split(TensorDataset(Y), [0.5, 0.25, 0.25])] == [6, 2, 2]
     assert Subset(TensorDataset(Y), [3, 4])[1][0].item() == 4
+    inner = Subset(Subset(TensorDataset(X, Y), [9, 8, 7, 6]), [2, 0, -1])
+    for collate in (None, default_collate):                # a batch at once, and one example after another
+        batches = list(DataLoader(inner, 2, collate_fn=collate))
+        assert not list(DataLoader(Subset(inner, []), collate_fn=collate))
+        assert [y.tolist() for _, y in batches] == [[7, 9], [6]] and batches[0][0].tolist() == [[14, 15], [18, 19]]
     with pytest.raises(ValueError, match="Sum of input lengths"):
         random_split(TensorDataset(Y), [1, 2])
 

@@ -200,6 +200,21 @@ def _rows(t: Tensor, at: Any) -> Tensor:
     return of_array(memory_of(t)[at])
 
 
+def _whole(dataset: Any) -> Any:
+    """What a dataset, or a part of a part of one, takes its examples from."""
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _places(dataset: Any) -> Any:
+    """Where the examples of a part stand in the whole; None: it is the whole."""
+    if type(dataset) is not Subset:
+        return None
+    own, outer = np.asarray(dataset.indices, None if len(dataset.indices) else np.int64), _places(dataset.dataset)
+    return own if outer is None else outer[own]
+
+
 class DataLoader:
     """Batches of a dataset (or of anything with a length and an index), over and over.
 
@@ -237,10 +252,11 @@ class DataLoader:
         if self.batch_sampler is None:
             for k in self.sampler:
                 yield collate(self.dataset[k])
-        elif type(self.dataset) is TensorDataset and self.collate_fn is None:
+        elif type(whole := _whole(self.dataset)) is TensorDataset and self.collate_fn is None:
+            places = _places(self.dataset)
             for at in self.batch_sampler:
-                rows = np.asarray(at)
-                yield [_rows(t, rows) for t in self.dataset.tensors]
+                rows = np.asarray(at) if places is None else places[at]
+                yield [_rows(t, rows) for t in whole.tensors]
         else:
             for at in self.batch_sampler:
                 yield collate([self.dataset[k] for k in at])
