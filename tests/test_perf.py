@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from perf import (
     harness,
     history,
     limits,
+    loops,
     machine,
     memory,
     notes,
@@ -442,3 +444,38 @@ def test_a_stopped_run_keeps_its_finished_rows(monkeypatch):
     said = []
     record = harness.run(harness.Plan(rows(["elem", "bs"], ("base",)), []), said.append)
     assert list(record["cells"]) == ["elem"] and "stopped before bs" in said[-1]
+
+
+def test_loops_beside_jax(monkeypatch):
+    """The programs are what their loops in Python are; who disagrees is not timed."""
+    def scan(step, carry, xs, length):
+        for t in range(length):
+            carry = step(carry, None if xs is None else xs[t])
+        return carry
+
+    def loop(test, body, v):
+        while test(v):
+            v = body(v)
+        return v
+
+    plain = SimpleNamespace(tanh=np.tanh, sin=np.sin, scan=scan, loop=loop)
+    monkeypatch.setattr(loops, "TURNS", 20)
+    answers = {}
+    for name, (program, _) in loops.PROGRAMS.items():
+        call, read = loops.ours(name, "value")
+        call()
+        answers[name] = read()
+        np.testing.assert_allclose(answers[name][0], program(plain, *loops.drawn(name)), rtol=1e-4)
+
+    class Library:
+        def __init__(self, seconds, off=0.0):
+            self.seconds, self.off = seconds, off
+
+        def ask(self, what):
+            return [(a + self.off).tolist() for a in answers[what[0]]] if isinstance(what, list) else self.seconds
+
+    found = loops.compared({"autojit": Library(2.0), "jax": Library(8.0)}, "rnn", "value", 3, 0.1)
+    assert found == {"autojit": 2.0, "jax": 8.0, "ratio": 4.0}
+    with pytest.raises(AssertionError):
+        loops.compared({"autojit": Library(2.0), "jax": Library(8.0, off=1.0)}, "rnn", "value", 3, 0.1)
+    assert set(loops.compared({"autojit": Library(2.0), "jax": Library(8.0)}, "until", loops.KINDS[1], 3, 0.1)) == {"autojit"}
