@@ -154,6 +154,30 @@ def test_in_place_on_arguments_is_written_back():
     assert f(x).item() == 12 and x.tolist() == [4, 4, 4]
 
 
+def test_what_it_writes_may_have_been_read_before():
+    def make():
+        c, w = aj.tensor([1.0, 3.0]), aj.tensor([2.0, -1.0], requires_grad=True)
+
+        def f(x):
+            y = (w * x.mul_(2) + c).square().sum()
+            with aj.no_grad():
+                c.mul_(0.5)
+            return y, (w * w).sum()
+        return f, w
+    (f, w), (g, v) = make(), make()
+    g = aj.trace(g)
+    for k in range(3):
+        a, b = f(aj.tensor([1.0, k])), g(aj.tensor([1.0, k]))
+        (a[0] * a[1]).backward(), (b[0] * b[1]).backward()
+        assert close(a[0], b[0]) and close(w.grad, v.grad)
+    other = aj.trace(lambda x: (v * x).sum())
+    x = aj.ones(2)
+    y = other(x)
+    x.zero_()                                             # what others write is still refused
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        y.backward()
+
+
 def test_nests_in_and_out():
     @aj.trace
     def f(tree, n):

@@ -21,6 +21,7 @@ from ..eager.convert import send
 from ..eager.evaluate import settle
 from ..eager.placing import Device, named
 from ..eager.state import state
+from ..eager.tape import Saved, origin
 from ..eager.template import Rule
 from ..eager.tensor import Tensor, new, of_buffer, value
 from ..eager.views import put
@@ -279,15 +280,24 @@ class Traced:
         else:
             for t, a in zip(outs, arrays):
                 settle(value(t), a)
+            own = {self._target(t, tensors).storage for t, _ in plan.writes}
+            for record in dict.fromkeys([origin(t.fn) for t in outs if own and t.fn is not None]):
+                # what the function itself writes comes after what its derivative reads
+                record.saved = [s.node() if type(s) is Saved and s.storage in own else s for s in record.saved]
         self.write_back(plan, tensors, arrays)
         return outs
+
+    @staticmethod
+    def _target(target: Any, tensors: Sequence[Tensor]) -> Any:
+        """What is written: an argument, by its number, or what was captured."""
+        return tensors[target] if isinstance(target, int) else target
 
     def write_back(self, plan: Plan, tensors: Sequence[Tensor], arrays: Sequence[Any]) -> None:
         """What the function wrote, written again: memory, `.grad`, versions."""
         for target, at in plan.writes:
-            store(tensors[target] if isinstance(target, int) else target, arrays[at], plan.results[at].aval)
+            store(self._target(target, tensors), arrays[at], plan.results[at].aval)
         for target, place in plan.grads:
-            t = tensors[target] if isinstance(target, int) else target
+            t = self._target(target, tensors)
             t._grad = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
         for cell, k in plan.bumps:
             (tensors[cell].cell if isinstance(cell, int) else cell).version += k
