@@ -87,7 +87,7 @@ def ran_ahead(root: Tensor) -> bool:
         return False
     leaves = [path.outs[k] for k in plan.leaves]
     for x in leaves:
-        if x.hooks is not None:
+        if x.hooks is not None or x.calls is not None:
             return False
     arrays = plan.arrays(path)
     if arrays is None:

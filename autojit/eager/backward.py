@@ -66,6 +66,7 @@ def _backward(sweep: Sweep, inputs: Sequence[Tensor] | None, lesson: Any) -> Non
     to = _growing(sweep, inputs)
     ends = [(e, t.aval, None if t._grad is None else value(t.grad)) for e, t in to]
     nodes: list[Node | None]
+    flow = None
     kept = grads_of(sweep) if inputs is None and state.trace is None else None
     if kept is not None:
         nodes = [_added(old, buffer(kept[t], a)) for (_, t), (_, a, old) in zip(to, ends)]
@@ -85,7 +86,7 @@ def _backward(sweep: Sweep, inputs: Sequence[Tensor] | None, lesson: Any) -> Non
     for (_, t), n in zip(to, nodes):
         if n is not None:
             _deposit(t, n)
-    _after(to)
+    _after(to, flow)
 
 
 def _added(old: Node | None, g: Node) -> Node:
@@ -99,10 +100,16 @@ def _computed(roots: Sequence[Tensor], nodes: Sequence[Node | None]) -> list[Nod
     return [None if n is None else buffer(next(done), n.aval) for n in nodes]
 
 
-def _after(to: Sequence[tuple[Any, Tensor]]) -> None:
-    for _, t in to:
+def _after(to: Sequence[tuple[Any, Tensor]], flow: Flow | None = None) -> None:
+    """Hooks of those whose gradients have grown."""
+    for e, t in to:
+        if t.calls is not None and flow is not None and e in flow.got:
+            from .nodehooks import accumulated
+            accumulated(t.calls, flow.got[e])
         for hook in t.post or ():
-            hook(t)
+            result = hook(t)
+            if result is not None:
+                raise explain(TypeError(f"expected Variable, but hook returned '{type(result).__name__}'"))
 
 
 def _deposit(t: Tensor, n: Node) -> None:
@@ -147,7 +154,7 @@ def _backward_recorded(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
             elif t.fn is None:                            # torch gives a leaf a copy of its own
                 g = apply(ACCUMULATED, (g,))
         t.put_grad(g)
-    _after(to)
+    _after(to, flow)
 
 
 # ---------------------------------------------------------------- autograd.grad

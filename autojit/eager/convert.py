@@ -423,7 +423,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     t = _copied(self, memo)
     t.__class__ = type(self)
     t.req = self.req
-    t.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ("hooks", "post")})
+    t.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ("hooks", "post", "calls")})
     memo[id(self)] = t
     return t
 

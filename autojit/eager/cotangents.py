@@ -28,7 +28,9 @@ Pair = tuple[Any, Any]                                    # cotangent, and the m
 
 
 class Mode:
-    """What differs between the two ways.  Values are nodes or tensors."""
+    """What differs between the two ways.  Values are nodes or, where they are `recorded`, tensors."""
+
+    recorded = False
 
     def start(self, root: Tensor, ct: Tensor | None) -> Pair:
         raise NotImplementedError
@@ -121,6 +123,7 @@ class Recorded(Mode):
     """Cotangents are tensors, made by recorded operations."""
 
     __slots__ = ()
+    recorded = True
 
     def start(self, root: Tensor, ct: Tensor | None) -> Pair:
         return (wrap(ones(root.aval)) if ct is None else ct, None)

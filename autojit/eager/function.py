@@ -88,6 +88,10 @@ class CustomRecord(Record):
     def count(self) -> int:
         return len(self.avals)
 
+    @property
+    def differentiable(self) -> list[int]:
+        return list(range(len(self.avals)))
+
     def check(self) -> None:
         """Freed and changed values are found when the user's backward asks for them, as in torch."""
 

@@ -67,13 +67,13 @@ class Sweep:
         if state.anomaly is not None:
             return False
         for r in self.order:
-            if r.custom or r.hooks is not None:
+            if r.custom or r.hooks is not None or r.calls is not None:
                 return False
         for ports in self.ports.values():
             for o in ports:
                 if o.hooks is not None:
                     return False
-        return all(x.hooks is None for x in self.leaves)
+        return all(x.hooks is None and x.calls is None for x in self.leaves)
 
     def retained(self) -> list[tuple[Any, Tensor]]:
         """(edge, tensor) for each tensor that keeps its gradient."""
@@ -146,6 +146,11 @@ class Flow:
             self.caught[edge] = ct[0]
         if edge.hooks:
             ct = (self.mode.hooked(edge.hooks, ct[0]), None)
+        if isinstance(edge, Tensor) and edge.calls is not None and self.sweep.targets is None:
+            from .nodehooks import before
+            (ct,) = before(self.mode, edge.calls, [ct], (0,))
+            if ct is None:
+                return None
         self.got[edge] = ct[0]
         return ct
 
@@ -168,7 +173,7 @@ class Flow:
                         cts[o.index] = self.arrive(o, ct)
                 if not any(c is not None for c in cts):
                     continue
-            for k, (e, g) in enumerate(zip(r.edges, mode.pull(r, cts))):
+            for k, (e, g) in enumerate(zip(r.edges, mode.pull(r, cts) if r.calls is None else self._called(r, cts))):
                 if e is not None and g is not None:
                     if state.anomaly is not None:
                         n = value(g[0]) if isinstance(g[0], Tensor) else g[0]
@@ -176,6 +181,13 @@ class Flow:
                     self.add(e, g)
         for e in list(self.cts):
             self.arrive(e, self.cts[e])
+
+    def _called(self, r: Record, cts: list[Any]) -> Sequence[Any]:
+        """The reverse of a record that has hooks of its own."""
+        from .nodehooks import after, before  # of no concern to most sweeps
+        cts = before(self.mode, r.calls, cts, r.differentiable)
+        found = self.mode.pull(r, cts) if any([c is not None for c in cts]) else [None] * len(r.edges)
+        return after(self.mode, r.calls, found, r.floating, cts, r.differentiable)
 
 
 # ---------------------------------------------------------------- gradients of a whole sweep

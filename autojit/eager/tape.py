@@ -84,8 +84,9 @@ class Record:
     """One call of a public op.  edges: for each argument a Record, an Output, a leaf tensor or None.  saved: what the rule
     reads, in the order of its template's `reads`: Saved, or a Node (a number, or what an in-place op overwrote).
 
-    Rare things live in `__dict__`: hooks, retains (weak references to tensors that want this gradient), slices (a write
-    through a view: chain, aval of the base), detached, name, outs (weak references to Outputs), looked and kept (kept.py)."""
+    Rare things live in `__dict__`: hooks (of the result), calls (hooks of the function: nodehooks.py), retains (weak references
+    to tensors that want this gradient), slices (a write through a view: chain, aval of the base), detached, name, outs (weak
+    references to Outputs), looked and kept (kept.py)."""
 
     __slots__ = ("template", "edges", "saved", "seq", "code", "lasti", "__dict__", "__weakref__")
 
@@ -96,6 +97,7 @@ class Record:
     code: CodeType
     lasti: int
     hooks: Any = None
+    calls: Any = None
     retains: Any = None
     slices: Any = None
     outs: Any = None
@@ -123,19 +125,41 @@ class Record:
         return len(self.template.outs)
 
     @property
+    def floating(self) -> list[int]:
+        """The arguments that may have a gradient."""
+        kinds = [None] * len(self.edges) if self.template is None else self.template.placeholders
+        return [k for k, (_, p) in enumerate(zip(self.edges, kinds)) if p is None or p.dtype.category >= FLOAT]
+
+    @property
+    def differentiable(self) -> list[int]:
+        """The results that may have a gradient."""
+        return [k for k, a in enumerate(self.template.outs) if a.dtype.category >= FLOAT]
+
+    @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """(function, which of its results) for each argument."""
-        kinds = [None] * len(self.edges) if self.template is None else self.template.placeholders
-        return tuple([next_function(e) for e, p in zip(self.edges, kinds) if p is None or p.dtype.category >= FLOAT])
+        return tuple([next_function(self.edges[k]) for k in self.floating])
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary for whoever wants to keep something here."""
+        return self.__dict__.setdefault("_metadata", {})  # type: ignore[no-any-return]
 
     @property
     def place(self) -> str:
         """file:line of the call."""
         return place(self.code, self.lasti)
 
-    def register_hook(self, hook: Any) -> None:
-        raise explain(NotImplementedError("hooks on functions are not implemented"),
-                      hint="register the hook on the tensor: tensor.register_hook(f)")
+    def register_hook(self, hook: Any) -> Any:
+        """Call `hook(grad_inputs, grad_outputs)` after this function's reverse, with the gradients of its arguments and of its
+        results (None where there is none); a tuple that it returns takes the place of the first.  Returns a handle."""
+        from .nodehooks import register  # hooks see tensors, which are made of this
+        return register(self, "after", hook)
+
+    def register_prehook(self, hook: Any) -> Any:
+        """Call `hook(grad_outputs)` before this function's reverse; a tuple that it returns takes their place."""
+        from .nodehooks import register
+        return register(self, "before", hook)
 
     def free(self) -> None:
         """Let go of what the rule reads.  torch's CopySlices never runs twice, whatever its rule reads."""
@@ -233,6 +257,16 @@ class AccumulateGrad:
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
+
+    def register_hook(self, hook: Any) -> Any:
+        """Call `hook((), (grad,))` when `backward()` has added a gradient to this leaf's.  Returns a handle."""
+        from .nodehooks import register
+        return register(self.variable, "after", hook)
+
+    def register_prehook(self, hook: Any) -> Any:
+        """Call `hook((grad,))` before `backward()` adds the gradient to this leaf's; it may return another such tuple."""
+        from .nodehooks import register
+        return register(self.variable, "before", hook)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AccumulateGrad) and other.variable is self.variable

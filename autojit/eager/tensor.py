@@ -56,8 +56,9 @@ class Tensor:
     leaf.  req: a leaf that wants a gradient.  seen: the version at which `fn` was right (views are rebuilt lazily).
     path, at: its place on a path.  A tensor that a path made has nothing but this and `aval`, until somebody asks.
 
-    Rare: _grad, hooks, blind (a view made while not recording), several (one of many views of an op), post (hooks after
-    accumulation), frozen (made in inference mode), custom_view (an input or a view that a custom function returned)."""
+    Rare: _grad, hooks, calls (hooks of its AccumulateGrad), blind (a view made while not recording), several (one of many views
+    of an op), post (hooks after accumulation), frozen (made in inference mode), custom_view (an input or a view that a custom
+    function returned)."""
 
     __slots__ = ("storage", "aval", "cell", "chain", "base", "fn", "seen", "req", "path", "at", "__dict__", "__weakref__")
 
@@ -73,6 +74,7 @@ class Tensor:
     at: int
     _grad: Any = None
     hooks: Any = None
+    calls: Any = None
     post: Any = None
     blind = False
     several: str | None = None
@@ -366,8 +368,13 @@ class Handle:
         self.holder, self.name, self.hook = holder, name, hook
 
     def remove(self) -> None:
-        left = [h for h in getattr(self.holder, self.name) or () if h is not self.hook]
-        setattr(self.holder, self.name, left or None)
+        """Once: the same hook may have been registered twice."""
+        left, self.name, name = list(getattr(self.holder, self.name or "", None) or ()), "", self.name
+        for k, h in enumerate(left):
+            if h is self.hook:
+                del left[k]
+                setattr(self.holder, name, left or None)
+                return
 
     def __enter__(self) -> Handle:
         return self

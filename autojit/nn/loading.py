@@ -63,7 +63,8 @@ def load(module: Any, given: Mapping[str, Any], strict: bool, assign: bool) -> I
     for m, hook in late:
         if hook(m, found) is not None:
             raise explain(RuntimeError("Hooks registered with ``register_load_state_dict_post_hook`` are not expected to "
-                                       "return new values, if incompatible_keys need to be modified, it should be done inplace."))
+                                       "return new values, if incompatible_keys need to be modified, it should be done "
+                                       "inplace."))
     _refuse(module, _names(found) if strict else [])
     return found
 

@@ -131,7 +131,7 @@ class Signer:
             self.ints.append(c.end)
         for fn in self.places:
             if isinstance(fn, Tensor):
-                rare = fn.hooks or fn.post
+                rare = fn.hooks or fn.post or fn.calls
             elif isinstance(fn, Record):
                 rare = any([v for w, v in fn.__dict__.items() if w != "outs"])
             else:
