@@ -23,7 +23,8 @@ from .engine import programs
 from .engine.cuts import plain
 from .errors import TraceError, explain
 from .ir.graph import Graph, Node, substitute
-from .ops.declare import cast
+from .ops import philox
+from .ops.declare import P, cast
 from .schedule.loops import CONTROL, BranchStep, CallStep, LoopStep, hosted
 from .tracing.plan import Fixed, Plan, float_beside, run_time
 from .tracing.recorder import within
@@ -38,6 +39,9 @@ class Bound:
 
     What the function writes in place (arguments, captured tensors, `.grad`) each call writes, and the next goes on from there;
     then binding does not run it, and `b.value` is 0 until the first call.  Versions of these tensors do not move.
+
+    What the function draws, each call draws anew, from a stream of the bound call's own, which begins at the generator's next
+    draws: binding after the same `manual_seed` gives the same calls.
 
     `b.address` is a C function `int64_t f(void)` that does the same and returns 0, or a status for `b.check(status)`, which
     raises the error that `b()` would.  ctypes, cffi and `@njit` code can call it, with or without the GIL, while `b` lives.
@@ -129,7 +133,7 @@ def _captured(c: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- what cannot be bound
 def refuse(plan: Plan, name: str, what: str) -> None:
-    """Random numbers need Python, devices and paths programs of their own: refused.  `what`: "a bound call"."""
+    """Devices, paths, and random numbers that no kernel draws (randperm) are refused.  `what`: "a bound call"."""
     if plan.guards:
         raise explain(TraceError(f"{name} branches on the value of a tensor, so it is a program for each path, and {what} is "
                                  "one program"), where=plan.guards[0].place,
@@ -137,8 +141,8 @@ def refuse(plan: Plan, name: str, what: str) -> None:
     if not plain(plan.graph):
         raise explain(RuntimeError(f"{name} works on a device, and {what} is made of kernels of the CPU"),
                       hint="call it the ordinary way: a call is one launch there")
-    if plan.draws:
-        raise explain(RuntimeError(f"{name} draws random numbers, which {what} cannot: it runs no Python"),
+    if any([not getattr(make, "keyed", False) for make in plan.draws]):
+        raise explain(RuntimeError(f"{name} draws random numbers that no kernel draws (randperm), and {what} runs no Python"),
                       hint="draw them outside, and pass them as an argument")
 
 
@@ -201,26 +205,40 @@ def fixed(args: tuple[Any, ...], static: frozenset[int]) -> tuple[Any, ...]:
     return tuple([a if k in static else tree.tree_map(lambda x: _tensor(x, beside), a) for k, a in enumerate(args)])
 
 
+# ---------------------------------------------------------------- random numbers
+def own_stream(seed: int, draw: int) -> np.ndarray:
+    """A key that goes on by itself: its seed is drawn, so that its draws are nobody else's."""
+    return np.array([philox.at([0], [seed], [draw], "i64")[0], 0], np.int64)
+
+
+def after(key: Node) -> Node:
+    """The key of the next call: written to its place when a call is over, as what a function writes is."""
+    return P.add(key, P.iota((2,), 0))
+
+
 def bind(plan: Plan, tensors: Sequence[Tensor], name: str, structured: Callable[[list[Tensor]], Any] | None) -> Bound:
     """A recording bound to the memory of its arguments, compiled (waits for it) and run once, unless it writes.
     `structured`: gradients in the form the user wants; None: values alone."""
     from .engine import compile as pipeline  # the stages: imported when first needed
     refuse(plan, name, "a bound call")
+    keys = [own_stream(*make().tolist()) for make in plan.draws]
     graph, checks = checked(plan)
+    if keys:
+        graph = Graph(graph.inputs, [*graph.outputs, *[after(n) for n in graph.inputs[len(graph.inputs) - len(keys):]]])
     program = plan.program if graph is plan.graph else programs.find(("bound", graph.key), lambda: graph, eager=False)
     prepared = program.prepared
     if prepared is None:
         prepared = program.prepared = pipeline.prepare(graph)
     refuse_host(prepared, name, "bound")
     native = prepared.link()
-    inputs = [*[place(t, "a tensor") for t in tensors], *[_captured(c) for c in plan.captured]]
+    inputs = [*[place(t, "a tensor") for t in tensors], *[_captured(c) for c in plan.captured], *keys]
     outs = [np.zeros(n.aval.shape, n.aval.dtype.np) for n in graph.outputs]
     shown = [new(Storage(None, a[...]), n.aval) for a, n in zip(outs, graph.outputs)]
     n, count = len(plan.needs), plan.gradients
     value = plan.nest(shown[:n])
     ends = outs[results(plan):]
     looked = list(zip(ends[::2], ends[1::2], checks))
-    copies = _copies(plan, tensors, inputs, outs, name)
+    copies = [*_copies(plan, tensors, inputs, outs, name), *zip(keys, outs[len(outs) - len(keys):])]
 
     def again() -> Any:
         for to, found in [*zip(outs, program.interpret(inputs)), *copies]:

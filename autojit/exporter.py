@@ -52,8 +52,11 @@ def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = 
     `parallel`: kernels that are cut into chunks run in a `prange`; else all is serial (call it from threads of your own).
     `cache`: Numba keeps the machine code beside the module.  `overwrite`: also write over a file that is not an export.
 
-    RuntimeError for a function that draws random numbers, writes to tensors, or uses an op without a kernel (cumsum, sort
-    ...); FileExistsError for a file that is not an export; ValueError for a path that is no module's name.
+    For each draw of random numbers it takes a key after the captured tensors, an int64 array of a seed and the number of the
+    draw: `manual_seed(seed)` starts with the number 0.  Other keys, other numbers.
+
+    RuntimeError for a function that writes to tensors, uses an op without a kernel, or draws what none does (randperm);
+    FileExistsError for a file that is not an export; ValueError for a path that is no module's name.
 
     >>> import autojit as aj, numpy as np, os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "loss.py")
@@ -135,6 +138,7 @@ class _Module:
         self.imports = sorted({*imports, "from numba import njit", "import numpy as np",
                                *["from numba import prange"] * self.parallel})
         self.constants: list[str] = []
+        self.fixed = sum([isinstance(c, Fixed) for c in plan.captured])   # the last of the captured ones
         self.place: dict[str, str] = {}                   # inputs → their names in the text
         self.taken = {*_bound("\n".join([*self.imports, self.words])), *dir(builtins), "chunk", "p", "q",
                       *self.kernels.values(), *self.schedule.buffers}
@@ -144,7 +148,7 @@ class _Module:
         names = self._names()
         body = [*self._inputs(names), *self._memory(), *self._steps(), *self._checked(), f"return {self._results()}"]
         options = 'error_model="numpy", nogil=True' + ", parallel=True" * self.parallel + ", cache=True" * self.cache
-        taken = [self._type(n) for n, _ in zip(self.plan.inputs, names)]
+        taken = [self._type(n) for n, _ in zip(self._given(self.plan.inputs), names)]
         signature = f"({', '.join(taken)}{',' * (len(taken) == 1)})"
         parts = [self._head(names), "from __future__ import annotations", "\n".join(self.imports),
                  "# " + "-" * 60 + " words", self.words, "# " + "-" * 60 + " kernels"]
@@ -165,7 +169,7 @@ class _Module:
 
     def _head(self, names: Sequence[str]) -> str:
         takes = [f"    {x}: {n.aval.dtype.name}{list(n.aval.shape) if n.aval.shape else ', a number'}"
-                 for x, n in zip(names, self.plan.inputs)]
+                 for x, n in zip(names, self._given(self.plan.inputs))]
         needs = "NumPy, Numba" + (" and SciPy (whose BLAS Numba calls)" if self.products else "")
         how = "Chunks run in parallel." if self.parallel else "Runs serially."
         return "\n".join([f"{MARK} {autojit.__version__}: export again instead of editing.",
@@ -188,7 +192,12 @@ class _Module:
             if k not in self.traced.static_argnums:
                 out += [self._free(way) for way in _ways(name, a)]
         out += [self._free(f"captured{k}") for k, c in enumerate(self.plan.captured) if not isinstance(c, Fixed)]
-        return out
+        return out + [self._free(f"key{k}") for k in range(len(self.plan.draws))]
+
+    def _given(self, inputs: Sequence[Any]) -> list[Any]:
+        """Those of the program's inputs that are the function's arguments."""
+        end = len(inputs) - len(self.plan.draws)
+        return [*inputs[:end - self.fixed], *inputs[end:]]
 
     def _free(self, name: str) -> str:
         name = unicodedata.normalize("NFKC", name)        # as Python reads names
@@ -204,8 +213,7 @@ class _Module:
 
     def _inputs(self, names: Sequence[str]) -> Iterator[str]:
         """Checks of the arguments, and the other inputs."""
-        fixed = iter([c for c in self.plan.captured if isinstance(c, Fixed)])
-        for x, n, buffer in zip(names, self.plan.inputs, self.schedule.inputs):
+        for x, n, buffer in zip(names, self._given(self.plan.inputs), self._given(self.schedule.inputs)):
             shape = n.aval.shape
             if not shape:
                 self.place[buffer] = self._free(f"{x}_")
@@ -214,7 +222,8 @@ class _Module:
             self.place[buffer] = x
             yield f"if {x}.shape != {shape}:"
             yield f'    raise ValueError("{x} must have the shape {shape}")'
-        for buffer, c in zip(self.schedule.inputs[len(names):], fixed):
+        made = self.plan.captured[len(self.plan.captured) - self.fixed:]
+        for buffer, c in zip(self.schedule.inputs[len(names) - len(self.plan.draws):], made):
             self.constants.append(f"{buffer} = {_literal(c.array)}  # made while the function was recorded")
 
     def _memory(self) -> Iterator[str]:
