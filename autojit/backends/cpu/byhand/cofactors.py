@@ -58,7 +58,7 @@ def cofactor(f: Form) -> None:
 
 
 def cofactor_along(f: Form) -> None:
-    """With E = U.T C V: between U and Vh stand -rest[i, j] E[j, i], on the diagonal the sums of rest[i, j] E[j, j], where rest is
+    """With E = U.T C V: between U and Vh stand -rest[i, j] E[j, i], on the diagonal sums of rest[i, j] E[j, j], where rest is
     the product of the singular values but two."""
     if not f.avals[0].size:
         return

@@ -131,7 +131,6 @@ def cholesky_info(f: Form) -> None:
     for k in range(lo, hi):
         at = k * n * n
 {copied("w", "base", "x", "at", "n * n")}
-        ints[own] = 0
         {call.line(precise(dtype) + "potrf", "'L'" if f.params[0] else "'U'", "n", "&w[base]", "n", INFO)}
         found = ints[own]
         for i in range(n):
@@ -159,7 +158,6 @@ def _pivoted(f: Form, store_lines: str, writes: str) -> Calls | None:
     for k in range(lo, hi):
         at = k * m * n
 {turned("w", "base", "x", "at", "m", "n")}
-        ints[own] = 0
         {call.line(precise(dtype) + "getrf", "m", "n", "&w[base]", "m", "&pivots[first]", INFO)}
 {store_lines}
 """

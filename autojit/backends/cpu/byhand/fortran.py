@@ -63,7 +63,7 @@ class Calls:
         assert len(self.words) < WORDS - 16
         lines = ["    bad = False", *self.before]
         if self.functions:
-            lines.append(f"    own = chunk * {WORDS}")
+            lines += [f"    own = chunk * {WORDS}", "    ints[own] = 0"]        # of 32 bits, the high ones stay so
             lines += [f"    ints[own + {k}] = {text}" for text, k in self.words.items()]
             lines.append(f"    if {' or '.join(f'{name} < 1' for name in self.functions)}:\n        bad = True\n    else:")
             body = _indented(body)

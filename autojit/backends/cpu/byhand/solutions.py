@@ -38,7 +38,7 @@ for p in range(n):
         if here > largest:
             largest = here
             other = i
-    least = minimum_f64(least, largest)
+    least = fmin_f64(least, largest)
     if other > p:
         sign = -sign
 {exchanged("w", "base", "n").strip(chr(10))}
