@@ -152,13 +152,12 @@ def writes(plan: Plan) -> bool:
 
 
 def refuse_host(prepared: Any, name: str, what: str) -> None:
-    """Ops without a kernel are refused by name, loops around them too; `what`: "bound".  Exported modules have no loops."""
+    """Ops without a kernel are refused by name, loops around them too; `what`: "bound", "exported"."""
     for step in prepared.schedule.steps:
-        if isinstance(step, CONTROL) and (what == "exported" or hosted([step])):
+        if isinstance(step, CONTROL) and hosted([step]):
             kind = "cond" if isinstance(step, BranchStep) else "scan" if isinstance(step, LoopStep) else "while_loop"
-            why = "which exported modules do not have" if what == "exported" else "around an op that runs in NumPy"
-            raise explain(RuntimeError(f"{name} uses {kind} (or fori_loop), {why}: it cannot be {what}"),
-                          hint="write the loop in Python under aj.trace" if what == "exported" else "call it the ordinary way")
+            raise explain(RuntimeError(f"{name} uses {kind} (or fori_loop), around an op that runs in NumPy: it cannot be "
+                                       f"{what}"), hint="call it the ordinary way")
         if what == "exported" and isinstance(step, CallStep) and step.address:
             raise explain(RuntimeError(f"{name} uses the custom op {step.host.params[0].name}, whose machine code belongs to this "
                                        "process: it cannot be exported"), hint="write it in ops, or export what is around it")

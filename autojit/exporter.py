@@ -25,12 +25,12 @@ from . import tree
 from .backends.cpu.direct import compares
 from .backends.cpu.vocabulary import definitions
 from .bound import checked, refuse, refuse_host, writes
-from .dtypes import FLOAT
 from .eager.state import state
 from .engine import compile as pipeline
 from .errors import TraceError, explain
+from .exportsteps import Steps, Text, dtype, every
 from .functional import Gradient, ValueAndGrad, numbers
-from .schedule.loops import CallStep, GemmStep, KernelStep, Schedule, written
+from .schedule.loops import GemmStep, Schedule
 from .tracing import Traced
 from .tracing.plan import Fixed, Plan, run_time
 
@@ -48,6 +48,8 @@ def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = 
     tensors: C-contiguous arrays of the same shapes and dtypes, numbers for 0-d tensors and floats; anything else is a
     TypeError or ValueError there.  It returns what `f` returns, with arrays for tensors, numbers for 0-d ones, and tuples
     for nests.
+
+    Loops and branches (`scan`, `while_loop`, `cond`) are loops and branches of the text.
 
     `parallel`: kernels that are cut into chunks run in a `prange`; else all is serial (call it from threads of your own).
     `cache`: Numba keeps the machine code beside the module.  `overwrite`: also write over a file that is not an export.
@@ -133,7 +135,7 @@ class _Module:
             raise explain(NotImplementedError(f"{name} uses float16 or bfloat16: exported modules have no such arrays"),
                           hint="convert inside the caller: x.float()")
         self.kernels = {text: f"kernel{k}" for k, text in enumerate(self.prepared.texts)}
-        self.products = any(isinstance(s, GemmStep) for s in self.schedule.steps)
+        self.products = any(isinstance(s, GemmStep) for s in every(self.schedule))
         imports, self.words = definitions(self.prepared.texts, ["gemm"] if self.products else [])
         self.imports = sorted({*imports, "from numba import njit", "import numpy as np",
                                *["from numba import prange"] * self.parallel})
@@ -141,12 +143,12 @@ class _Module:
         self.fixed = sum([isinstance(c, Fixed) for c in plan.captured])   # the last of the captured ones
         self.place: dict[str, str] = {}                   # inputs → their names in the text
         self.taken = {*_bound("\n".join([*self.imports, self.words])), *dir(builtins), "chunk", "p", "q",
-                      *self.kernels.values(), *self.schedule.buffers}
+                      *self.kernels.values(), *self.schedule.inputs, *self.schedule.outputs}
         self.name = self._free(name if name.isidentifier() else "f")
 
     def text(self) -> str:
         names = self._names()
-        body = [*self._inputs(names), *self._memory(), *self._steps(), *self._checked(), f"return {self._results()}"]
+        body = [*self._inputs(names), *self._steps(), *self._checked(), f"return {self._results()}"]
         options = 'error_model="numpy", nogil=True' + ", parallel=True" * self.parallel + ", cache=True" * self.cache
         taken = [self._type(n) for n, _ in zip(self._given(self.plan.inputs), names)]
         signature = f"({', '.join(taken)}{',' * (len(taken) == 1)})"
@@ -217,7 +219,7 @@ class _Module:
             shape = n.aval.shape
             if not shape:
                 self.place[buffer] = self._free(f"{x}_")
-                yield f"{self.place[buffer]} = np.full(1, {x}, {_dtype(n.aval.dtype)})"
+                yield f"{self.place[buffer]} = np.full(1, {x}, {dtype(n.aval.dtype)})"
                 continue
             self.place[buffer] = x
             yield f"if {x}.shape != {shape}:"
@@ -226,49 +228,16 @@ class _Module:
         for buffer, c in zip(self.schedule.inputs[len(names) - len(self.plan.draws):], made):
             self.constants.append(f"{buffer} = {_literal(c.array)}  # made while the function was recorded")
 
-    def _memory(self) -> Iterator[str]:
-        """Arrays for everything that the steps write."""
-        chunks: dict[str, int] = {}
-        used = dict.fromkeys(self.schedule.outputs)
-        for k, s in enumerate(self.schedule.steps):
-            if isinstance(s, KernelStep):
-                for name in written(s.kernel.body):
-                    if self.schedule.buffers[name].per_chunk:
-                        chunks[name] = max(chunks.get(name, 1), s.chunks)
-                used |= dict.fromkeys([e[1] for e in self.prepared.emitted[k].table if e[0] == "buffer"])
-            elif isinstance(s, CallStep):
-                used |= dict.fromkeys(s.buffers)
-            elif isinstance(s, GemmStep):
-                used |= dict.fromkeys([s.a, s.b, s.c])
-        shapes = {name: o.aval.shape or 1 for name, o in zip(self.schedule.outputs, self.graph.outputs)}
-        for name in used:
-            if name not in self.schedule.inputs:
-                b = self.schedule.buffers[name]
-                yield f"{name} = np.empty({shapes.get(name) or b.size * chunks.get(name, 1)}, {_dtype(b.dtype)})"
-
-    # ------------------------------------------------------------ steps
     def _steps(self) -> Iterator[str]:
-        for k, s in enumerate(self.schedule.steps):
-            if isinstance(s, (KernelStep, CallStep)):
-                yield from self._kernel(self.prepared.emitted[k], s)
-            elif isinstance(s, GemmStep) and 0 not in (s.m, s.n, s.batch, s.outer[0]):
-                yield from _product(s, self.place)
-
-    def _kernel(self, emitted: Any, s: KernelStep | CallStep) -> Iterator[str]:
-        words = []
-        for entry in emitted.table:
-            if entry[0] == "buffer":
-                words.append(self.place.get(entry[1], entry[1]))
-            elif entry[0] == "size":
-                words.append(f"np.int64({int(entry[1])})")
-            else:
-                words.append(f"{_dtype(entry[2])}({float(entry[1]) if entry[2].category == FLOAT else int(entry[1])!r})")
-        call = f"{self.kernels[emitted.text]}(({', '.join(words)}{',' * (len(words) == 1)})"
-        if s.chunks == 1:
-            yield f"{call}, 0, {s.n}, 0)"
-            return
-        yield f"for chunk in {'prange' if self.parallel else 'range'}({s.chunks}):"
-        yield f"    {call}, {s.n} * chunk // {s.chunks}, {s.n} * (chunk + 1) // {s.chunks}, chunk)"
+        """Arrays for everything that the steps write, and the steps."""
+        ends = self.schedule.outputs
+        place = {name: name for name in (*self.schedule.inputs, *ends)} | self.place
+        text = Text(self.kernels, self._free, self.parallel)
+        lines = list(Steps(text, self.schedule, self.prepared.emitted, place).lines())
+        for name, o in zip(ends, self.graph.outputs):
+            yield f"{name} = np.empty({o.aval.shape or 1}, {dtype(o.aval.dtype)})"
+        yield from text.memory
+        yield from lines
 
     # ------------------------------------------------------------ results
     def _checked(self) -> Iterator[str]:
@@ -303,10 +272,6 @@ def _bound(text: str) -> set[str]:
         else:
             out |= {n.id for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     return out
-
-
-def _dtype(d: Any) -> str:
-    return f"np.{d.np.name}" if d.np.name != "bool" else "np.bool_"
 
 
 def _ways(name: str, a: Any) -> Iterator[str]:
@@ -353,17 +318,3 @@ def _literal(a: np.ndarray) -> str:
         raise explain(RuntimeError(f"the function makes an array of {a.nbytes} bytes when recorded: too much for a text"),
                       hint="pass it as an argument")
     return f"np.frombuffer(bytes.fromhex({a.tobytes().hex()!r}), dtype={dtype})"
-
-
-def _product(s: GemmStep, place: dict[str, str]) -> Iterator[str]:
-    """A matrix product."""
-    at, indent = [str(o) for o in s.offsets], ""
-    for count, variable, strides in ((s.outer[0], "p", s.outer[1:]), (s.batch, "q", (s.stride_a, s.stride_b, s.stride_c))):
-        if count > 1:
-            yield f"{indent}for {variable} in range({count}):"
-            indent += "    "
-            at = [f"{o} + {variable} * {step}" if step else o for o, step in zip(at, strides)]
-    a, b, c = [place.get(name, name) for name in (s.a, s.b, s.c)]
-    words = [bool(s.trans_a), bool(s.trans_b), s.m, s.n, s.k, s.alpha, a, at[0], s.lda, b, at[1], s.ldb, s.beta, c, at[2],
-             s.ldc]
-    yield f"{indent}gemm({', '.join(map(str, words))})"

@@ -50,11 +50,24 @@ def rnn(w, u, xs, scale):
     return (h ** 2).mean() * scale
 
 
+def looping(w, xs):
+    """Loops in loops, forward and back: of a length that is known, of one that is counted, and a choice in each turn."""
+    many = (w[0, 0] * 0).long() + 4
+
+    def turn(c, x):
+        c = (c @ w + x).tanh()
+        c, n = aj.while_loop(lambda v: (v[0].sum() < 2) & (v[1] < many), lambda v: (v[0] * 1.1 + w[0], v[1] + 1), (c, 0))
+        return aj.cond(n > 2, lambda c: c * w[1], lambda c: c.sin(), c), (c * c).sum()
+    c, ys = aj.scan(turn, xs[0], xs, reverse=True)
+    return aj.fori_loop(0, 3, lambda i, v: v * 0.5 + i * c.sum(), ys.sum())
+
+
 PROGRAMS = {
     "elem": (elem, (0, 1), (normal(1001), normal(1001))),
     "lnorm": (lnorm, (0, 1, 2), (normal(33, 70), normal(70), normal(70))),
     "ce": (ce, 0, (normal(30, 50), np.arange(30) % 7)),
     "mlp": (mlp, 0, ({"w": (normal(20, 24), normal(24, 3)), "b": normal(24)}, normal(40, 20), normal(40, 3))),
+    "looping": (looping, (0, 1), (normal(6, 6, dtype=float) * 0.5, normal(5, 6, dtype=float))),
     "rnn": (rnn, (0, 1), (normal(18, 18, dtype=float), normal(5, 18, dtype=float), normal(6, 4, 5, dtype=float), 0.1)),
 }
 

@@ -378,7 +378,7 @@ class CountedStep:
 
 ControlStep = LoopStep | BranchStep | WhileStep | CountedStep
 CONTROL = (LoopStep, BranchStep, WhileStep, CountedStep)
-CONTROL_OF = {"scan": LoopStep, "branch": BranchStep, "while": WhileStep, "counted": CountedStep}
+CONTROL_OF: dict[str, type[Any]] = {"scan": LoopStep, "branch": BranchStep, "while": WhileStep, "counted": CountedStep}
 
 
 def hosted(steps: Sequence[Any]) -> bool:
