@@ -22,6 +22,8 @@ import numpy as np
 import autojit
 
 from . import tree
+from .backends.cpu import libraries
+from .backends.cpu.byhand.fortran import narrow
 from .backends.cpu.direct import compares
 from .backends.cpu.vocabulary import definitions
 from .bound import checked, refuse, refuse_host, writes
@@ -128,7 +130,8 @@ class _Module:
             raise explain(RuntimeError(f"{name} writes to tensors (in place, or .grad), which an exported program cannot"),
                           hint="return the new values, and write them after the call")
         self.graph, self.checks = checked(plan)
-        self.prepared = pipeline.prepare(self.graph)
+        with narrow():                                    # functions of LAPACK are SciPy's there
+            self.prepared = pipeline.prepare(self.graph)
         refuse_host(self.prepared, name, "exported")
         self.schedule: Schedule = self.prepared.schedule
         if any([n.dtype.half for n in self.graph.order]):
@@ -172,7 +175,8 @@ class _Module:
     def _head(self, names: Sequence[str]) -> str:
         takes = [f"    {x}: {n.aval.dtype.name}{list(n.aval.shape) if n.aval.shape else ', a number'}"
                  for x, n in zip(names, self._given(self.plan.inputs))]
-        needs = "NumPy, Numba" + (" and SciPy (whose BLAS Numba calls)" if self.products else "")
+        scipy = self.products or any(["get_cython" in line for line in self.imports])
+        needs = "NumPy, Numba" + (" and SciPy (whose BLAS and LAPACK it calls)" if scipy else "")
         how = "Chunks run in parallel." if self.parallel else "Runs serially."
         return "\n".join([f"{MARK} {autojit.__version__}: export again instead of editing.",
                           f'"""{self._says()}, for', "", *takes, "",
@@ -234,10 +238,23 @@ class _Module:
         place = {name: name for name in (*self.schedule.inputs, *ends)} | self.place
         text = Text(self.kernels, self._free, self.parallel)
         lines = list(Steps(text, self.schedule, self.prepared.emitted, place).lines())
+        self._functions(text.functions)
         for name, o in zip(ends, self.graph.outputs):
             yield f"{name} = np.empty({o.aval.shape or 1}, {dtype(o.aval.dtype)})"
         yield from text.memory
         yield from lines
+
+    def _functions(self, names: dict[str, str]) -> None:
+        """Addresses of functions of other libraries, looked up when the module is imported."""
+        if names and self.cache:
+            raise explain(RuntimeError(f"{self.name} calls {', '.join(names)} of SciPy, whose addresses no file may keep"),
+                          hint="export it without cache=True")
+        for name, here in names.items():
+            found = libraries.cython(name)
+            if found is None:
+                raise explain(RuntimeError(f"{self.name} calls {name}, which SciPy shows to nobody: it cannot be exported"))
+            self.imports = sorted({*self.imports, "from numba.extending import get_cython_function_address"})
+            self.constants.append(f"{here} = get_cython_function_address({found[0]!r}, {found[1]!r})")
 
     # ------------------------------------------------------------ results
     def _checked(self) -> Iterator[str]:

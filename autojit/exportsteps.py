@@ -41,12 +41,19 @@ class Text:
     def __init__(self, kernels: dict[str, str], unused: Callable[[str], str], parallel: bool) -> None:
         self.kernels, self.unused, self.parallel = kernels, unused, parallel
         self.memory: list[str] = []
+        self.functions: dict[str, str] = {}               # of other libraries: name → its address's name in the text
         self._counts: dict[str, int] = {}
 
     def free(self, name: str) -> str:
         """A name like this one: the second gets a number."""
         k = self._counts[name] = self._counts.get(name, 0) + 1
         return self.unused(name if k == 1 else f"{name}{'_' * name[-1:].isdigit()}{k}")
+
+    def function(self, name: str) -> str:
+        """The name of the address of a function of LAPACK or SciPy."""
+        if name not in self.functions:
+            self.functions[name] = self.unused(name.rpartition(".")[2])
+        return self.functions[name]
 
     def array(self, name: str, size: Any, d: Any) -> str:
         """The name of a new array."""
@@ -105,6 +112,8 @@ class Steps:
                 words.append(self.place[entry[1]])
             elif entry[0] == "size":
                 words.append(f"np.int64({int(entry[1])})")
+            elif entry[0] == "function":
+                words.append(f"np.int64({self.text.function(entry[1])})")
             else:
                 words.append(f"{dtype(entry[2])}({float(entry[1]) if entry[2].category == FLOAT else int(entry[1])!r})")
         call = f"{self.text.kernels[emitted.text]}(({', '.join(words)}{',' * (len(words) == 1)})"

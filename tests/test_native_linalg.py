@@ -5,6 +5,7 @@ Values and gradients of the public ops are in test_ops, the rules in test_primit
 
 from __future__ import annotations
 
+import importlib
 import itertools
 
 import numpy as np
@@ -194,6 +195,23 @@ def test_threads_change_nothing(monkeypatch, compiled):
         monkeypatch.setattr(config, "num_threads", threads)
         results.append([r.numpy().copy() for r in f(x)])
     assert all([np.array_equal(a, b) for a, b in zip(*results, strict=True)])
+
+
+def test_exported_modules_call_scipys_lapack(tmp_path, monkeypatch):
+    """Whose integers have 32 bits; a matrix without an answer is LinAlgError there."""
+    def answer(x):
+        return L.solve(L.cholesky(x), x[:, 0]), L.lu_factor(x)[1], L.inv(x[:3, :3])
+
+    x = positive(1, 20, "float64")[0]
+    aj.export(answer, x, path=tmp_path / "solved_by_scipy.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = importlib.import_module("solved_by_scipy")
+    for got, want in zip(made.answer(x), answer(aj.tensor(x)), strict=True):
+        np.testing.assert_allclose(got, want.numpy(), rtol=1e-9, atol=1e-10)
+    with pytest.raises(np.linalg.LinAlgError):
+        made.answer(-x)
+    with pytest.raises(RuntimeError, match="dpotrf.*whose addresses no file may keep"):
+        aj.export(answer, x, path=tmp_path / "kept.py", cache=True)
 
 
 # ---------------------------------------------------------------- a use

@@ -203,6 +203,61 @@ def store(context: Any, b: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+# ---------------------------------------------------------------- functions of other libraries
+@intrinsic
+def place_of(context: Any, x: Any, index: Any) -> Any:
+    """Where an element of a buffer stands, as an integer."""
+    if not isinstance(x, Buffer):
+        raise TypingError(f"a place in {x}")
+    return types.int64(x, types.int64), lambda context, b, sig, args: b.ptrtoint(b.gep(args[0], [args[1]]), I64)
+
+
+def called(*words: Any) -> None:
+    """C's function at the address words[0], with integers as arguments; what it returns is not looked at."""
+
+
+class Called(AbstractTemplate):
+    key = called
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(types.none, *[types.int64] * len(args))
+
+
+CALL_TYPED = infer_global(called, types.Function(Called))  # as a decorator it wants a module that is imported by name
+
+
+@lower_builtin(called, types.VarArg(types.int64))
+def call_outside(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    kind = ir.FunctionType(ir.VoidType(), [I64] * (len(args) - 1))
+    b.call(b.inttoptr(args[0], kind.as_pointer()), args[1:])
+    return context.get_dummy_value()
+
+
+def called_f64(*words: Any) -> None:
+    """C's function at the address words[0] of doubles."""
+
+
+class CalledNumber(AbstractTemplate):
+    key = called_f64
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(types.float64, types.int64, *[types.float64] * (len(args) - 1))
+
+
+NUMBER_TYPED = infer_global(called_f64, types.Function(CalledNumber))
+
+
+@lower_builtin(called_f64, types.int64, types.VarArg(types.float64))
+def number_outside(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    kind = ir.FunctionType(F64, [F64] * (len(args) - 1))
+    return b.call(b.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+
+@njit
+def refused() -> None:
+    raise np.linalg.LinAlgError("no result: a matrix is singular, not positive-definite, or not finite")
+
+
 # ---------------------------------------------------------------- products
 @intrinsic
 def gemm(context: Any, trans_a: Any, trans_b: Any, m: Any, n: Any, k: Any, alpha: Any, a: Any, at_a: Any, row_a: Any, b: Any,

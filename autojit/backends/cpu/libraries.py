@@ -111,6 +111,22 @@ def lapack(name: str) -> int:
     return _functions[name]
 
 
+def cython(name: str) -> tuple[str, str] | None:
+    """Where SciPy has the function for others to call, as (module, name); its integers have 32 bits.
+
+    >>> cython("dpotrf")
+    ('scipy.linalg.cython_lapack', 'dpotrf')
+    """
+    from importlib import import_module
+    kind, _, plain = name.rpartition(".")
+    for module in ("scipy.special.cython_special",) if kind else ("scipy.linalg.cython_lapack", "scipy.linalg.cython_blas"):
+        capsules = import_module(module).__pyx_capi__
+        for full in (plain, f"__pyx_fuse_0{plain}", f"__pyx_fuse_1{plain}"):
+            if full in capsules and (not kind or _name_of(capsules[full]).startswith(b"double (double")):
+                return module, full
+    return None
+
+
 def function(name: str) -> int:
     """The address of LAPACK's function, or of SciPy's special one: ``special.j0``; 0 where there is none.
 
@@ -126,12 +142,12 @@ def function(name: str) -> int:
 
 def _special(name: str) -> int:
     """Of doubles, from doubles: of functions that have forms for more types, the one for real numbers."""
+    found = cython(f"special.{name}")
+    if found is None:
+        return 0
     from scipy.special import cython_special
-    capsules = cython_special.__pyx_capi__
-    for full in (name, f"__pyx_fuse_0{name}", f"__pyx_fuse_1{name}"):
-        if full in capsules and _name_of(capsules[full]).startswith(b"double (double"):
-            return _pointer(capsules[full], _name_of(capsules[full])) or 0
-    return 0
+    capsule = cython_special.__pyx_capi__[found[1]]
+    return _pointer(capsule, _name_of(capsule)) or 0
 
 
 _name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))

@@ -18,7 +18,9 @@ _POWERS = {("vecmath.powers", "scale"): "def scale(p, t, k):\n    return _scale_
            ("vecmath.powers", "split"): "def split(x):\n    return _split_by_bits(x)"}
 """Single instructions of some processors, which are linked in late, are left out: an exported module runs anywhere."""
 
-_REGISTERED = {("exported", "Buffer"): ("BufferModel", "load", "Load", "store", "Store")}
+_REGISTERED = {("exported", "Buffer"): ("BufferModel", "load", "Load", "store", "Store"),
+               ("exported", "called"): ("CALL_TYPED", "call_outside"),
+               ("exported", "called_f64"): ("NUMBER_TYPED", "number_outside")}
 _INTRINSICS = {"sqrt": 1, "floor": 1, "ceil": 1, "trunc": 1, "rint": 1, "fabs": 1, "maximum": 2, "minimum": 2, "maxnum": 2,
                "minnum": 2, "copysign": 2, "fma": 3}
 _CALLED = {"fabs": "abs", "maxnum": "fmax", "minnum": "fmin"}
@@ -67,6 +69,7 @@ def _integers() -> dict[str, str]:
         "to_b1": 'cast("b1", to_bool)', "size": 'slot("i64")', "c_i64": 'slot("i64")', "select": "choice()",
         **{f"philox_{s}": f'word("{s}", "i64 i64 i64", lambda b, place, seed, draw: philox(b, place, seed, draw, {ty}))'
            for s, ty in (("i64", "I64"), ("f32", "F32"), ("f64", "F64"))},
+        "address": "place_of", "call": "called", "call_f64": "called_f64", "refuse": "refused",
         "f4": "np.float32", "f8": "np.float64", "inf": "np.inf", "nan": "np.nan",
         **{f"to_{v}": f'cast("i64", lambda b, x: to_integer(b, x, {bits}, {v != "u8"}))' for v, bits in (
             ("i64", 64), ("i32", 32), ("i16", 16), ("i8", 8), ("u8", 8))},

@@ -8,7 +8,8 @@ its integers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ....dtypes import DType, float64, int32, int64
@@ -19,10 +20,23 @@ WORDS = 48                         # int64 of a chunk, and room for another's ca
 INFO = "info"                      # as an argument: where the function says what went wrong
 
 
+_narrow = [False]
+
+
+@contextmanager
+def narrow() -> Iterator[None]:
+    """What is made meanwhile is for a library whose integers have 32 bits: SciPy's."""
+    before, _narrow[0] = _narrow[0], True
+    try:
+        yield
+    finally:
+        _narrow[0] = before
+
+
 def whole() -> DType:
     """The type of LAPACK's integers in memory."""
     found = libraries.find()
-    return int32 if found is not None and found.integers == 32 else int64
+    return int32 if _narrow[0] or found is not None and found.integers == 32 else int64
 
 
 def precise(dtype: DType) -> str:
