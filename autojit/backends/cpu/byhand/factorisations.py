@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ....dtypes import float32, float64
 from . import Form, chunk_rows, product, usual
-from .fortran import INFO, Calls, copied, placed, precise, turned, whole
+from .fortran import INFO, TILE, Calls, copied, placed, precise, turned, whole
 from .tiny import LEAST, Lines, stored
 from .tiny import cholesky as tiny_cholesky
 
@@ -89,34 +89,45 @@ def _cholesky_small(f: Form, n: int, upper: bool, chunks: int) -> None:
 
 
 def _cholesky_large(f: Form, n: int, upper: bool, chunks: int) -> None:
-    """The lower triangle by rows is the upper one by columns."""
+    """The upper triangle by rows is the lower one by columns.  A lower one is turned before and after: LAPACK's upper factors
+    take a quarter longer."""
     call = Calls(f, chunks)
-    wide = f.out.dtype is float32
-    where, at = ("w", "base") if wide else ("y", "at")
+    where, at = ("y", "at") if upper and f.out.dtype is float64 else ("w", "base")
     kept, empty = ("range(i, n)", "range(i)") if upper else ("range(i + 1)", "range(i + 1, n)")
+    first, last = load(f).format("x[at + i * n + j]"), store(f).format(f"{where}[{at} + i * n + j]")
+    if upper:
+        given = f"for i in range(n):\n    for j in {kept}:\n        {where}[{at} + i * n + j] = {first}"
+        taken = f"for i in range(n):\n    for j in {kept}:\n        y[at + i * n + j] = {last}" if where == "w" else ""
+    else:
+        given = _tiles(f"w[base + j * n + i] = {first}")
+        taken = _tiles("y[at + i * n + j] = " + store(f).format("w[base + j * n + i]"))
     body = f"""
     for k in range(lo, hi):
         at = k * n * n
         base = chunk * n * n
-        for i in range(n):
-            for j in {kept}:
-                {where}[{at} + i * n + j] = {load(f).format("x[at + i * n + j]")}
-            for j in {empty}:
-                y[at + i * n + j] = {store(f).format("f8(0.0)")}
-        {call.line("dpotrf", "'L'" if upper else "'U'", "n", f"&{where}[{at}]", "n", INFO)}
+{placed(given, 8)}
+        {call.line("dpotrf", "'L'", "n", f"&{where}[{at}]", "n", INFO)}
+        bad = bad | (ints[own] != 0)
         for i in range(n):
             bad = bad | (not {where}[{at} + i * n + i] > f8(0.0))
+            for j in {empty}:
+                y[at + i * n + j] = {store(f).format("f8(0.0)")}
+{placed(taken, 8)}
 """
-    if wide:
+    if where == "w":
         f.room("w", float64, chunks * n * n)
-        body += f"""
-        for i in range(n):
-            for j in {kept}:
-                y[at + i * n + j] = to_f32(w[base + i * n + j])
+    buffers = {"x": "in0", "y": "out"} | ({"w": "w"} if where == "w" else {})
+    call.kernel(body, buffers, {"n": n}, many(f), ("out", "w") if where == "w" else ("out",))
+
+
+def _tiles(line: str) -> str:
+    """Lines that do something for all places (i, j) of a lower triangle, in columns that stand side by side."""
+    return f"""
+for tile in range(0, n, {TILE}):
+    for i in range(tile, n):
+        for j in range(tile, minimum_i64(i + 1, tile + {TILE})):
+            {line}
 """
-    body += "        bad = bad | (ints[own] != 0)\n"
-    buffers = {"x": "in0", "y": "out"} | ({"w": "w"} if wide else {})
-    call.kernel(body, buffers, {"n": n}, many(f), ("out", "w") if wide else ("out",))
 
 
 def cholesky_info(f: Form) -> None:

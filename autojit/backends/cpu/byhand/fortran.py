@@ -52,7 +52,7 @@ class Calls:
         self.functions: dict[str, tuple[Any, ...]] = {}
         self.words: dict[str, int] = {}
         self.before: list[str] = []                        # lines that say what integers are which no size is
-        f.room("ints", int64, WORDS * chunks)
+        f.room("ints", int64, max(WORDS * chunks, f.scratch.get("ints", (int64, 0))[1]))     # of all kernels of a form
 
     def line(self, name: str, *arguments: str, own: str = "") -> str:
         """A call.  arguments: 'L' in quotes: a letter; &x[i]: the place of an element; info; else the text of an integer,
