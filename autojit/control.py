@@ -12,11 +12,12 @@ from typing import Any
 from . import tree
 from .dtypes import FLOAT, bool_, int64
 from .eager.creation import arange, as_tensor, zeros
+from .eager.placing import shown as device_name
 from .eager.tensor import Tensor
 from .errors import TraceError, explain
 from .ir.aval import Aval, aval
 from .ir.graph import Graph, Node, const, linearise, node, placeholder, substitute
-from .ir.primitive import CONST, LEAF, PLACEHOLDER
+from .ir.primitive import CONST, LEAF, PLACEHOLDER, TRANSFER
 from .ops.declare import P, full
 from .ops.loops import BRANCH, SCAN, branch_spec, scan_spec
 from .ops.random import split
@@ -95,11 +96,23 @@ def _paths(nest: Any, at: str = "") -> list[tuple[str, Any]]:
     return [pair for path, part in parts for pair in _paths(part, path)]
 
 
-def _on_cpu(what: str, tensors: Sequence[Any]) -> None:
-    for t in tensors:
-        if t.aval.device != "cpu":
-            raise explain(RuntimeError(f"{what} has no kernel for {t.aval.device}"),
-                          hint="move its operands to the CPU (x.cpu()), or write the loop in Python under aj.trace")
+def _together(tensors: Sequence[Any]) -> str:
+    """The device of all; numbers go along."""
+    found = dict.fromkeys([t.aval.device for t in tensors if t.aval.shape or t.aval.device != "cpu"])
+    if len(found) > 1:
+        raise explain(RuntimeError("Expected all tensors to be on the same device, but found at least two devices, "
+                                   f"{' and '.join(map(device_name, found))}!"), hint="move one: x.to(device)")
+    return next(iter(found), "cpu")
+
+
+def _stays(what: str, outputs: Sequence[Node], varying: Sequence[Node]) -> None:
+    """What turns compute is on one device; numbers go along."""
+    for n in linearise(outputs):
+        if n.prim.kind == TRANSFER:
+            moved = n.inputs[0].real or n.inputs[0]
+            if (moved.shape or moved.aval.device != "cpu") and not set(varying).isdisjoint(linearise([moved])):
+                raise explain(RuntimeError(f"{what}: the body moves a tensor to another device"),
+                              hint="move it before the loop")
 
 
 def _differentiable(what: str, r: Recorded, tensors: Sequence[Any]) -> None:
@@ -138,7 +151,7 @@ class _Body:
     """A recorded turn: `arguments` and `outputs`, nodes; `r`, what it took from outside; `turn`: see `_LoopTrace`."""
 
     def __init__(self, what: str, f: Callable[..., Any], structure: Any, tensors: Sequence[Tensor],
-                 avals: Sequence[Aval]) -> None:
+                 avals: Sequence[Aval], numbered: bool = False) -> None:
         trace = _LoopTrace()
         trace.what = what
         wants = [a.dtype.category >= FLOAT for a in avals]
@@ -149,7 +162,8 @@ class _Body:
         self.r = record(own, list(tensors), (tuple, (structure, (dict, (), ()))), wants, trace, avals=list(avals))
         self.arguments, self.turn = self.r.arguments, trace.turn
         known = [t for t in self.r.outside.values() if isinstance(t, Tensor)]
-        _on_cpu(what, [*tensors, *known])
+        self.device = _together([*(tensors[:-1] if numbered else tensors), *known])
+        _stays(what, self.r.outputs, self.arguments)
         _differentiable(what, self.r, tensors)
         self.known = self.r.outside | dict(zip(self.arguments, tensors))
 
@@ -269,7 +283,7 @@ def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nes
     """`start_at`: the only x is the number of the turn, from this one on."""
     avals = [*[t.aval for t in carry.tensors], *[aval(t.aval.shape[1:], t.aval.dtype, t.aval.device) for t in xs.tensors]]
     tensors = [*carry.tensors, *xs.tensors]
-    body = _Body(what, f, (tuple, (carry.structure, xs.structure)), tensors, avals)
+    body = _Body(what, f, (tuple, (carry.structure, xs.structure)), tensors, avals, start_at is not None)
     n = len(carry.tensors)
     new, ys = body.r.structure[1]
     wider = _wider(carry, body, new)
@@ -278,7 +292,7 @@ def _scanned(what: str, f: Callable[..., Any], name: str, carry: _Nest, xs: _Nes
         return _scanned(what, f, name, carry, xs, turns, reverse, start_at)
     _same(what, name, carry, new, [o.aval for o in body.r.outputs[:n]], avals)
     if turns == 0:
-        stacked = [zeros((0, *o.shape), dtype=o.dtype) for o in body.r.outputs[n:]]
+        stacked = [zeros((0, *o.shape), dtype=o.dtype, device=body.device) for o in body.r.outputs[n:]]
         return tree.unflatten(carry.structure, carry.tensors), tree.unflatten(ys, stacked)
     made = _placed_scan(what, body, n, turns, reverse, start_at)
     kind = kind_of([*carry.kinds, *xs.kinds])
@@ -455,7 +469,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     avals = [t.aval for t in given.tensors]
     sides = [_Side(f, given, avals) for f in (true_fun, false_fun)]
     _alike(*sides)
-    _on_cpu("cond", [choice])
+    if choice.aval.device not in ("cpu", sides[0].device):
+        choice = choice.to(sides[0].device)
     shared = sides[0].arguments
     env: dict[Node, Node] = dict(zip(sides[1].arguments, shared))
     outs = [sides[0].r.outputs, substitute(sides[1].r.outputs, env)]

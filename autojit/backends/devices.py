@@ -56,6 +56,10 @@ class Backend:
         """A copy on the device."""
         raise NotImplementedError
 
+    def empty(self, shape: Shape, dtype: DType) -> Any:
+        """An array of anything."""
+        return self.from_host(np.empty(shape, dtype.np), dtype)
+
     def to_host(self, array: Any) -> np.ndarray:
         """A copy on the host; waits for whatever makes the array."""
         raise NotImplementedError

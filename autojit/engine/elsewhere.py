@@ -19,6 +19,7 @@ from .program import Program, profiled
 
 if TYPE_CHECKING:
     from .compile import OnDevice, Prepared
+    from .turning import Turning
 
 
 class Elsewhere(Program):
@@ -77,10 +78,10 @@ class Parts:
 
     __slots__ = ("cut", "parts")
 
-    def __init__(self, cut: Sequence[Part], parts: Sequence[OnDevice | None]) -> None:
+    def __init__(self, cut: Sequence[Part], parts: Sequence[OnDevice | Turning | None]) -> None:
         self.cut, self.parts = cut, parts
 
-    def _each(self) -> list[tuple[str, OnDevice | Prepared]]:
+    def _each(self) -> list[tuple[str, OnDevice | Turning | Prepared]]:
         from . import compile as pipeline
         return [(p.device, pipeline.prepare(p.graph) if made is None else made) for p, made in zip(self.cut, self.parts)]
 

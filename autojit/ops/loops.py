@@ -12,8 +12,8 @@ from typing import Any
 
 from ..dtypes import FLOAT, bool_
 from ..ir.aval import Aval, aval
-from ..ir.graph import Graph, Node, linearise, node, placeholder, private, substitute
-from ..ir.primitive import CONTRACT, ELEMENTWISE, HOST, LEAF, REGISTRY
+from ..ir.graph import Graph, Node, const, linearise, node, placeholder, private, substitute
+from ..ir.primitive import CONST, CONTRACT, ELEMENTWISE, HOST, LEAF, REGISTRY, TRANSFER, Primitive
 from .declare import P, full, primitive
 from .grouped import SOME, Cotangents, Run, hooks, programs
 from .placement import zeros
@@ -25,9 +25,19 @@ _SPECS: dict[Any, Any] = {}
 
 
 def own(graph: Graph) -> Graph:
-    """The graph over placeholders of its own: it outlives the moment it was made in."""
-    inputs = [placeholder(i.aval, k) for k, i in enumerate(graph.inputs)]
-    return Graph(inputs, substitute(graph.outputs, dict(zip(graph.inputs, inputs)), private()))
+    """The graph over placeholders of its own: it outlives the moment it was made in.  It knows of no device: a loop is where
+    its operands are."""
+    inputs = [placeholder(i.aval.host, k) for k, i in enumerate(graph.inputs)]
+    env = dict(zip(graph.inputs, inputs))
+    make = private()
+
+    def build(prim: Primitive, ins: tuple[Node, ...], params: tuple[Any, ...]) -> Node:
+        return ins[0] if prim.kind == TRANSFER else make(prim, ins, params)
+
+    for n in graph.order:
+        if n.prim is CONST and n.aval.device != "cpu":
+            env[n] = const(n.data, n.dtype)
+    return Graph(inputs, substitute(graph.outputs, env, build))
 
 
 def interned(key: Any, make: Callable[[], Any]) -> Any:

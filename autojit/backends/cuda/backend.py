@@ -15,6 +15,7 @@ from ...config import config
 from ...dtypes import DType
 from ...errors import CompileError
 from ...ir.aval import Aval
+from ...ops.grouped import GROUPED
 from ...schedule.device import without_step
 from ...schedule.loops import DeviceStep, GemmStep, HostStep, KernelStep, Schedule
 from ..devices import Backend
@@ -41,7 +42,7 @@ class CudaBackend(Backend):
 
     @property
     def missing(self) -> frozenset[str]:  # type: ignore[override]
-        return without_step()                             # some primitives are declared late
+        return without_step() - GROUPED                   # some primitives are declared late; loops are turned by the host
 
     # ------------------------------------------------------------------ programs
     @property
@@ -95,6 +96,9 @@ class CudaBackend(Backend):
     # ------------------------------------------------------------------ arrays
     def from_host(self, array: np.ndarray, dtype: DType) -> DeviceArray:
         return self.memory.from_host(array, dtype)
+
+    def empty(self, shape: tuple[int, ...], dtype: DType) -> DeviceArray:
+        return self.memory.empty(shape, dtype)
 
     def to_host(self, array: DeviceArray) -> np.ndarray:
         return self.memory.to_host(array)
