@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..backends.cpu import blas, byhand
 from ..backends.cpu.emit import Emitted, emit_kernel
@@ -43,9 +43,6 @@ from ..schedule.loops import (
 from ..schedule.plan import schedule
 from ..schedule.verify import verify_schedule
 from . import events, families, kernels, tune
-
-if TYPE_CHECKING:
-    from .turning import Turning
 
 
 class Prepared:
@@ -193,11 +190,9 @@ def prepare(graph: Graph) -> Prepared:
         return tune.tuned(graph, _stages) if config.tune else _stages(graph)
 
 
-def prepare_for(graph: Graph, device: str) -> OnDevice | Turning:
-    """The same for a device that has a backend of its own; the graph's avals say nothing of it."""
-    if has_loops(graph):
-        from .turning import Turning  # few graphs have any
-        return Turning(device, graph)
+def prepare_for(graph: Graph, device: str) -> OnDevice:
+    """The same for a device that has a backend of its own; the graph's avals say nothing of it, and it has no loops (see
+    `turning`)."""
     with paused():
         at = backend(device)
         plan, simple, clock = _planned(graph, at.target)

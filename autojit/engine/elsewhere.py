@@ -65,10 +65,10 @@ class Elsewhere(Program):
 
     def prepare(self) -> Parts:
         """All that can be done without a compiler."""
-        from . import compile as pipeline  # the stages: imported when first needed
+        from . import turning  # the stages: imported when first needed
         if self.prepared is None:
             self.cut = Cut(inline(self.graph))
-            made = [None if p.device == "cpu" else pipeline.prepare_for(p.graph, p.device) for p in self.cut.parts]
+            made = [None if p.device == "cpu" else turning.prepare(p.graph, p.device) for p in self.cut.parts]
             self.prepared = Parts(self.cut.parts, made)  # type: ignore[assignment]
         return self.prepared  # type: ignore[return-value]
 

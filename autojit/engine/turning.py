@@ -8,7 +8,7 @@ test.  Never brings arrays to the host but the flags of tests and branches and t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from ..backends.devices import Backend, backend
 from ..ir.graph import Graph, Node, linearise, placeholder, substitute
 from ..ir.primitive import PLACEHOLDER
 from ..ops.grouped import GROUPED, SOME, group_key
-from ..rewrite.loops import settled
-
-if TYPE_CHECKING:
-    from .compile import OnDevice
+from ..rewrite.loops import has_loops, settled
+from . import compile as pipeline
 
 Run = Callable[[Sequence[Any]], list[Any]]
+
+
+def prepare(graph: Graph, device: str) -> pipeline.OnDevice | Turning:
+    """A graph for a device, whether it has loops or not."""
+    return Turning(device, graph) if has_loops(graph) else pipeline.prepare_for(graph, device)
 
 
 class Turning:
@@ -61,11 +64,10 @@ class Turning:
             self._program([n for n in wanted if stage[n] == at and n not in self.slots])
 
     def _program(self, outputs: list[Node]) -> None:
-        from .compile import prepare_for
         if outputs:
             takes = [n for n in linearise(outputs, stop=self.slots) if n in self.slots]
             env = {n: placeholder(n.aval) for n in takes}
-            made = prepare_for(Graph(list(env.values()), substitute(outputs, dict(env))), self.device)
+            made = prepare(Graph(list(env.values()), substitute(outputs, dict(env))), self.device)
             self._add(made, takes, outputs)
 
     def _add(self, piece: Any, takes: Sequence[Node], gives: Sequence[Node]) -> None:
@@ -112,10 +114,9 @@ class _Loop:
     """A loop or branch: its graphs, prepared, and which results are wanted."""
 
     def __init__(self, device: str, spec: Any, wanted: Sequence[int]) -> None:
-        from .compile import prepare_for
         self.device, self.spec, self.wanted = device, spec, wanted
         bodies = spec.bodies[:2]                          # (the last of a `while` only moves carries)
-        self.bodies: list[OnDevice | Turning] = [prepare_for(b, device) for b in bodies]
+        self.bodies: list[pipeline.OnDevice | Turning] = [prepare(b, device) for b in bodies]
 
     def link(self) -> Run:
         at, programs, wanted = backend(self.device), [b.link() for b in self.bodies], self.wanted
