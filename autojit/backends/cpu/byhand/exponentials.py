@@ -29,6 +29,39 @@ def _sum(to: str, *terms: int) -> str:
     return lines
 
 
+def _times(call: Calls, to: str, a: str, b: str, more: bool = False) -> str:
+    """A line: w[to:] = a b, or that added to what is there."""
+    beta = "one" if more else "0"
+    return "        " + call.line("dgemm", "'N'", "'N'", "n", "n", "n", "one", f"&w[{a}]", "n", f"&w[{b}]", "n", beta,
+                                  f"&w[{to}]", "n")
+
+
+def _quotient(call: Calls) -> str:
+    """Lines that leave the quotient for the matrix at w[base:] at w[lower:]."""
+    return f"""
+{_times(call, "two", "base", "base")}
+{_times(call, "four", "two", "two")}
+{_times(call, "six", "four", "two")}
+{_sum("lower", 13, 11, 9)}
+{_sum("upper", 7, 5, 3, 1)}
+{_times(call, "upper", "six", "lower", True)}
+{_times(call, "lower", "base", "upper")}
+        for j in range(n * n):
+            w[base + j] = w[lower + j]
+{_sum("lower", 12, 10, 8)}
+{_sum("upper", 6, 4, 2, 0)}
+{_times(call, "upper", "six", "lower", True)}
+        for j in range(n * n):
+            odd = w[base + j]
+            even = w[upper + j]
+            w[upper + j] = even - odd
+            w[lower + j] = even + odd
+        {call.line("dgetrf", "n", "n", "&w[upper]", "n", "&whole[first]", INFO)}
+        bad = bad | (ints[own] != 0)
+        {call.line("dgetrs", "'N'", "n", "n", "&w[upper]", "n", "&whole[first]", "&w[lower]", "n", INFO)}
+"""
+
+
 def expm(f: Form) -> None:
     """Exponentials of matrices."""
     if not f.out.size:
@@ -37,12 +70,6 @@ def expm(f: Form) -> None:
     call = Calls(f, chunk_rows(many(f), 16.0 * usual(n) ** 3 / 4 + 2000))
     f.room("w", float64, call.chunks * (AREAS * n * n + 16))
     f.room("whole", whole(), call.chunks * (n + 32))
-
-    def times(to: str, a: str, b: str, more: bool = False) -> str:
-        beta = "one" if more else "0"
-        return "        " + call.line("dgemm", "'N'", "'N'", "n", "n", "n", "one", f"&w[{a}]", "n", f"&w[{b}]", "n", beta,
-                                      f"&w[{to}]", "n")
-
     body = f"""
     base = chunk * ({AREAS} * n * n + 16)
     two = base + n * n
@@ -66,30 +93,11 @@ def expm(f: Form) -> None:
             scale = scale * f8(0.5)
             times = times + 1
 {copied("w", "base", "x", "at", "n * n", load(f) + " * scale")}
-{times("two", "base", "base")}
-{times("four", "two", "two")}
-{times("six", "four", "two")}
-{_sum("lower", 13, 11, 9)}
-{_sum("upper", 7, 5, 3, 1)}
-{times("upper", "six", "lower", True)}
-{times("lower", "base", "upper")}
-        for j in range(n * n):
-            w[base + j] = w[lower + j]
-{_sum("lower", 12, 10, 8)}
-{_sum("upper", 6, 4, 2, 0)}
-{times("upper", "six", "lower", True)}
-        for j in range(n * n):
-            odd = w[base + j]
-            even = w[upper + j]
-            w[upper + j] = even - odd
-            w[lower + j] = even + odd
-        {call.line("dgetrf", "n", "n", "&w[upper]", "n", "&whole[first]", INFO)}
-        bad = bad | (ints[own] != 0)
-        {call.line("dgetrs", "'N'", "n", "n", "&w[upper]", "n", "&whole[first]", "&w[lower]", "n", INFO)}
+{_quotient(call)}
         for t in range(times):
             for j in range(n * n):
                 w[upper + j] = w[lower + j]
-    {times("lower", "upper", "upper")}
+    {_times(call, "lower", "upper", "upper")}
 {copied("y", "at", "w", "lower", "n * n", store(f))}
 """)
     call.before.append(ONE)
