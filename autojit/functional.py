@@ -69,7 +69,8 @@ def _leaf(x: Any) -> Tensor:
         raise not_floating(t)
     if t.requires_grad and state.grad:
         return t.view_as(t)
-    return t.detach().requires_grad_()
+    own = t.detach().clone() if t.chain else t.detach()   # a view's storage is another's: loops capture whole ones
+    return own.requires_grad_()
 
 
 def _default() -> Any:

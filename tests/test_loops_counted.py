@@ -106,6 +106,14 @@ def test_transforms(tier):  # noqa: F811
     same(aj.hessian(f)(singles[0], a), aj.hessian(g)(singles[0], a))
 
 
+def test_a_part_of_a_tensor_as_the_argument(tier):  # noqa: F811
+    """The body captures it: its gradient is its own."""
+    xs = aj.tensor([1.0, 2.0, 3.0], dtype=aj.float64)
+    f = lambda x: aj.while_loop(lambda v: v < 10, lambda v: v * 2 + x, x)  # noqa: E731
+    same(aj.grad(f)(xs[1]), aj.tensor(7.0, dtype=aj.float64))
+    same(aj.grad(lambda x: aj.scan(lambda c, _: (c * x, None), x, length=2)[0].sum())(xs[:2]), 3 * xs[:2] ** 2)
+
+
 def test_native_and_nothing_twice(monkeypatch):
     """Value and gradient are one loop that counts, and two over as many turns."""
     monkeypatch.setattr(config, "tier", "compile")
