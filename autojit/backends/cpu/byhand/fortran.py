@@ -8,6 +8,7 @@ its integers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,23 +21,23 @@ WORDS = 48                         # int64 of a chunk, and room for another's ca
 INFO = "info"                      # as an argument: where the function says what went wrong
 
 
-_narrow = [False]
+_here = threading.local()          # .narrow, in a thread inside of `narrow`
 
 
 @contextmanager
 def narrow() -> Iterator[None]:
     """What is made meanwhile is for a library whose integers have 32 bits: SciPy's."""
-    before, _narrow[0] = _narrow[0], True
+    _here.narrow = True
     try:
         yield
     finally:
-        _narrow[0] = before
+        _here.narrow = False
 
 
 def whole() -> DType:
     """The type of LAPACK's integers in memory."""
     found = libraries.find()
-    return int32 if _narrow[0] or found is not None and found.integers == 32 else int64
+    return int32 if getattr(_here, "narrow", False) or found is not None and found.integers == 32 else int64
 
 
 def precise(dtype: DType) -> str:
