@@ -1,7 +1,7 @@
 """`autojit.linalg`: linear algebra under torch's names, from the declared ops.
 
-In: tensors of float32 or float64 whose last two dims are matrices.  Out: tensors.  Eigenvalues of matrices that are not
-symmetric are complex numbers, which are not here: `eig` and `eigvals` say so.  LinAlgError where a matrix has no answer.
+In: tensors of float32 or float64 whose last two dims are matrices.  Out: tensors.  Complex matrices are taken by `eig`,
+`eigvals`, products, powers and norms alone, all else refuses them by name.  LinAlgError where a matrix has no answer.
 
 >>> linalg.solve(tensor([[2.0, 0.0], [0.0, 4.0]]), tensor([1.0, 1.0]))
 tensor([0.5000, 0.2500])
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from .eager import functions
 from .eager.binding import function_of
-from .errors import explain
 from .ops.declare import OPS
 from .ops.lapack import LinAlgError
 
@@ -29,17 +28,9 @@ def _renamed(f: Any, name: str) -> Any:
     return f
 
 
-def _refused(name: str) -> Any:
-    def f(*args: Any, **kwargs: Any) -> Any:
-        raise explain(NotImplementedError(f"linalg.{name} gives complex numbers, for which there is no dtype here"),
-                      hint="for symmetric matrices: linalg.eigh, linalg.eigvalsh")
-    f.__doc__ = "Refused: its results are complex numbers, for which there is no dtype here."
-    return _renamed(f, name)
-
-
 _FACE = {name.removeprefix(_PREFIX): _renamed(function_of(op), name.removeprefix(_PREFIX))
          for name, op in OPS.items() if name.startswith(_PREFIX)}
-_FACE.update({name: _refused(name) for name in ("eig", "eigvals")}, matmul=functions()["matmul"])
+_FACE["matmul"] = functions()["matmul"]
 globals().update(_FACE)
 
 __all__ = [*sorted(_FACE), "LinAlgError"]  # noqa: PLE0604

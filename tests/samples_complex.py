@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autojit.ops.declare import P
+from autojit.ops.eigen import _decomposed
 
 from .sampling import A, F, case
 
@@ -32,6 +33,10 @@ PRIMITIVES: dict[str, list[Any]] = {
     "as_complex": [(lambda x: _spread(P.mul(P.as_complex(x), P.as_complex(x))), [_PAIRS])],
     "dft": [(lambda x, n=n, i=i: P.dft(x, i, 0.5), [_PAIRS[:, :n]]) for n in (1, 3, 4) for i in (False, True)],
     "rdft": [(lambda x, n=n: P.rdft(x, 2.0), [_R[..., :n]]) for n in (1, 2, 4, 5)],
+    "eig": [],
+    "eigfactor": [(lambda a: P.as_real(_decomposed(a, False)[0]), [_R[:, :, :3]]),
+                  (lambda a: P.abs(_decomposed(a, False)[1]), [_R[:, :, :3]]),
+                  (lambda a: P.abs(_decomposed(a, True)[1]), [_PAIRS[:, :3]])],
     "irdft": [(lambda x, n=n: P.irdft(x, n, 0.5), [_PAIRS[:, :n // 2 + 1]]) for n in (1, 2, 5, 6)],
 }
 
@@ -76,4 +81,18 @@ def transforms() -> None:
         case("fft_" + name, F(2, 3, 4), (4, 2), (0, -1), "ortho", torch=torch, named=False)
 
 
-FAMILIES = (complexes, transforms)
+def eigenvalues() -> None:
+    a = A([[2, 1j], [0.5, -1 + 1j]], "complex128")
+    case("linalg_eig", a, torch=_linalg("eig"), smooth=False)
+    case("linalg_eigvals", a, torch=_linalg("eigvals"))
+    case("linalg_eigvals", A([[2.0, 1.0, 0.0], [0.5, -1.0, 0.3], [0.0, 0.2, 0.7]]), torch=_linalg("eigvals"))
+
+
+def _linalg(name: str) -> Callable[..., Any]:
+    def f(*args: Any) -> Any:
+        import torch
+        return getattr(torch.linalg, name)(*args)
+    return f
+
+
+FAMILIES = (complexes, transforms, eigenvalues)

@@ -44,6 +44,7 @@ M = np.random.default_rng(9).uniform(-1, 1, (3, 3)) + 3 * np.eye(3)
 S, TALL = (M + M.T) / 2 + 3 * np.eye(3), np.random.default_rng(8).uniform(-1, 1, (4, 3))
 MORE |= {
     "cholesky_info": [(lambda a: P.cholesky_info(a, False), [S])], "detsign": [(lambda a: P.detsign(a), [M])],
+    "eig": [(lambda a: P.eig(a, False), [M])],
     "eigh": [(lambda a: P.eigh(a, True), [S])], "svd": [(lambda a: P.svd(a, False), [TALL])],
     "qr": [(lambda a: P.qr(a, False), [TALL])], "lu_info": [(lambda a: P.lu_info(a), [M])],
     "lu_pivots": [(lambda a: P.lu_pivots(a), [M])],

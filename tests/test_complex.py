@@ -299,3 +299,37 @@ def test_refusals_are_torchs(text):
 def test_what_has_no_form_is_refused_by_name(f):
     with pytest.raises((NotImplementedError, RuntimeError), match="Complex"):
         f(aj.tensor([[1 + 2j, 1], [2, 3]]))
+
+
+# ---------------------------------------------------------------- eigenvalues
+@needs_torch
+@pytest.mark.parametrize("a", [M.real, np.stack([M.real, M.imag]), M])
+def test_eigenvalues_and_their_derivatives_are_torchs(a):
+    found = []
+    for m in (torch, aj):
+        x = m.from_numpy(a.copy()).requires_grad_()
+        values, vectors = m.linalg.eig(x)
+        loss = (values.abs() ** 2).sum() + (vectors.abs() ** 3).sum() + m.linalg.eigvals(x).real.sum()
+        g, = m.autograd.grad(loss, x, create_graph=True)
+        gg, = m.autograd.grad((g.abs() ** 2).sum(), x)
+        found.append([t.detach().resolve_conj().numpy() for t in (values, vectors, g, gg)])
+    for w, g in zip(*found):
+        assert w.dtype == g.dtype
+        np.testing.assert_allclose(g, w, rtol=1e-9, atol=1e-9)
+
+
+def test_eigenvalues_may_be_repeated_where_no_vector_is_asked_for():
+    x = aj.eye(2, requires_grad=True)
+    aj.linalg.eigvals(x).real.sum().backward()
+    assert x.grad.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("a, error, words", [
+    (np.zeros((2, 3)), RuntimeError, "linalg.eig: A must be batches of square matrices, but they are 2 by 3 matrices"),
+    (np.full((2, 2), np.nan), RuntimeError, "torch.linalg.eig: input tensor should not contain infs or NaNs."),
+    (np.zeros((2, 2), int), RuntimeError, "Unknown Complex ScalarType for Long"),
+    (np.zeros((2, 2), "float16"), NotImplementedError, "\"linalg_eig_out_cpu\" not implemented for 'Half'"),
+])
+def test_matrices_without_eigenvalues_are_refused(a, error, words):
+    with pytest.raises(error, match=words):
+        aj.linalg.eig(aj.tensor(a))

@@ -127,12 +127,6 @@ def test_a_refusal_names_the_users_line_and_leaves_nothing_behind():
         assert (aj.ones(2) + 1).sum().item() == 4
 
 
-def test_complex_results_are_refused_by_name():
-    for name in ("eig", "eigvals"):
-        with pytest.raises(NotImplementedError, match=f"linalg.{name} gives complex numbers"):
-            getattr(aj.linalg, name)(aj.eye(2))
-
-
 def test_the_face_has_torchs_names():
     lacking = {"ldl_factor", "ldl_factor_ex", "ldl_solve", "householder_product", "common_notes"}
     if torch is not None:

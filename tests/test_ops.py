@@ -187,7 +187,7 @@ def test_ops_are_told_apart_from_each_other():
 
 
 # ---------------------------------------------------------------- what rules read
-COMPOSITES = {"polar", "batch_norm",
+COMPOSITES = {"polar", "linalg_eigvals", "batch_norm",
               "instance_norm", "tanhshrink", "l1_loss", "kl_div", "cross_entropy", "matmul", "kron", "einsum",
               "tensordot", "msort", "inner", "pairwise_distance", "lp_pool1d", "lp_pool2d",
               "lp_pool3d", "margin_ranking_loss", "hinge_embedding_loss", "triplet_margin_loss",

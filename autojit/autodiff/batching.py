@@ -235,7 +235,7 @@ def _longer(n: Node, size: int) -> Aval:
 
 KINDS = {ELEMENTWISE: _elementwise, REDUCE: _reduce, MOVEMENT: _movement, TRANSFER: _elementwise, PARTS: _elementwise}
 NAMED: dict[str, Callable[[Node, Inputs, Flags, int], Node]] = {
-    **dict.fromkeys((*BATCHED, "dft", "rdft", "irdft"), _elementwise),        # matrices, signals: any leading axes will do
+    **dict.fromkeys((*BATCHED, "dft", "rdft", "irdft", "eig", "eigfactor"), _elementwise),   # any leading axes will do
     "take": _take, "gather": _along, "scatter_add": _along, "scatter_set": _along,
     "index_add": _index_put, "index_set": _index_put, "matmul": _matmul, "call": _call,
     "custom": _custom,

@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     contraction,
     convolution,
     decompositions,
+    eigen,
     factors,
     fourier,
     gathering,

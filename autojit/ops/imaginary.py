@@ -187,7 +187,7 @@ expand_as permute transpose swapaxes t T mT movedim select narrow diagonal
 cat stack hstack vstack dstack column_stack block_diag repeat tile repeat_interleave flip fliplr flipud roll rot90 meshgrid
 broadcast_tensors cartesian_prod split chunk tensor_split hsplit vsplit dsplit unbind
 mm bmm mv dot matmul addmm addmv addr addbmm baddbmm outer inner kron einsum tensordot linalg_multi_dot linalg_matrix_power
-tril triu trace diag_embed diag diagflat linalg_diagonal
+tril triu trace diag_embed diag diagflat linalg_diagonal linalg_eig linalg_eigvals
 gather scatter scatter_value scatter_add take take_along_dim index_select index_add index_copy unfold masked_scatter
 getitem setitem index index_put select_scatter slice_scatter diagonal_scatter
 nanmean
