@@ -114,6 +114,13 @@ def test_a_part_of_a_tensor_as_the_argument(tier):  # noqa: F811
     same(aj.grad(lambda x: aj.scan(lambda c, _: (c * x, None), x, length=2)[0].sum())(xs[:2]), 3 * xs[:2] ** 2)
 
 
+def test_nothing_in_it(tier):  # noqa: F811
+    """Operands without elements have no memory of their own."""
+    x = aj.zeros(0, 3, dtype=aj.float64)
+    f = lambda x: (aj.while_loop(lambda v: v[1] < 3, lambda v: (v[0] * 2, v[1] + 1), (x + 1, 0))[0]).sum()  # noqa: E731
+    same(aj.value_and_grad(aj.trace(f))(x), (aj.tensor(0.0, dtype=aj.float64), x))
+
+
 def test_native_and_nothing_twice(monkeypatch):
     """Value and gradient are one loop that counts, and two over as many turns."""
     monkeypatch.setattr(config, "tier", "compile")

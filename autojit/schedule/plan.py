@@ -438,7 +438,7 @@ class _Planner:
         spec, ins, outs = n.params[0], operands(n), self._results(n)
         bodies = tuple([schedule(b, self.target) for b in spec.bodies])
         self.notes += [f"{spec!r}: {note}" for b in bodies for note in b.notes]
-        names = tuple([self.memory[i].name for i in ins])
+        names = tuple([(self.memory[i] if i.aval.size else self.memory.get(i) or self._place(i)).name for i in ins])
         self.steps.append(CONTROL_OF[n.op](spec, bodies, names, tuple(outs), tuple([i.aval for i in ins])))
 
     def _stage(self, low: Lowering, order: dict[int, int], goals: list[Goal]) -> None:
