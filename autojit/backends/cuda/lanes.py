@@ -382,7 +382,8 @@ def _polygamma(suffix: str) -> Word:
 @cache
 def words() -> dict[str, Word]:
     """Every scalar word, as ``word(mask, *values)``."""
-    skipped = {*VIEWS, *"size c_i64 c_f32 c_f64 set_error address call call_f64 refuse inf nan select index_div index_mod".split()}
+    skipped = {*VIEWS, *"size c_i64 c_f32 c_f64 set_error inf nan select index_div index_mod".split(),
+               *"address call call_f64 refuse".split()}      # of the CPU alone
     out = {name: _word(name, fn) for name, fn in python_namespace().items() if name not in skipped}
     out.update(to_b1=_to_b1, to_u8=_to_integer(8, False), to_f16=_to_f16, to_bf16=_to_bf16,
                mul_wide_u32=_mul_wide, index_div=OPERATORS["FloorDiv"], index_mod=OPERATORS["Mod"], index_clamp=_index_clamp,
