@@ -461,6 +461,8 @@ def arguments(word: str) -> list[list[str]]:
         return [["f32"], ["f64"], ["i64"], ["b1"]] if suffix not in ("f16", "bf16") else []
     if stem in ("from_bits",):
         return [["i64"]]
+    if stem == "philox":
+        return [["i64"] * 3]
     count = 3 if stem == "fma" else 2 if stem in BINARY else 1
     return [[suffix] * count] if suffix in SAMPLES else []
 
