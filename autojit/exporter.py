@@ -52,6 +52,8 @@ def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = 
     for nests.
 
     Loops and branches (`scan`, `while_loop`, `cond`) are loops and branches of the text.
+    Functions of LAPACK, and special ones, are SciPy's there, which `cache` rules out; a matrix that has no answer is
+    np.linalg.LinAlgError.
 
     `parallel`: kernels that are cut into chunks run in a `prange`; else all is serial (call it from threads of your own).
     `cache`: Numba keeps the machine code beside the module.  `overwrite`: also write over a file that is not an export.
