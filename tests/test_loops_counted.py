@@ -114,6 +114,33 @@ def test_a_part_of_a_tensor_as_the_argument(tier):  # noqa: F811
     same(aj.grad(lambda x: aj.scan(lambda c, _: (c * x, None), x, length=2)[0].sum())(xs[:2]), 3 * xs[:2] ** 2)
 
 
+def stacked(f, c, xs):
+    ys = []
+    for x in xs:
+        c, y = f(c, x)
+        ys.append(y)
+    return c, aj.stack(ys)
+
+
+COMPLEX = {
+    "scan": (lambda scan, z: sum(t.abs().pow(2).sum() for t in scan(lambda c, x: (c * z + x, c * x), z, aj.stack([z, z]))),
+             aj.scan, stacked),
+    "while": (lambda loop, z: loop(lambda v: v.abs().sum() < 30, lambda v: v * z + z, z).abs().sum(), aj.while_loop, in_python),
+    "cond": (lambda cond, z: cond(z.abs().sum() > 1, lambda z: z * z, lambda z: z, z).abs().sum(), aj.cond,
+             lambda p, yes, no, z: yes(z) if p else no(z)),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_values(tier, name):  # noqa: F811
+    f, ours, plain = COMPLEX[name]
+    z = aj.tensor([1 + 1j, 2 - 1j], dtype=aj.complex128)
+    g = aj.trace(lambda z: f(ours, z))
+    same((g(z), aj.value_and_grad(g)(z)), (f(plain, z), aj.value_and_grad(lambda z: f(plain, z))(z)))
+    second = [aj.grad(lambda z, h=h: aj.grad(lambda z: f(h, z))(z).abs().sum())(z) for h in (ours, plain)]
+    same(*second, 1e-10)
+
+
 def test_nothing_in_it(tier):  # noqa: F811
     """Operands without elements have no memory of their own."""
     x = aj.zeros(0, 3, dtype=aj.float64)

@@ -8,6 +8,7 @@ what is computed: arithmetic on complex values was spelled in their parts when i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..dtypes import COMPLEX
 from ..ir.aval import aval
@@ -16,6 +17,7 @@ from ..ir.primitive import LEAF
 from ..ops.declare import P
 from ..ops.grouped import GROUPED
 from ..ops.movement import slice_axis
+from .loops import settled
 
 
 def _complex(n: Node) -> bool:
@@ -30,6 +32,7 @@ class _Pairs:
         self.plain: dict[Node, Node] = {}
         self.parts: dict[Node, tuple[Node, Node]] = {}
         self.whole: dict[Node, Node] = {}
+        self.specs: dict[Any, Any] = {}                   # of loops
 
     def pair(self, n: Node) -> tuple[Node, Node]:
         found = self.parts.get(n)
@@ -50,8 +53,8 @@ class _Pairs:
         inputs = [i.real or i for i in n.inputs]
         if n.prim.kind == LEAF:
             self._leaf(n)
-        elif n.op in GROUPED and (_complex(n) or any([_complex(i) for i in inputs])):
-            raise NotImplementedError(f"{n.op}: complex values do not go through compiled loops and branches")
+        elif n.op in GROUPED:
+            self._turned(n, inputs)
         elif n.op == "as_real":
             self.plain[n] = self.memory(inputs[0])
         elif n.op == "as_complex":
@@ -64,6 +67,14 @@ class _Pairs:
             self.plain[n] = node(n.prim, tuple([self.plain[i] for i in inputs]), n.params)
         else:
             self._moved(n, inputs)
+
+    def _turned(self, n: Node, inputs: Sequence[Node]) -> None:
+        """What goes through a loop or branch does so as it lies in memory."""
+        spec, k = n.params
+        if spec not in self.specs:
+            self.specs[spec] = spec.over([in_pairs(b) for b in spec.bodies])
+        out = node(n.prim, tuple([self.memory(i) if _complex(i) else self.plain[i] for i in inputs]), (self.specs[spec], k))
+        (self.whole if _complex(n) else self.plain)[n] = out
 
     def _leaf(self, n: Node) -> None:
         if not _complex(n):
@@ -85,6 +96,7 @@ def in_pairs(graph: Graph) -> Graph:
     """`graph` without complex nodes; itself if it has none."""
     if not any([_complex(n) for n in graph.order]):
         return graph
+    graph = settled(graph)                                # loops that stand in for others are found by their complex bodies
     p = _Pairs()
     for n in graph.order:
         p.visit(n)
