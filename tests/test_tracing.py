@@ -154,6 +154,40 @@ def test_in_place_on_arguments_is_written_back():
     assert f(x).item() == 12 and x.tolist() == [4, 4, 4]
 
 
+def test_gradients_from_outside_are_followed_through_their_tensors():
+    def make():
+        a, b = (aj.tensor([v, 1.0], requires_grad=True) for v in (1.0, 2.0))
+
+        def change():
+            with aj.no_grad():
+                b.grad.mul_(0.5)
+                for p in (a, b):
+                    p.sub_(p.grad if p.grad.sum() < 3 else p.grad * 0.1)
+        return a, b, change
+    a, b, eager = make()
+    c, d, change = make()
+    traced = aj.trace(change)
+    for k in range(6):
+        for p, q in ((a, c), (b, d)):
+            p.grad, q.grad = aj.ones(2) * k, aj.ones(2) * k
+        before = d.grad._version
+        eager(), traced()
+        assert close(a, c) and close(b, d) and close(b.grad, d.grad) and d.grad._version == before + 1
+    assert sum(map(len, traced.plans.values())) == 3      # one for each way
+    shared = aj.ones(2)
+    a.grad = b.grad = shared
+    c.grad = d.grad = aj.ones(2)
+    for _ in range(2):
+        eager(), traced()
+        assert close(a, c) and close(b, d)
+    a.grad, b.grad, c.grad, d.grad = shared, aj.ones(2) * 7, aj.ones(2) * c.grad, aj.ones(2) * 7
+    eager(), traced()
+    assert close(a, c) and close(b, d)
+    d.grad = None
+    with pytest.raises(AttributeError):
+        traced()
+
+
 def test_what_it_writes_may_have_been_read_before():
     def make():
         c, w = aj.tensor([1.0, 3.0]), aj.tensor([2.0, -1.0], requires_grad=True)

@@ -77,10 +77,10 @@ class Plan:
 
     __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
                  "before", "after", "bumps", "body", "rule", "needs", "gradients", "program", "pure", "graph", "uses",
-                 "guards", "codes", "asks", "__weakref__")
+                 "guards", "codes", "asks", "apart", "__weakref__")
 
     watch: Watch
-    captured: list[Any]                                   # tensors from outside, or what stands for them
+    captured: list[Any]                                   # tensors from outside, or what stands for them (GradOf, Fixed)
     states: list[tuple[Any, ...]]                         # how each looked when recorded
     draws: list[Callable[[], Any]]
     inputs: list[Node]
@@ -103,11 +103,12 @@ class Plan:
     guards: Sequence[Guard]                               # branches on values that the function took, in order
     codes: Sequence[tuple[int, int, int]]                 # outputs whose bits say which way they go; the number that each is
                                                           # on this path; how many branches it speaks of
+    apart: bool                                           # is memory written that a gradient read by `GradOf` might share?
     asks: dict[Any, Any]                                  # programs of the guards alone; see `paths`
     held = 0                                              # bytes of temporaries that only this plan keeps
 
     def __init__(self) -> None:
-        self.uses, self.guards, self.codes, self.asks = 0, (), (), {}
+        self.uses, self.guards, self.codes, self.asks, self.apart = 0, (), (), {}, False
 
     @property
     def outcomes(self) -> list[bool]:
@@ -122,6 +123,10 @@ class Plan:
         for t, old in zip(self.captured, self.states):
             if look_of(t) != old:
                 return "a captured tensor has another shape, dtype, requires_grad or state of .grad"
+        if self.apart:
+            found = [c.storage for c in self.captured if not isinstance(c, Fixed)]
+            if len(set(found)) != len(found):
+                return "a gradient shares its memory"
         return None
 
     def nest(self, outs: Sequence[Tensor]) -> Any:
@@ -166,9 +171,29 @@ def _common(a: Sequence[bool], b: Sequence[bool]) -> int:
 
 
 def look_of(t: Any) -> tuple[Any, ...]:
+    if isinstance(t, GradOf):
+        g = t.tensor._grad
+        return () if g is None else (g.aval, g.requires_grad, g.base is None and not g.chain)
     if not isinstance(t, Tensor):
         return ()
     return (t.aval, t.requires_grad, t._grad is None)
+
+
+class GradOf:
+    """A gradient from outside, for programs: whatever object stands in `.grad` of its tensor when they run."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @property
+    def storage(self) -> Any:
+        return self.tensor._grad.storage
+
+    @property
+    def cell(self) -> Any:
+        return self.tensor._grad.cell
 
 
 class Fixed:

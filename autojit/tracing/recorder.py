@@ -24,7 +24,7 @@ from ..ops.control import SubGraph
 from ..ops.declare import P, cast, full
 from ..ops.placement import ones, placed, zeros
 from .light import signature
-from .plan import Asked, Fixed, Guard, Plan, look_of, run_time
+from .plan import Asked, Fixed, GradOf, Guard, Plan, look_of, run_time
 from .trace import SHOWN, Trace
 from .watch import Watch
 
@@ -65,7 +65,7 @@ class Recorder:
             trace.outcome = self.prefix = None
             trace.restore()
             forget()
-        plan.watch.more([place for places in trace.watched.values() for place in places] + trace.used_grads())
+        plan.watch.more([place for places in trace.watched.values() for place in places] + trace.used_grads()[1])
         plan.watch.settle()
         plan.states = [look_of(t) for t in plan.captured]
         return plan
@@ -107,18 +107,21 @@ class Recorder:
             extra.append(n)
             return len(outputs) + len(grads) + len(extra) - 1
 
+        owners, _ = trace.used_grads()
+        plan.captured = [GradOf(owners[s]) if s in owners else c.tensor for s, c in trace.captured.items()]
         for k, (t, ph) in enumerate(zip(self.kept, self.placeholders)):
             if t.storage.value is not ph:
                 plan.writes.append((k, add(t.storage.value)))
-        for storage, c in trace.captured.items():
+        for (storage, c), t in zip(trace.captured.items(), plan.captured):
             if storage.value is not c.placeholder:
-                plan.writes.append((c.tensor, add(storage.value)))
+                plan.writes.append((t, add(storage.value)))
+        plan.apart = bool(plan.writes) and any([isinstance(t, GradOf) for t in plan.captured])
         for t in trace.grads:
             g = t._grad
             plan.grads.append((number.get(t, t), None if g is None else add(value(g))))
-        own = {t.cell: k for k, t in enumerate(self.kept)}
+        own: dict[Any, Any] = {t.cell: k for k, t in enumerate(self.kept)}
+        own |= {t.cell: t for t in plan.captured if isinstance(t, GradOf)}
         plan.bumps = [(own.get(cell, cell), k) for cell, k in trace.bumps.items()]
-        plan.captured = [c.tensor for c in trace.captured.values()]
         plan.draws = [make for _, make in trace.draws]
         inputs = [*self.placeholders, *[c.placeholder for c in trace.captured.values()], *[n for n, _ in trace.draws]]
         plan.before, plan.after = [], []

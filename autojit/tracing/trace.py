@@ -154,14 +154,17 @@ class Trace:
         self.grads.setdefault(tensor, old)
 
     def read_grad(self, tensor: Tensor, g: Tensor) -> None:
-        """A gradient is asked for.  Of one from outside the recording notes whose it is: if its value is used, another object
-        in its place is another program's input."""
+        """A gradient is asked for.  Of one from outside the recording notes whose it is."""
         if g.storage.trace is not self or g.storage in self.captured:
             self.read.setdefault(tensor, g)
 
-    def used_grads(self) -> list[Any]:
-        """Where gradients from outside stood whose values are used, to be watched."""
-        return [(t.__dict__, "_grad", g) for t, g in self.read.items() if g.storage in self.captured]
+    def used_grads(self) -> tuple[dict[Storage, Tensor], list[Any]]:
+        """Gradients from outside whose values are used: by their memory whose they are, where another object in their place
+        will do as well; and where the others stood, to be watched."""
+        used = [(t, g) for t, g in self.read.items() if g.storage in self.captured]
+        plain = [g.storage for _, g in used if not g.requires_grad and g.base is None and not g.chain]
+        owners = {g.storage: t for t, g in used if plain.count(g.storage) == 1}
+        return owners, [(t.__dict__, "_grad", g) for t, g in used if g.storage not in owners]
 
     def draw(self, make: Callable[[], Any], a: Aval) -> Node:
         """Random numbers: an input that each call draws anew."""

@@ -21,6 +21,7 @@ from ..eager.convert import send
 from ..eager.evaluate import settle
 from ..eager.placing import Device, named
 from ..eager.state import state
+from ..eager.storage import Cell
 from ..eager.tape import Saved, origin
 from ..eager.template import Rule
 from ..eager.tensor import Tensor, new, of_buffer, value
@@ -300,7 +301,8 @@ class Traced:
             t = self._target(target, tensors)
             t._grad = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
         for cell, k in plan.bumps:
-            (tensors[cell].cell if isinstance(cell, int) else cell).version += k
+            target = self._target(cell, tensors)
+            (target if isinstance(target, Cell) else target.cell).version += k
 
     # ------------------------------------------------------------ looking inside
     def explain(self) -> str:
