@@ -485,6 +485,16 @@ class Tensor:
         """input with source's elements, in their order, written where the mask holds."""
     def unfold(self, dimension: Any, size: Any, step: Any, **kwargs: Any) -> Tensor:
         """Windows of `size` along a dim, `step` apart, as a last dim."""
+    def conj(self) -> Tensor:
+        """The imaginary part with its sign turned."""
+    def conj_physical(self) -> Tensor:
+        """The imaginary part with its sign turned."""
+    def conj_physical_(self) -> Tensor:
+        """The imaginary part with its sign turned."""
+    def angle(self) -> Tensor:
+        """The argument of a complex number; of a real one 0, or pi if it is negative."""
+    def isreal(self) -> Tensor:
+        """Where the imaginary part is 0."""
     def softmax(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
         """exp(input) over its sum along a dim."""
     def log_softmax(self, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
@@ -745,6 +755,10 @@ class Tensor:
         """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
     def scatter_reduce_(self, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
         """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+    def index_reduce(self, dim: Any, index: Tensor | _float, source: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
+        """input with source's slices folded into it at the index, by 'prod', 'mean', 'amax' or 'amin'; without include_self, slices"""
+    def index_reduce_(self, dim: Any, index: Tensor | _float, source: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
+        """input with source's slices folded into it at the index, by 'prod', 'mean', 'amax' or 'amin'; without include_self, slices"""
     def put(self, index: Tensor | _float, source: Tensor | _float, accumulate: Any = False) -> Tensor:
         """input with source's elements written (or added) at places of the flattened tensor; of equal places the last one stays."""
     def put_(self, index: Tensor | _float, source: Tensor | _float, accumulate: Any = False) -> Tensor:
@@ -789,6 +803,8 @@ class Tensor:
         """input * 2**other."""
     def ldexp_(self, other: Tensor | _float) -> Tensor:
         """input * 2**other."""
+    def frexp(self) -> Any:
+        """The mantissa, at least 0.5 and less than 1 in size, and the exponent (int32) with input = mantissa * 2**exponent; what is"""
     def nextafter(self, other: Tensor | _float) -> Tensor:
         """The number next to the input on the way to other."""
     def nextafter_(self, other: Tensor | _float) -> Tensor:
@@ -798,9 +814,9 @@ class Tensor:
     def gcd_(self, other: Tensor | _float) -> Tensor:
         """The greatest common divisor of integers; not negative."""
     def lcm(self, other: Tensor | _float) -> Tensor:
-        """The least common multiple of integers; not negative, 0 beside 0."""
+        """The least common multiple of integers; not negative unless it overflows, 0 beside 0."""
     def lcm_(self, other: Tensor | _float) -> Tensor:
-        """The least common multiple of integers; not negative, 0 beside 0."""
+        """The least common multiple of integers; not negative unless it overflows, 0 beside 0."""
     def pinverse(self, rcond: Any = 1e-15) -> Tensor:
         """The pseudo-inverse; singular values up to rcond times the largest count as 0."""
     def matrix_power(self, n: Any) -> Tensor:
@@ -865,6 +881,7 @@ class Tensor:
     def __array_namespace__(self, *, api_version: Any = None) -> Any: ...
     def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, **kwargs: Any) -> Any: ...
     def __bool__(self) -> Any: ...
+    def __complex__(self) -> Any: ...
     def __contains__(self, element: Any) -> Any: ...
     def __copy__(self) -> Any: ...
     @property
@@ -882,6 +899,8 @@ class Tensor:
     def __len__(self) -> Any: ...
     def __setitem__(self, key: Any, v: Any) -> Any:
         """x[key] = v: through the view, or at the places that masks and integer tensors name."""
+    def adjoint(self) -> Any:
+        """Matrices transposed and conjugated; of real ones a view."""
     def allclose(self, other: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: Any = False) -> Any:
         """|input - other| <= atol + rtol * |other| everywhere?"""
     def argwhere(self) -> Any:
@@ -899,6 +918,8 @@ class Tensor:
     def byte(self, _dtype: Any = ...) -> Any: ...
     def cauchy_(self, median: Any = 0.0, sigma: Any = 1.0, *, generator: Any = None) -> Any:
         """Overwrite with numbers of a Cauchy distribution."""
+    def cdouble(self, _dtype: Any = ...) -> Any: ...
+    def cfloat(self, _dtype: Any = ...) -> Any: ...
     def char(self, _dtype: Any = ...) -> Any: ...
     def clone(self, *, memory_format: Any = None) -> Any:
         """A copy with a history: gradients flow back through it."""
@@ -950,12 +971,18 @@ class Tensor:
     def half(self, _dtype: Any = ...) -> Any: ...
     def histc(self, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
         """How many elements lie in each of `bins` equal intervals from min to max (of the data, if both are 0)."""
+    @property
+    def imag(self) -> Any:
+        """The imaginary part, in the same memory.  RuntimeError for a real tensor."""
+    @imag.setter
+    def imag(self, value: Any) -> None: ...
     def index_put(self, indices: Any, values: Any, accumulate: Any = False) -> Any:
         """A copy with the places that index tensors name overwritten (or added to)."""
     def index_put_(self, indices: Any, values: Any, accumulate: Any = False) -> Any:
         """Overwrite (or add to) the places that index tensors name."""
     def int(self, _dtype: Any = ...) -> Any: ...
     def is_complex(self) -> Any: ...
+    def is_conj(self) -> Any: ...
     def is_contiguous(self, memory_format: Any = None) -> Any:
         """Is the memory in row-major order?"""
     @property
@@ -966,6 +993,7 @@ class Tensor:
     def is_inference(self) -> Any: ...
     @property
     def is_leaf(self) -> Any: ...
+    def is_neg(self) -> Any: ...
     def is_nonzero(self) -> Any:
         """The truth of a single element."""
     def is_pinned(self, device: Any = None) -> Any:
@@ -986,7 +1014,8 @@ class Tensor:
         """Overwrite with numbers whose logarithms are normal."""
     def long(self, _dtype: Any = ...) -> Any: ...
     @property
-    def mH(self) -> Any: ...
+    def mH(self) -> Any:
+        """Matrices transposed, and conjugated."""
     @property
     def mT(self) -> Any: ...
     def masked_select(self, mask: Any) -> Any:
@@ -1028,6 +1057,11 @@ class Tensor:
         """`.grad = g` without checks; a trace takes note."""
     def random_(self, low: Any = 0, high: Any = None, *, generator: Any = None) -> Any:
         """Overwrite with integers in [low, high)."""
+    @property
+    def real(self) -> Any:
+        """The real part, in the same memory; of a real tensor itself."""
+    @real.setter
+    def real(self, value: Any) -> None: ...
     def register_hook(self, hook: Any) -> Any:
         """Call `hook(grad)` at backward; what it returns, if not None, takes the gradient's place.  Returns a handle."""
     def register_post_accumulate_grad_hook(self, hook: Any) -> Any:
@@ -1038,6 +1072,10 @@ class Tensor:
     def requires_grad(self, value: Any) -> None: ...
     def requires_grad_(self, requires_grad: Any = True) -> Any:
         """Ask for a gradient (or no longer).  Leaves only, floating point only; returns the tensor."""
+    def resolve_conj(self) -> Any:
+        """The tensor: no conjugate or sign of ours waits to be carried out."""
+    def resolve_neg(self) -> Any:
+        """The tensor: no conjugate or sign of ours waits to be carried out."""
     def retain_grad(self) -> Any:
         """Keep the gradient of this non-leaf tensor in `.grad` at backward."""
     @property
@@ -1453,6 +1491,26 @@ def pixel_unshuffle(input: Tensor, downscale_factor: Any) -> Tensor:
     """(..., channels, height * r, width * r) → (..., channels * r², height, width)."""
 def channel_shuffle(input: Tensor, groups: Any) -> Tensor:
     """The channels of `groups` groups dealt in turn: channel i of group g becomes channel i * groups + g."""
+def real(input: Tensor) -> Tensor:
+    """The real part, in the same memory; a real tensor itself."""
+def imag(input: Tensor) -> Tensor:
+    """The imaginary part, in the same memory.  Complex tensors only."""
+def view_as_real(input: Tensor) -> Tensor:
+    """The same memory as real numbers: the parts lie along a new last dimension of 2."""
+def view_as_complex(input: Tensor) -> Tensor:
+    """The same memory as complex numbers, whose parts lie along the last dimension."""
+def complex(real: Tensor, imag: Tensor | _float) -> Tensor:
+    """real + imag * i, of two floating tensors of one dtype."""
+def polar(abs: Tensor, angle: Tensor | _float) -> Tensor:
+    """abs * (cos(angle) + i sin(angle))."""
+def conj(input: Tensor) -> Tensor:
+    """The imaginary part with its sign turned."""
+def conj_physical(input: Tensor) -> Tensor:
+    """The imaginary part with its sign turned."""
+def angle(input: Tensor) -> Tensor:
+    """The argument of a complex number; of a real one 0, or pi if it is negative."""
+def isreal(input: Tensor) -> Tensor:
+    """Where the imaginary part is 0."""
 def softmax(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
     """exp(input) over its sum along a dim."""
 def log_softmax(input: Tensor, dim: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
@@ -1643,6 +1701,8 @@ def pdist(input: Tensor, p: Any = 2.0) -> Tensor:
     """The p-norms of the differences of each two rows, as a vector: (0, 1), (0, 2) ... (1, 2) ..."""
 def scatter_reduce(input: Tensor, dim: Any, index: Tensor | _float, src: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
     """input with src's elements folded into it along a dim at the index, by 'sum', 'prod', 'mean', 'amax' or 'amin'; without"""
+def index_reduce(input: Tensor, dim: Any, index: Tensor | _float, source: Tensor | _float, reduce: Any, include_self: Any = True, **kwargs: Any) -> Tensor:
+    """input with source's slices folded into it at the index, by 'prod', 'mean', 'amax' or 'amin'; without include_self, slices"""
 def put(input: Tensor, index: Tensor | _float, source: Tensor | _float, accumulate: Any = False) -> Tensor:
     """input with source's elements written (or added) at places of the flattened tensor; of equal places the last one stays."""
 def select_scatter(input: Tensor, src: Tensor | _float, dim: Any, index: Any, **kwargs: Any) -> Tensor:
@@ -1673,12 +1733,14 @@ def mvlgamma(input: Tensor, p: Any) -> Tensor:
     """The logarithm of the multivariate gamma function of dimension p."""
 def ldexp(input: Tensor, other: Tensor | _float) -> Tensor:
     """input * 2**other."""
+def frexp(input: Tensor) -> Any:
+    """The mantissa, at least 0.5 and less than 1 in size, and the exponent (int32) with input = mantissa * 2**exponent; what is"""
 def nextafter(input: Tensor, other: Tensor | _float) -> Tensor:
     """The number next to the input on the way to other."""
 def gcd(input: Tensor, other: Tensor | _float) -> Tensor:
     """The greatest common divisor of integers; not negative."""
 def lcm(input: Tensor, other: Tensor | _float) -> Tensor:
-    """The least common multiple of integers; not negative, 0 beside 0."""
+    """The least common multiple of integers; not negative unless it overflows, 0 beside 0."""
 def pinverse(input: Tensor, rcond: Any = 1e-15) -> Tensor:
     """The pseudo-inverse; singular values up to rcond times the largest count as 0."""
 def matrix_power(input: Tensor, n: Any) -> Tensor:
@@ -1689,6 +1751,8 @@ BFloat16Tensor: Any
 BoolTensor: Any
 ByteTensor: Any
 CharTensor: Any
+ComplexDoubleTensor: Any
+ComplexFloatTensor: Any
 DoubleTensor: Any
 FloatTensor: Any
 Generator: Any
@@ -1696,6 +1760,8 @@ HalfTensor: Any
 IntTensor: Any
 LongTensor: Any
 ShortTensor: Any
+def adjoint(input: Any) -> Any:
+    """Matrices transposed and conjugated; of real ones a view."""
 def allclose(input: Any, other: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: Any = False) -> Any:
     """|input - other| <= atol + rtol * |other| everywhere?"""
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
@@ -1720,6 +1786,8 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: Any = False, right: Any
     """The number of the interval between sorted boundaries in which each value lies."""
 def can_cast(from_: Any, to: Any) -> Any:
     """May a result of the first dtype be written to the second (floats not to integers, integers not to bool)?"""
+cdouble: dtype
+cfloat: dtype
 def chain_matmul(*matrices: Any) -> Any:
     """The product of two or more matrices, from left to right."""
 def checkpoint(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -1728,9 +1796,13 @@ def clone(self: Any, *, memory_format: Any = None) -> Any:
     """A copy with a history: gradients flow back through it."""
 def combinations(input: Any, r: Any = 2, with_replacement: Any = False) -> Any:
     """All choices of r elements of a vector, one a row."""
+complex128: dtype
+complex64: dtype
 def cond(pred: Any, true_fun: Any, false_fun: Any, *operands: Any) -> Any:
     """`true_fun(*operands)` if `pred`, else `false_fun(*operands)`: both are recorded, one runs."""
 contiguous_format: None
+def custom_op(function: Any = None, *, out: Any = None, name: Any = None) -> Any:
+    """A function compiled by `numba.njit` as an op: eager and in compiled programs (loops, branches, bound calls) it is called"""
 custom_vjp: Any
 def detach(input: Any) -> Any: ...
 double: dtype
@@ -1808,11 +1880,13 @@ int32: dtype
 int64: dtype
 int8: dtype
 def is_complex(input: Any) -> Any: ...
+def is_conj(self: Any) -> Any: ...
 def is_floating_point(input: Any) -> Any: ...
 def is_grad_enabled() -> Any:
     """Is the thread recording?"""
 def is_inference_mode_enabled() -> Any:
     """Is the thread inside `inference_mode`?"""
+def is_neg(self: Any) -> Any: ...
 def is_nonzero(input: Any) -> Any:
     """The truth of a single element."""
 def is_tensor(obj: Any) -> Any:
@@ -1885,6 +1959,10 @@ def randn_like(input: Any, *, dtype: Any = None, device: Any = None, requires_gr
     """`randn` of another tensor's shape and dtype."""
 def randperm(n: Any, *, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """The numbers 0 to n - 1 in random order."""
+def resolve_conj(input: Any) -> Any:
+    """The tensor: no conjugate or sign of ours waits to be carried out."""
+def resolve_neg(input: Any) -> Any:
+    """The tensor: no conjugate or sign of ours waits to be carried out."""
 def result_type(*tensors: Any) -> Any:
     """The dtype that arithmetic on these tensors and numbers gives."""
 def save(obj: Any, f: Any) -> Any:

@@ -27,6 +27,7 @@ from .backends.cpu.byhand.fortran import narrow
 from .backends.cpu.direct import compares
 from .backends.cpu.vocabulary import definitions
 from .bound import checked, refuse, refuse_host, writes
+from .dtypes import COMPLEX
 from .eager.state import state
 from .engine import compile as pipeline
 from .errors import TraceError, explain
@@ -138,6 +139,9 @@ class _Module:
         self.schedule: Schedule = self.prepared.schedule
         if any([n.dtype.half for n in self.graph.order]):
             raise explain(NotImplementedError(f"{name} uses float16 or bfloat16: exported modules have no such arrays"),
+        if any([n.dtype.category == COMPLEX for n in (*self.graph.inputs, *self.graph.outputs)]):
+            raise explain(NotImplementedError(f"{name} takes or gives complex numbers: exported modules have no such arrays"),
+                          hint="take and return real arrays: aj.view_as_complex(x), aj.view_as_real(z)")
                           hint="convert inside the caller: x.float()")
         self.kernels = {text: f"kernel{k}" for k, text in enumerate(self.prepared.texts)}
         self.products = any(isinstance(s, GemmStep) for s in every(self.schedule))

@@ -3,8 +3,8 @@
 In: tensors, real or complex (float16 and bfloat16 are refused), or a length.  Out: tensors.  Differentiable to any order; a
 complex gradient is dL/dRe + i dL/dIm, as torch has it.
 
->>> fft(tensor([1.0, 0.0, 0.0]))
-tensor([1.+0.j, 1.+0.j, 1.+0.j])
+>>> fft(tensor([1.0, 2.0]))
+tensor([ 3.+0.j, -1.+0.j])
 >>> irfft(rfft(tensor([1.0, 2.0, 3.0])), 3)
 tensor([1., 2., 3.])
 """

@@ -333,3 +333,28 @@ def test_eigenvalues_may_be_repeated_where_no_vector_is_asked_for():
 def test_matrices_without_eigenvalues_are_refused(a, error, words):
     with pytest.raises(error, match=words):
         aj.linalg.eig(aj.tensor(a))
+
+
+# ---------------------------------------------------------------- beside ops
+def test_random_numbers_have_both_parts():
+    z = aj.randn(2000, dtype=aj.complex64)
+    assert abs(z.real.var().item() - 0.5) < 0.1 and abs(z.imag.var().item() - 0.5) < 0.1
+    u = aj.rand(100, dtype=aj.cdouble)
+    assert u.dtype is aj.complex128 and 0 <= u.imag.min() and u.imag.max() < 1 and u.imag.std() > 0.1
+
+
+def test_optimisers_that_square_gradients_refuse():
+    w = aj.nn.Parameter(aj.tensor([1 + 1j]))
+    step = aj.optim.SGD([w], 0.25)
+    (w.abs() ** 2).sum().backward()
+    step.step()
+    assert w.tolist() == [0.5 + 0.5j]
+    with pytest.raises(NotImplementedError, match="Adam takes no complex parameters"):
+        aj.optim.Adam([w])
+
+
+def test_exports_refuse_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(aj.config, "tier", "compile")
+    z = aj.tensor([1j])
+    with pytest.raises(NotImplementedError, match="takes or gives complex numbers"):
+        aj.export(aj.trace(lambda z: z * 2j), z, path=tmp_path / "made.py")

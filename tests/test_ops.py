@@ -158,7 +158,7 @@ def test_views_are_chains_of_movements(sample):
 
 
 # properties, other orders of arguments, indexing
-OWN_WAY = {"where", "T", "mT", "adjoint", "embedding", "unfold", "im2col", "adaptive_max_pool1d", "batch_norm",
+OWN_WAY = {"real", "imag", "where", "T", "mT", "adjoint", "embedding", "unfold", "im2col", "adaptive_max_pool1d", "batch_norm",
            "instance_norm", "index", "index_put",
            "polygamma"}
 

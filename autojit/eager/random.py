@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from ..backends.devices import backend, from_host
-from ..dtypes import FLOAT, DType, as_dtype, default_float, float64, int64, memory
+from ..dtypes import COMPLEX, FLOAT, DType, as_dtype, default_float, float64, int64, memory
 from ..engine import programs
 from ..errors import explain
 from ..ir.aval import Shape, aval
 from ..ir.graph import Graph, Node, buffer, placeholder
 from ..ops import philox, random
 from ..ops.checks import c_type, scalar_type
-from ..ops.declare import cast
+from ..ops.declare import P, cast, full
 from .convert import array_of, copy_
 from .counting import holds
 from .creation import finish, shape_of, size_of, whole
@@ -128,7 +128,11 @@ class Draw:
 
 
 def _draw(shape: Shape, d: DType, kind: str, generator: Generator | None, device: str, low: int = 0, high: int = 1) -> Node:
-    """Numbers as a node: of the open recording's program, or drawn now."""
+    """Numbers as a node: of the open recording's program, or drawn now.  Complex ones: both parts are drawn, normal ones with
+    half the variance each."""
+    if d.category == COMPLEX:
+        parts = _draw((*shape, 2), d.part, kind, generator, device, low, high)
+        return P.as_complex(P.mul(parts, full(0.5 ** 0.5, parts.shape, d.part)) if kind == "normal" else parts)  # type: ignore[no-any-return]
     if state.trace is not None:
         key = state.trace.draw(Draw(generator, device), aval((2,), int64, device))
         return NODES[kind](key, shape, d, low, high)

@@ -24,13 +24,13 @@ from .index import swap
 
 
 # ---------------------------------------------------------------- parts
-@op(grad="SelectBackward0", view=True)
+@op(grad="SelectBackward0", view=True, method=False)
 def real(input: Node) -> Node:
     """The real part, in the same memory; a real tensor itself."""
     return P.real(input) if is_complex(input) else input
 
 
-@op(grad="SelectBackward0", view=True)
+@op(grad="SelectBackward0", view=True, method=False)
 def imag(input: Node) -> Node:
     """The imaginary part, in the same memory.  Complex tensors only."""
     if not is_complex(input):

@@ -24,6 +24,8 @@ Betas = tuple[float, float]
 class _Averages(Optimizer):
     """Base: options that all have, state, and the two moving averages."""
 
+    real_only = True
+
     follows = ("lr", "betas")
 
     def __init__(self, params: Iterable[Any], lr: Any, betas: Betas, eps: float, weight_decay: float, differentiable: bool,

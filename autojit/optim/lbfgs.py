@@ -117,6 +117,8 @@ class LBFGS(Optimizer):
     tensor([1., 1.], requires_grad=True)
     """
 
+    real_only = True
+
     follows = ()
 
     def __init__(self, params: Iterable[Any], lr: Any = 1, max_iter: int = 20, max_eval: int | None = None,

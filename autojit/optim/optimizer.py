@@ -62,10 +62,12 @@ def refuse_negative(**options: Any) -> None:
 class Optimizer:
     """Base of all: `param_groups`, `state`, `zero_grad()`, `step()`, `state_dict()`.
 
-    A subclass says `make_state(group, p)` and `update(group, p, g)`, and in `follows` which options a schedule may change.
+    A subclass says `make_state(group, p)` and `update(group, p, g)`, in `follows` which options a schedule may change, and in
+    `real_only` whether its formula is wrong for complex parameters.
     """
 
     follows: tuple[str, ...] = ("lr",)
+    real_only = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
@@ -96,6 +98,9 @@ class Optimizer:
                 raise explain(TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}"))
             if not p.is_leaf:
                 raise explain(ValueError("can't optimize a non-leaf Tensor"))
+            if p.is_complex() and self.real_only:
+                raise explain(NotImplementedError(f"{type(self).__name__} takes no complex parameters"),
+                              hint="optimize torch.view_as_real(z) and compute with torch.view_as_complex of it")
             if id(p) in have:
                 raise explain(ValueError("some parameters appear in more than one parameter group"))
         made = Group({**param_group, "params": params, **{k: v for k, v in self.defaults.items() if k not in param_group}},

@@ -25,6 +25,8 @@ def _zeros(p: Any) -> Any:
 class RMSprop(Optimizer):
     """p -= lr · g / (√v + eps): v averages squares of gradients (less the square of their average, if `centered`)."""
 
+    real_only = True
+
     follows = ("lr", "momentum")
 
     def __init__(self, params: Iterable[Any], lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
@@ -59,6 +61,8 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """p -= lr · g / (√s + eps): s sums squares of gradients."""
 
+    real_only = True
+
     def __init__(self, params: Iterable[Any], lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
                  initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: bool | None = None, *,
                  maximize: bool = False, differentiable: bool = False, fused: bool | None = None) -> None:
@@ -85,6 +89,8 @@ class Adagrad(Optimizer):
 class Adadelta(Optimizer):
     """p -= lr · g · √(d + eps) / √(v + eps): v averages squares of gradients, d squares of changes."""
 
+    real_only = True
+
     def __init__(self, params: Iterable[Any], lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0,
                  foreach: bool | None = None, *, capturable: bool = False, maximize: bool = False,
                  differentiable: bool = False) -> None:
@@ -109,6 +115,8 @@ class Adadelta(Optimizer):
 
 class Rprop(Optimizer):
     """Each element has a step of its own, which grows while its gradient keeps its sign and shrinks when that turns."""
+
+    real_only = True
 
     def __init__(self, params: Iterable[Any], lr: Any = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
                  step_sizes: tuple[float, float] = (1e-6, 50), *, capturable: bool = False, foreach: bool | None = None,
