@@ -24,7 +24,8 @@ FAMILIES: dict[str, str] = {**dict.fromkeys(("cumsum", "cumprod", "cumarg", "log
                             **dict.fromkeys(("eigh", "svd", "pinv", "lstsq"), "spectra"),
                             **dict.fromkeys(("cofactor", "cofactor_along"), "cofactors"), "expm": "exponentials",
                             **dict.fromkeys(("i0", "i1", "i0e", "i1e", "j0", "j1", "y0", "y1", "erfcx", "ndtri"), "special"),
-                            **dict.fromkeys(("zeta", "igamma", "igammac", "nextafter", "gcd"), "special"),
+                            **dict.fromkeys(("zeta", "igamma", "igammac", "polygamma", "nextafter", "gcd", "int_pow", "shift"),
+                                            "special"),
                             "custom": "custom"}
 """Primitive → the file here that has a function of its name: it takes a `Form` and gives it kernels, or none where NumPy is to
 run the operation after all."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....dtypes import BOOL, FLOAT, DType, float32, float64, int64
-from . import CHUNKS, Form, around, chunk_rows, chunks, loaded, usual
+from . import CHUNKS, Form, around, chunk_rows, loaded, usual
 
 PART = 64                          # elements of one of a block's eight parts
 BLOCK = 8 * PART
@@ -125,7 +125,8 @@ def _row(f: Form, first: str, last: str, start: str) -> str:
     def add(a: str, b: str, free: bool = False) -> str:
         return f"{a} + {b}" if real and not free else f"add_{'f64' if real else 'i64'}({a}, {b})"
 
-    lines = [f"first = {first}", f"last = {last}", f"sum = {start}", f"full = first + index_div(last - first, {BLOCK}) * {BLOCK}",
+    lines = [f"first = {first}", f"last = {last}", f"sum = {start}",
+             f"full = first + index_div(last - first, {BLOCK}) * {BLOCK}",
              f"for b in range(first, full, {BLOCK}):"]
     for k in range(7):
         lines += [f"    s{k} = {_zero(f)}", f"    for t in range(b + {k * PART}, b + {(k + 1) * PART}):",

@@ -181,7 +181,8 @@ def _digits(f: Form, keys: Keys, put: str) -> None:
     f.room("c", int32, count * (bins + 2 * PAD))
     sign = "" if keys.packed else f" ^ {-2 ** 63}"          # digits are those of a number that is not negative
     digit = f"(ushr_i64(v, shift) & {2 ** width - 1})"
-    counted = "\n".join(f"            d = counts + {(k << width)} + (ushr_i64(key, {keys.shift + k * width}) & {2 ** width - 1})\n"
+    mask = 2 ** width - 1
+    counted = "\n".join(f"            d = counts + {k << width} + (ushr_i64(key, {keys.shift + k * width}) & {mask})\n"
                         "            c[d] = c[d] + 1" for k in range(digits))
     f.kernel(f"""
     own = chunk * (2 * n + {PAD})

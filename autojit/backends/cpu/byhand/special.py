@@ -5,7 +5,9 @@ In: a `Form`.  Out: its kernel.  Where SciPy has no such function in C the kerne
 
 from __future__ import annotations
 
-from ....dtypes import float32
+from math import factorial
+
+from ....dtypes import BOOL, float32
 from . import Form, chunks
 
 COST = 80                          # of one value, an addition being 1
@@ -122,6 +124,29 @@ def _indented(lines: str) -> str:
     return "\n".join("    " + line for line in lines.split("\n"))
 
 
+def polygamma(f: Form) -> None:
+    """(-1)**(n + 1) n! zeta(n + 1, x), in float64; orders beyond a hundred are left to NumPy."""
+    (n,) = f.params
+    if not 1 <= n <= 100:
+        return
+    inverse = f"f8(1.0) / powi_f64(w, {n + 1})"
+    _each(f, f"""        s = f8({float(n + 1)})
+        w = to_f64(a[i])
+        total = f8(inf)
+        if w > f8(0.0) or w != floor_f64(w):
+            b = {inverse}
+            total = b
+            n = 0
+            while n < {_SUMMED} or w <= f8({float(_SUMMED - 1)}):
+                w = w + f8(1.0)
+                b = {inverse}
+                total = total + b
+                n = n + 1
+            if b > f8(0.0):
+{_indented(_tail())}
+        y[i] = to_{f.out.dtype.code}(f8({float((-1) ** (n + 1) * factorial(n))!r}) * total)""", 2 * COST)
+
+
 # ---------------------------------------------------------------- by bits, and by division
 def nextafter(f: Form) -> None:
     """Neighbours are integers that stand side by side."""
@@ -152,3 +177,14 @@ def gcd(f: Form) -> None:
             u = v
             v = rest
         y[i] = u""", 40)
+
+
+def int_pow(f: Form) -> None:
+    """Powers of integers wrap, in whatever width they are stored."""
+    _each(f, "        y[i] = pow_i64(a[i], x[i])", 20)
+
+
+def shift(f: Form) -> None:
+    """By a negative number, or by all bits: 0, or what the sign is."""
+    if f.out.dtype.category != BOOL:
+        _each(f, f"        y[i] = {'shl' if f.params[0] else 'shr'}_i64(a[i], x[i])", 2)
