@@ -141,3 +141,18 @@ def test_transforms_inside_programs(tier, monkeypatch):
 def test_what_is_refused(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("n", [2, 30, 64, 17])
+def test_kernels_of_transforms(n, monkeypatch):
+    """Both precisions, many rows, several radices; a large prime factor is NumPy's."""
+    monkeypatch.setattr(aj.config, "tier", "compile")
+    for dtype, tol in ((np.complex64, 2e-6), (np.complex128, 4e-15)):
+        z = (np.random.default_rng(n).standard_normal((40, n, 2)).view(complex)[..., 0]).astype(dtype)
+        t, x = aj.from_numpy(z), aj.from_numpy(z.real.copy())
+        half = z[:, :n // 2 + 1]
+        pairs = ((aj.fft.fft(t), np.fft.fft(z)), (aj.fft.ifft(t, norm="ortho"), np.fft.ifft(z, norm="ortho")),
+                 (aj.fft.rfft(x), np.fft.rfft(z.real)), (aj.fft.irfft(aj.from_numpy(half.copy()), n), np.fft.irfft(half, n)))
+        for got, want in pairs:
+            assert got.numpy().dtype == want.dtype
+            np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=tol * np.abs(want).max())

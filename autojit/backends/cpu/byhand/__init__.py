@@ -26,7 +26,7 @@ FAMILIES: dict[str, str] = {**dict.fromkeys(("cumsum", "cumprod", "cumarg", "log
                             **dict.fromkeys(("i0", "i1", "i0e", "i1e", "j0", "j1", "y0", "y1", "erfcx", "ndtri"), "special"),
                             **dict.fromkeys(("zeta", "igamma", "igammac", "polygamma", "nextafter", "gcd", "int_pow", "shift"),
                                             "special"),
-                            "custom": "custom"}
+                            **dict.fromkeys(("dft", "rdft", "irdft"), "transforms"), "custom": "custom"}
 """Primitive → the file here that has a function of its name: it takes a `Form` and gives it kernels, or none where NumPy is to
 run the operation after all."""
 
