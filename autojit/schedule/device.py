@@ -1,4 +1,4 @@
-"""Operations that the CPU leaves to NumPy, as steps and kernels of a GPU.
+"""Operations that the CPU leaves to NumPy, or has kernels for that a person wrote, as steps and kernels of a GPU.
 
 In: graphs and nodes.  Out: a graph whose scalar operations are elementwise (`with_words`), and the step of each other one
 (`device_step`).  Values, indices and sources are in memory before it, whole; what is scattered into lies in the output.
