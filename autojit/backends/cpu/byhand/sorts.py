@@ -256,9 +256,24 @@ def _together(f: Form, keys: Keys, put: str) -> None:
             p[at + t] = t'''}
 """, {"x": "in0", **rooms, "state": "state"}, sizes, count, count, (*rooms, "state"))
     for k in range(digits):
-        slots = {**sizes, "shift": keys.shift + k * width}
-        digit = f"(ushr_i64(v, shift) & {bins - 1})"
-        f.kernel(f"""{bounds}
+        _by_digit(f, keys, k, bounds, now, rooms, sizes, rows)
+    used = rooms if keys.packed else {"p": "p"}
+    given = {"x": "in0"} if "x[" in put else {}
+    f.kernel(f"""{bounds}
+        at = {now}
+        for t in range(begin, end):
+            {put.format(place=_place(keys, 'at + t'))}
+""", {**given, **used, "state": "state", "y": "out"}, sizes, count, count)
+
+
+def _by_digit(f: Form, keys: Keys, k: int, bounds: str, now: str, rooms: dict[str, str], sizes: dict[str, int],
+              rows: int) -> None:
+    """Three kernels: counts of digit k in each chunk, where each chunk's elements of each digit begin, and the move."""
+    width = keys.digits(sizes["n"])[1]
+    count, bins = rows * CHUNKS, 1 << width
+    slots = {**sizes, "shift": keys.shift + k * width}
+    digit = f"(ushr_i64(v, shift) & {bins - 1})"
+    f.kernel(f"""{bounds}
         at = {now}
         for q in range(i * {bins}, (i + 1) * {bins}):
             c[q] = 0
@@ -267,7 +282,7 @@ def _together(f: Form, keys: Keys, put: str) -> None:
             d = i * {bins} + {digit}
             c[d] = c[d] + 1
 """, {"w": "w", "c": "c", "state": "state"}, slots, count, count, ("c",))
-        f.kernel(f"""
+    f.kernel(f"""
     for row in range(lo, hi):
         total = 0
         most = 0
@@ -280,8 +295,8 @@ def _together(f: Form, keys: Keys, put: str) -> None:
             most = maximum_i64(most, total - before)
         state[2 * row] = state[2 * row] ^ state[2 * row + 1]
         state[2 * row + 1] = select(most == n, 0, 1)
-""", {"c": "c", "state": "state"}, {"n": n, "parts": CHUNKS}, rows, rows, ("c", "state"))
-        f.kernel(f"""{bounds}
+""", {"c": "c", "state": "state"}, {"n": sizes["n"], "parts": CHUNKS}, rows, rows, ("c", "state"))
+    f.kernel(f"""{bounds}
         if state[2 * row + 1] == 1:
             at = 2 * row * n + state[2 * row] * n
             target = 2 * row * n + (1 - state[2 * row]) * n
@@ -293,10 +308,3 @@ def _together(f: Form, keys: Keys, put: str) -> None:
                 w[target + to] = v{'' if keys.packed else '''
                 p[target + to] = p[t]'''}
 """, {**rooms, "c": "c", "state": "state"}, slots, count, count, ("c", *rooms))
-    used = rooms if keys.packed else {"p": "p"}
-    given = {"x": "in0"} if "x[" in put else {}
-    f.kernel(f"""{bounds}
-        at = {now}
-        for t in range(begin, end):
-            {put.format(place=_place(keys, 'at + t'))}
-""", {**given, **used, "state": "state", "y": "out"}, sizes, count, count)
