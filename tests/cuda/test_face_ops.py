@@ -56,7 +56,7 @@ def called(sample: Any, arrays: list[Any], where: str) -> tuple[list[Any], list[
     outs = list(out) if isinstance(out, tuple) else [out]
     wanted = [o for o in outs if o.requires_grad]
     if wanted:
-        aj.autograd.backward([(o * o).sum() for o in wanted])
+        aj.autograd.backward([(o * o).real.sum() for o in wanted])
     return outs, [t.grad for t in leaves]
 
 
