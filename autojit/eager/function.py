@@ -28,9 +28,10 @@ Pair = tuple[Any, Any]
 
 
 class FunctionCtx:
-    """What `forward` hands to `backward`.  Any attribute may be set on it."""
+    """What `forward` hands to `backward`.  Any attribute may be set on it; `grad_fn` of the results has them too."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self._name = name
         self._to_save: tuple[Any, ...] | None = None
         self._record: Any = None
         self._dirty: tuple[Tensor, ...] = ()
@@ -40,9 +41,9 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Tensors that `backward` will find in `saved_tensors`; changes to them in between are noticed."""
-        for t in tensors:
+        for k, t in enumerate(tensors):
             if t is not None and not isinstance(t, Tensor):
-                raise explain(TypeError("save_for_backward can only save variables, but argument is of type "
+                raise explain(TypeError(f"save_for_backward can only save variables, but argument {k} is of type "
                                         f"{type(t).__name__}"))
         self._to_save = tensors
 
@@ -64,14 +65,16 @@ class FunctionCtx:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What was saved.  RuntimeError if it has been freed or changed."""
-        if self._record is not None:
-            return self._record.unpack()  # type: ignore[no-any-return]
-        return self._to_save or ()
+        return () if self._record is None else self._record.unpack()
+
+    def name(self) -> str:
+        """As `grad_fn.name()` says it."""
+        return self._name
 
 
 class CustomRecord(Record):
     """A call of a custom function.  saved: (what, edge or result number) for each saved tensor.  slots: which of the arguments
-    are tensors.  avals: of the results."""
+    are tensors.  avals: of the results, None for what is no tensor.  It has the attributes of its context."""
 
     __slots__ = ("function", "ctx", "avals", "slots")
 
@@ -81,8 +84,13 @@ class CustomRecord(Record):
         super().__init__(None, edges, (), caller())
         self.function, self.ctx = function, ctx
         self.slots = slots
-        self.avals: list[Aval] = []
-        self._name = function.__name__ + "Backward"
+        self.avals: list[Aval | None] = []
+        self._name = ctx.name()
+
+    def __getattr__(self, name: str) -> Any:
+        if name[0] == "_":
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+        return getattr(self.ctx, name)
 
     @property
     def count(self) -> int:
@@ -124,8 +132,8 @@ class CustomRecord(Record):
     def pull(self, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The user's backward, its results checked: one for each tensor argument."""
         if self.ctx._materialize:
-            grads = [wrap(zeros(a)) if g is None else g for g, a in zip(grads, self.avals)]
-        found = self.function.backward(self.ctx, *grads)
+            grads = [wrap(zeros(a)) if g is None and a is not None else g for g, a in zip(grads, self.avals)]
+        found = rule_of(self.function)(self.ctx, *grads)
         results = list(found) if isinstance(found, tuple) else [found]
         expected = len(self.ctx.needs_input_grad)
         if len(results) > expected and all(r is None for r in results[expected:]):
@@ -134,6 +142,10 @@ class CustomRecord(Record):
             raise explain(RuntimeError(f"function {self._name} returned an incorrect number of gradients (expected "
                                        f"{expected}, got "
                                        f"{len(results)})"), where=self.place)
+        for i, g in enumerate(results):
+            if g is not None and i not in self.slots:
+                raise explain(RuntimeError(f"function {self._name} returned a gradient different than None at position {i + 1},"
+                                           " but the corresponding forward input was not a Variable"), where=self.place)
         return [self._checked(k, results[i], e) for k, (i, e) in enumerate(zip(self.slots, self.edges))]
 
     def _checked(self, k: int, g: Any, edge: Any) -> Tensor | None:
@@ -225,10 +237,18 @@ class Function:
                                           "autograd.Function "
                                           "to use it with backward mode AD."))
 
+    @staticmethod
+    def vjp(ctx: Any, *grads: Any) -> Any:
+        """Another name of `backward`: define one of them."""
+        raise NotImplementedError
+
     @classmethod
-    def apply(cls, *args: Any) -> Any:
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run `forward`; the result's gradient will be `backward`'s."""
-        ctx = FunctionCtx()
+        apart = cls.setup_context is not Function.setup_context
+        if kwargs or apart:
+            args = _bound(cls.forward, apart, args, kwargs)
+        ctx = FunctionCtx(cls.__name__ + "Backward")
         if state.trace is not None:
             state.trace.cut = True
         slots = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
@@ -239,7 +259,7 @@ class Function:
         ctx._inputs = [t.aval for t in tensors]  # type: ignore[attr-defined]
         grad, state.grad = state.grad, False
         try:
-            if cls.setup_context is not Function.setup_context:
+            if apart:
                 out = cls.forward(*args)
                 cls.setup_context(ctx, args, out)
             else:
@@ -253,6 +273,9 @@ def _finish(cls: Any, ctx: FunctionCtx, slots: list[int], tensors: list[Tensor],
     """Results with their history; what was saved, saved."""
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
     for t in ctx._dirty:
+        if not any([o is t for o in outs]):
+            raise explain(RuntimeError("Some elements marked as dirty during the forward method were not returned as output. "
+                                       "The inputs that are modified inplace must all be outputs of the Function."))
         bump(t)
     record = None
     if any(e is not None for e in edges):
@@ -265,15 +288,36 @@ def _finish(cls: Any, ctx: FunctionCtx, slots: list[int], tensors: list[Tensor],
         record = CustomRecord(cls, ctx, edges, slots)
     results = [_result(cls, ctx, tensors, k, o) if isinstance(o, Tensor) else o for k, o in enumerate(outs)]
     if record is not None:
-        there = [o for o in results if isinstance(o, Tensor)]
-        record.avals = [o.aval for o in there]
+        record.avals = [o.aval if isinstance(o, Tensor) else None for o in results]
         saved = [_save(t, tensors, edges, outs) for t in ctx._to_save or ()]
-        _attach(record, there, ctx._fixed)
+        _attach(record, results, ctx._fixed)
         # results are saved after they have their place, so that a change of them is noticed
         record.saved = [(None if t is None else Saved(results[w] if type(w) is int else t), w)
                         for t, w in zip(ctx._to_save or (), saved)]
         ctx._record, ctx._to_save, ctx._dirty, ctx._fixed = _Weak(record), None, (), ()
-    return tuple(results) if isinstance(out, (tuple, list)) else results[0]
+    return type(out)(results) if type(out) in (tuple, list) else tuple(results) if isinstance(out, tuple) else results[0]
+
+
+def _bound(forward: Any, apart: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of `forward` by position, those left out with their defaults.  apart: it takes no context."""
+    code = getattr(forward, "__code__", None)
+    if code is not None and not kwargs and not code.co_flags & 4 and len(args) == code.co_argcount:
+        return args
+    import inspect  # of no concern to most calls
+    signature = inspect.signature(forward)
+    bound = signature.bind(*args, **kwargs) if apart else signature.bind(None, *args, **kwargs)
+    bound.apply_defaults()
+    return bound.args if apart else bound.args[1:]
+
+
+def rule_of(function: Any) -> Any:
+    """`backward` of a custom function, by whichever of its two names."""
+    if function.vjp is Function.vjp:
+        return function.backward
+    if function.backward is not Function.backward:
+        raise explain(RuntimeError("Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should "
+                                   "only implement one of them."))
+    return function.vjp
 
 
 class _Weak:
@@ -317,10 +361,10 @@ def _result(cls: Any, ctx: FunctionCtx, tensors: list[Tensor], k: int, out: Tens
     return out
 
 
-def _attach(record: CustomRecord, outs: list[Tensor], fixed: Sequence[Tensor]) -> None:
+def _attach(record: CustomRecord, outs: list[Any], fixed: Sequence[Tensor]) -> None:
     kept: list[Any] = []
     for k, out in enumerate(outs):
-        if out.aval.dtype.category < FLOAT or any(out is f for f in fixed):
+        if not isinstance(out, Tensor) or out.aval.dtype.category < FLOAT or any(out is f for f in fixed):
             kept.append(lambda: None)
             continue
         place: Any = record if len(outs) == 1 else Output(record, k)

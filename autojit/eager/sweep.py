@@ -162,16 +162,16 @@ class Flow:
             ports = sweep.ports.get(r)
             if ports is None:
                 ct = self.cts.pop(r, None)
-                if ct is None:
+                if ct is None and not r.custom:
                     continue
-                cts = [self.arrive(r, ct)]
+                cts = [None] * r.count if ct is None else [self.arrive(r, ct)]
             else:
                 cts = [None] * r.count
                 for o in ports:
                     ct = self.cts.pop(o, None)
                     if ct is not None:
                         cts[o.index] = self.arrive(o, ct)
-                if not any(c is not None for c in cts):
+                if not r.custom and not any(c is not None for c in cts):
                     continue
             for k, (e, g) in enumerate(zip(r.edges, mode.pull(r, cts) if r.calls is None else self._called(r, cts))):
                 if e is not None and g is not None:
