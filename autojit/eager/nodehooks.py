@@ -11,30 +11,11 @@ from typing import Any
 
 from ..errors import explain
 from .cotangents import Mode, Pair, checked
+from .handles import Calls
 from .state import state
-from .tensor import Handle, Tensor, value, wrap
+from .tensor import Tensor, value, wrap
 
 Grads = tuple[Any, ...]
-
-
-class Calls:
-    """The hooks of one function: `before` and `after` its reverse; None for none."""
-
-    __slots__ = ("before", "after")
-
-    def __init__(self) -> None:
-        self.before: Any = None
-        self.after: Any = None
-
-
-def register(holder: Any, name: str, hook: Any) -> Handle:
-    """One more hook of a record, or of a leaf."""
-    if state.trace is not None:
-        state.trace.cut = True                            # only the tape knows of it
-    if holder.calls is None:
-        holder.calls = Calls()
-    setattr(holder.calls, name, [*(getattr(holder.calls, name) or ()), hook])
-    return Handle(holder.calls, name, hook)
 
 
 def shown(mode: Mode, cts: Sequence[Pair | None]) -> Grads:

@@ -14,6 +14,7 @@ from typing import Any
 from ..dtypes import FLOAT
 from ..errors import explain, place
 from ..ir.graph import Node
+from .handles import register
 from .state import state
 from .storage import Cell, Storage
 from .template import Chain, Template, along, scalar_type
@@ -153,12 +154,10 @@ class Record:
     def register_hook(self, hook: Any) -> Any:
         """Call `hook(grad_inputs, grad_outputs)` after this function's reverse, with the gradients of its arguments and of its
         results (None where there is none); a tuple that it returns takes the place of the first.  Returns a handle."""
-        from .nodehooks import register  # hooks see tensors, which are made of this
         return register(self, "after", hook)
 
     def register_prehook(self, hook: Any) -> Any:
         """Call `hook(grad_outputs)` before this function's reverse; a tuple that it returns takes their place."""
-        from .nodehooks import register
         return register(self, "before", hook)
 
     def free(self) -> None:
@@ -260,12 +259,10 @@ class AccumulateGrad:
 
     def register_hook(self, hook: Any) -> Any:
         """Call `hook((), (grad,))` when `backward()` has added a gradient to this leaf's.  Returns a handle."""
-        from .nodehooks import register
         return register(self.variable, "after", hook)
 
     def register_prehook(self, hook: Any) -> Any:
         """Call `hook((grad,))` before `backward()` adds the gradient to this leaf's; it may return another such tuple."""
-        from .nodehooks import register
         return register(self.variable, "before", hook)
 
     def __eq__(self, other: object) -> bool:

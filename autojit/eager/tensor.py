@@ -15,6 +15,7 @@ from ..errors import explain, user_frame
 from ..ir.aval import Aval
 from ..ir.graph import NEVER, Node, node
 from ..ir.primitive import BUFFER
+from .handles import Handle
 from .placing import Device, shown
 from .state import disturb, state
 from .storage import Cell, Storage, memory
@@ -357,30 +358,6 @@ def expect(name: str, t: Any) -> None:
     """A function's first argument is a tensor.  TypeError in torch's words."""
     if not isinstance(t, Tensor):
         raise explain(TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(t).__name__}"))
-
-
-class Handle:
-    """What registering a hook returns: `remove()` takes the hook away; works as a context manager too."""
-
-    __slots__ = ("holder", "name", "hook")
-
-    def __init__(self, holder: Any, name: str, hook: Any) -> None:
-        self.holder, self.name, self.hook = holder, name, hook
-
-    def remove(self) -> None:
-        """Once: the same hook may have been registered twice."""
-        left, self.name, name = list(getattr(self.holder, self.name or "", None) or ()), "", self.name
-        for k, h in enumerate(left):
-            if h is self.hook:
-                del left[k]
-                setattr(self.holder, name, left or None)
-                return
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
 
 
 _FLOAT_HINT = "make it floating: tensor([1., 2.]), x.float(), or dtype=torch.float32"
