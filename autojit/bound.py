@@ -133,7 +133,7 @@ def _captured(c: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- what cannot be bound
 def refuse(plan: Plan, name: str, what: str) -> None:
-    """Devices, paths, and random numbers that no kernel draws (randperm) are refused.  `what`: "a bound call"."""
+    """Devices and paths are refused.  `what`: "a bound call"."""
     if plan.guards:
         raise explain(TraceError(f"{name} branches on the value of a tensor, so it is a program for each path, and {what} is "
                                  "one program"), where=plan.guards[0].place,
@@ -141,9 +141,6 @@ def refuse(plan: Plan, name: str, what: str) -> None:
     if not plain(plan.graph):
         raise explain(RuntimeError(f"{name} works on a device, and {what} is made of kernels of the CPU"),
                       hint="call it the ordinary way: a call is one launch there")
-    if any([not getattr(make, "keyed", False) for make in plan.draws]):
-        raise explain(RuntimeError(f"{name} draws random numbers that no kernel draws (randperm), and {what} runs no Python"),
-                      hint="draw them outside, and pass them as an argument")
 
 
 def writes(plan: Plan) -> bool:

@@ -39,10 +39,6 @@ class _LoopTrace(FunctionTrace):
     def draw(self, make: Callable[[], Any], a: Aval) -> Node:
         if self.what == "cond":
             return super().draw(make, a)
-        if not getattr(make, "keyed", False):
-            raise explain(RuntimeError(f"{self.what}: random numbers that no kernel draws (randperm) are drawn in the body, "
-                                       "which is recorded once for all turns"),
-                          hint="draw it before the loop, one slice for each turn, and pass them as xs")
         if self.turn is None:
             self.turn = placeholder(aval((), int64))
         return split(super().draw(make, a), self.turn)

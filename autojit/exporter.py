@@ -62,8 +62,8 @@ def export(f: Any, *args: Any, path: Any, parallel: bool = False, cache: bool = 
     For each draw of random numbers it takes a key after the captured tensors, an int64 array of a seed and the number of the
     draw: `manual_seed(seed)` starts with the number 0.  Other keys, other numbers.
 
-    RuntimeError for a function that writes to tensors, uses an op without a kernel, or draws what none does (randperm);
-    FileExistsError for a file that is not an export; ValueError for a path that is no module's name.
+    RuntimeError for a function that writes to tensors or uses an op without a kernel; FileExistsError for a file that is
+    not an export; ValueError for a path that is no module's name.
 
     >>> import autojit as aj, numpy as np, os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "loss.py")
@@ -139,10 +139,10 @@ class _Module:
         self.schedule: Schedule = self.prepared.schedule
         if any([n.dtype.half for n in self.graph.order]):
             raise explain(NotImplementedError(f"{name} uses float16 or bfloat16: exported modules have no such arrays"),
+                          hint="convert inside the caller: x.float()")
         if any([n.dtype.category == COMPLEX for n in (*self.graph.inputs, *self.graph.outputs)]):
             raise explain(NotImplementedError(f"{name} takes or gives complex numbers: exported modules have no such arrays"),
                           hint="take and return real arrays: aj.view_as_complex(x), aj.view_as_real(z)")
-                          hint="convert inside the caller: x.float()")
         self.kernels = {text: f"kernel{k}" for k, text in enumerate(self.prepared.texts)}
         self.products = any(isinstance(s, GemmStep) for s in every(self.schedule))
         imports, self.words = definitions(self.prepared.texts, ["gemm"] if self.products else [])

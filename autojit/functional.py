@@ -268,7 +268,7 @@ def value_and_grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool =
     - Shapes, Python values, and which tensors are captured are those of the moment of binding.
     - What the function writes in place is written by each call, so a whole step of an integrator or optimiser can be bound.
     - ValueError for memory that is not contiguous, aligned and of the machine's byte order; RuntimeError for a function
-      that uses an op without a kernel, or draws what none does (randperm): neither runs without Python.  An index
+      that uses an op without a kernel, which does not run without Python.  An index
       out of range raises in `b()`; nothing is written in place then, and the results are of no use.
 
     >>> import numpy as np

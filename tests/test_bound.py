@@ -313,7 +313,7 @@ def test_what_has_no_memory_to_read_is_refused():
 
 
 def test_what_needs_python_is_refused_by_name():
-    for f, word in ((lambda x: (x + aj.randperm(2)).sum(), "random"), (lambda x: aj.polygamma(101, x).sum(), "polygamma")):
+    for f, word in ((lambda x: aj.polygamma(101, x).sum(), "polygamma"),):
         with pytest.raises(RuntimeError, match=word):
             aj.value_and_grad(f).bind(np.ones(2))
     with pytest.raises(TraceError, match="value"):

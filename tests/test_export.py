@@ -202,7 +202,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     def writes(x):
         state.add_(1)
         return x.sum()
-    for f, word in ((lambda x: x + aj.randperm(3), "random"), (writes, "writes"), (lambda x: aj.polygamma(101, x), "polygamma")):
+    for f, word in ((writes, "writes"), (lambda x: aj.polygamma(101, x), "polygamma")):
         with pytest.raises(RuntimeError, match=word):
             aj.export(f, x, path=path)
     with pytest.raises(TypeError, match="export"):

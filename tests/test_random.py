@@ -285,8 +285,11 @@ def test_exported_modules_take_keys(tmp_path):
         module.noisy(np.ones(5), np.array([7]), np.array([7, 1]))
 
 
-def test_what_no_kernel_draws_is_refused_by_name():
-    with pytest.raises(RuntimeError, match="randperm"):
-        aj.value_and_grad(lambda x: (x * aj.randperm(3)).sum()).bind(aj.ones(3))
-    with pytest.raises(RuntimeError, match="randperm"):
-        aj.scan(lambda c, _: (c, aj.randperm(3)), aj.zeros(()), length=2)
+def test_permutations_in_programs(tier):
+    f = aj.trace(lambda: aj.scan(lambda c, _: (c, aj.randperm(9)), aj.tensor(0.0), length=3)[1])
+    a = f().tolist()
+    assert all([sorted(p) == list(range(9)) for p in a]) and len({tuple(p) for p in a}) == 3
+    rows = aj.vmap(lambda x: x[aj.randperm(6)], randomness="different")(aj.arange(12).reshape(2, 6)).tolist()
+    assert [sorted(r) for r in rows] == [list(range(6)), list(range(6, 12))]
+    b = aj.trace(lambda x: x[aj.randperm(5)]).bind(aj.arange(5))
+    assert sorted(b().tolist()) == list(range(5)) and len({tuple(b().tolist()) for _ in range(20)}) > 3

@@ -106,25 +106,23 @@ def set_rng_state(new_state: Tensor) -> None:
 
 # ---------------------------------------------------------------- drawing
 class Draw:
-    """A draw of a generator, made when it is called: its key (seed and number, two int64), or what `make` makes of it.
-    `keyed`: is it a key, of which others can be made?"""
+    """A draw of a generator, made when it is called: its key, the seed and the number of the draw."""
 
-    __slots__ = ("generator", "device", "make")
+    __slots__ = ("generator", "device")
 
-    def __init__(self, generator: Generator | None, device: str,
-                 make: Callable[[int, int], tuple[Any, DType]] | None = None) -> None:
-        self.generator, self.device, self.make = generator or default_generator, device, make
-
-    @property
-    def keyed(self) -> bool:
-        return self.make is None
+    def __init__(self, generator: Generator | None, device: str) -> None:
+        self.generator, self.device = generator or default_generator, device
 
     def __call__(self) -> Any:
         seed, draw = self.generator.next()
-        if self.make is not None:
-            made, d = self.make(seed, draw)
-            return from_host(made, d, self.device)
-        return from_host(np.array([seed, draw], np.uint64).view(np.int64), int64, self.device)
+        key = np.array((seed if seed < 1 << 63 else seed - (1 << 64), draw))
+        return key if self.device == "cpu" else from_host(key, int64, self.device)
+
+
+def _key(generator: Generator | None, device: str) -> Node:
+    """The key of a draw in the open recording: an input of its program."""
+    n: Node = state.trace.draw(Draw(generator, device), aval((2,), int64, device))
+    return n
 
 
 def _draw(shape: Shape, d: DType, kind: str, generator: Generator | None, device: str, low: int = 0, high: int = 1) -> Node:
@@ -134,8 +132,7 @@ def _draw(shape: Shape, d: DType, kind: str, generator: Generator | None, device
         parts = _draw((*shape, 2), d.part, kind, generator, device, low, high)
         return P.as_complex(P.mul(parts, full(0.5 ** 0.5, parts.shape, d.part)) if kind == "normal" else parts)  # type: ignore[no-any-return]
     if state.trace is not None:
-        key = state.trace.draw(Draw(generator, device), aval((2,), int64, device))
-        return NODES[kind](key, shape, d, low, high)
+        return NODES[kind](_key(generator, device), shape, d, low, high)
     g = generator or default_generator
     if device != "cpu":
         drawn = int64 if kind == "integers" else d
@@ -237,9 +234,10 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     d = int64 if dtype is None else as_dtype(dtype)
     if whole("randperm", "n", n) < 0:
         raise explain(RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]"))
-    draw = Draw(generator, where, lambda seed, draw: (memory(np.argsort(philox.longs(seed, draw, n), kind="stable"), d), d))
-    a = aval((n,), d, where)
-    return _made(buffer(draw(), a) if state.trace is None else state.trace.draw(draw, a), requires_grad)
+    if state.trace is not None:
+        return _made(cast(random.permutation(_key(generator, where), n), d), requires_grad)
+    order = np.argsort(philox.longs(*(generator or default_generator).next(), n), kind="stable")
+    return _made(buffer(from_host(memory(order, d), d, where), aval((n,), d, where)), requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -82,6 +82,12 @@ def normal(key: Node, shape: Shape, d: DType) -> Node:
     return P.reshape(cast(cast(flat, float32) if d.half else flat, d), shape)
 
 
+def permutation(key: Node, count: int) -> Node:
+    """The numbers below `count` in random order: that of 64 unsigned bits each."""
+    n = bits(key, (count,))
+    return P.argsort(P.bitwise_xor(n, full(-(1 << 63), n.shape, int64)), 0, False)
+
+
 def integers(key: Node, shape: Shape, low: int, high: int) -> Node:
     """int64 in [low, high): 64 bits modulo the span, as unsigned numbers."""
     n, span = bits(key, shape), high - low

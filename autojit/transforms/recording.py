@@ -84,11 +84,7 @@ class FunctionTrace(Trace):
             self.outside[n] = self._drawn(make, a)
         else:
             self.rows[n] = None
-            if getattr(make, "keyed", False):
-                self.outside[n] = split(self._drawn(make, a), P.iota((self.size,), 0))
-            else:
-                each = [self._drawn(make, a) for _ in range(self.size)]
-                self.outside[n] = P.concat([P.reshape(e, (1, *a.shape)) for e in each], 0)
+            self.outside[n] = split(self._drawn(make, a), P.iota((self.size,), 0))
         return n
 
     def _drawn(self, make: Callable[[], Any], a: Aval) -> Node:
