@@ -293,3 +293,13 @@ def test_permutations_in_programs(tier):
     assert [sorted(r) for r in rows] == [list(range(6)), list(range(6, 12))]
     b = aj.trace(lambda x: x[aj.randperm(5)]).bind(aj.arange(5))
     assert sorted(b().tolist()) == list(range(5)) and len({tuple(b().tolist()) for _ in range(20)}) > 3
+
+
+def test_places_are_drawn_in_programs(tier):
+    weights = aj.tensor([[0.0, 3.0, 1.0, 0.0], [2.0, 0.0, 0.0, 2.0]])
+    for replacement, count in ((True, 9), (False, 2)):
+        f = aj.trace(lambda w, r=replacement, n=count: aj.multinomial(w, n, r))
+        aj.manual_seed(6)
+        want = [aj.multinomial(weights, count, replacement) for _ in range(2)]
+        aj.manual_seed(6)
+        assert all([aj.equal(f(weights), w) for w in want])

@@ -317,7 +317,7 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
     """Places drawn with probabilities proportional to the elements of each row."""
     expect("multinomial", input)
-    if input.aval.device != "cpu" and state.trace is None:
+    if input.aval.device != "cpu" or state.trace is not None:
         return _multinomial(input.detach().to(float64), num_samples, replacement, generator)  # type: ignore[attr-defined]
     weights = np.asarray(array_of(input.detach()), np.float64)
     rows = weights.reshape(-1, weights.shape[-1])
@@ -343,16 +343,17 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 
 def _multinomial(weights: Tensor, count: int, replacement: bool, generator: Generator | None) -> Tensor:
-    """The same on a device."""
+    """The same on a device, or in a program."""
     shape = weights.aval.shape
     rows = weights.reshape(-1, shape[-1])  # type: ignore[attr-defined]
     if count <= 0:
         raise explain(RuntimeError("cannot sample n_sample <= 0 samples"))
-    if not holds((rows >= 0) & (rows < float("inf"))):
+    known = state.trace is None                           # values that a traced function has none of are not looked at
+    if known and not holds((rows >= 0) & (rows < float("inf"))):
         raise explain(RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"))
-    if not holds(rows.sum(1) > 0):
+    if known and not holds(rows.sum(1) > 0):
         raise explain(RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)"))
-    if not replacement and not holds((rows > 0).to(int64).sum(1) >= count):
+    if known and not replacement and not holds((rows > 0).to(int64).sum(1) >= count):
         raise explain(RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement"))
     drawn = (rows.aval.shape[0], count) if replacement else rows.aval.shape
     u = _made(uniform_node(drawn, float64, generator, rows.aval.device))

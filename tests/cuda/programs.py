@@ -126,6 +126,9 @@ MORE: dict[str, list[tuple[Callable[..., Any], list[np.ndarray]]]] = {
     "int_pow": [(lambda a, b: P.int_pow(a, b), [integers(7, 45, low=-4, high=5), integers(7, 45, low=-3, seed=5)])],
     "shift": [(lambda a, b, left=left: P.shift(a, b, left), [integers(7, 45, low=-99, high=99), integers(7, 45, seed=5)])
               for left in (True, False)],
+    "philox": [(lambda a, b, c, d=d: P.philox(a, b, c, as_dtype(d)), [integers(7, 45, high=99), integers(7, 45, low=-9, seed=5),
+                                                                    integers(7, 45, seed=6)])
+               for d in ("int64", "float32", "float64")],
     "argmax": [(lambda x, k=k: P.argmax(x, k), [normal(7, 45)]) for k in (0, 1)],
     "argmin": [(lambda x, k=k: P.argmin(x, k), [normal(7, 45)]) for k in (0, 1)],
     "cumarg": [(lambda x, most=most: P.cumarg(x, 1, most), [normal(7, 45)]) for most in (True, False)],
