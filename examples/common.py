@@ -1,6 +1,7 @@
 """What the larger examples share: handwritten digits, a progress bar in plain text, saved parameters.
 
-In: a seed, something to count through, a module.  Out: images and labels, the same things one by one with a bar on stderr, a file.
+In: a seed, something to count through, a module.  Out: images and labels, the same things one by one with a bar on stderr, a
+file.
 """
 
 from __future__ import annotations

@@ -2,9 +2,12 @@
 
     python examples/transformer.py         # writes transformer.safetensors
 
-The text is what `help()` of this Python shows for its topics (`pydoc_data/topics.py`, about 400,000 letters of English and code): the
-topics in alphabetical order, each paragraph once, in ASCII.  The last tenth is held back.  The network sees 64 letters and
-says how probable each of 96 is as the next one.
+The text is what `help()` of this Python shows for its topics (`pydoc_data/topics.py`, about 400,000 letters of English and
+code): the topics in alphabetical order, each paragraph once, in ASCII.  The last tenth is held back.  The network sees up to 64
+letters and says how probable each of 96 is as the next one.
+
+Prints the number of parameters, the loss while it learns (a bar), the held-back loss in nats a letter, the training steps a
+second, and text that it writes after a beginning.  With Python 3.11's text the loss comes to 1.293; above 1.4 the exit code is 1.
 """
 
 from __future__ import annotations
