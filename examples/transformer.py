@@ -7,7 +7,7 @@ code): the topics in alphabetical order, each paragraph once, in ASCII.  The las
 letters and says how probable each of 96 is as the next one.
 
 Prints the number of parameters, the loss while it learns (a bar), the held-back loss in nats a letter, the training steps a
-second, and text that it writes after a beginning.  With Python 3.11's text the loss comes to 1.293; above 1.4 the exit code is 1.
+second, and text that it writes after a beginning.  With Python 3.11's text the loss is 1.293; above 1.4 the exit code is 1.
 """
 
 from __future__ import annotations
