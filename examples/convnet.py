@@ -66,6 +66,8 @@ def main() -> None:
     for _ in bar:
         for x, y in loader:
             losses.append(train_step(x, y).item())
+            if len(losses) == 1:
+                aj.wait_compiled()                        # else NumPy answers until then, and is in the compiler's way
             scheduler.step()
         bar.text = f"loss {sum(losses[-len(loader):]) / len(loader):.4f}"
     spent = time.perf_counter() - began

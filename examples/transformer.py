@@ -132,6 +132,8 @@ def main() -> None:
     bar = Bar(loader, "step")
     for batch, in bar:
         losses.append(train_step(batch).item())
+        if len(losses) == 1:
+            aj.wait_compiled()                            # else NumPy answers until then, and is in the compiler's way
         scheduler.step()
         bar.text = f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}"
     spent = time.perf_counter() - began

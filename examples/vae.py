@@ -118,7 +118,10 @@ def main() -> None:
     began, losses = time.perf_counter(), []
     bar = Bar(range(epochs), "epoch")
     for _ in bar:
-        losses += [train_step(x).item() for x, in loader]
+        for x, in loader:
+            losses.append(train_step(x).item())
+            if len(losses) == 1:
+                aj.wait_compiled()                        # else NumPy answers until then, and is in the compiler's way
         scheduler.step()
         bar.text = f"loss {sum(losses[-len(loader):]) / len(loader):.2f}"
     print(f"{time.perf_counter() - began:.1f} s, {len(losses) / (time.perf_counter() - began):.0f} steps a second")
