@@ -302,10 +302,10 @@ def test_what_has_no_memory_to_read_is_refused():
     b = vg.bind(t[1])                                     # a view that lies in one piece
     t[1, 0] = 3
     assert b().item() == 9
-    for bad in (np.ones(2, complex), np.ones(2, np.uint32), np.ma.masked_array([1.0], [True]), np.array([None])):
+    for bad in (np.ones(2, np.uint32), np.ma.masked_array([1.0], [True]), np.array([None])):
         with pytest.raises(TypeError):
             vg.bind(bad)
-    for bad in (np.ones(2, int), 3, "x"):
+    for bad in (np.ones(2, int), np.ones(2, complex), 3, "x"):
         with pytest.raises((RuntimeError, TypeError)):
             vg.bind(bad)
     with pytest.raises(ValueError, match="argnums"):

