@@ -157,7 +157,8 @@ def refuse_host(prepared: Any, name: str, what: str) -> None:
                                        f"{what}"), hint="call it the ordinary way")
         if what == "exported" and isinstance(step, CallStep) and step.address:
             raise explain(RuntimeError(f"{name} uses the custom op {step.host.params[0].name}, whose machine code belongs to "
-                                       "this process: it cannot be exported"), hint="write it in ops, or export what is around it")
+                                       "this process: it cannot be exported"),
+                          hint="write it in ops, or export what is around it")
         prim = getattr(step, "prim", None)
         if prim is not None:
             raise explain(RuntimeError(f"{name} uses {prim.name}, which has no kernel and runs in NumPy: it cannot be {what}"),
