@@ -130,7 +130,7 @@ OTHERS = {
 
 
 def test_every_primitive_is_checked():
-    """Or elsewhere: calls in test_graph, transfers in cuda/test_face, loops in test_control, custom functions in test_custom_op."""
+    """Or elsewhere: calls in test_graph, transfers in cuda/test_face, loops in test_control, customs in test_custom_op."""
     known = {p.name for p in ELEMENT} | set(OTHERS) | {"call", "transfer", "scan", "branch", "while", "counted", "custom"}
     assert {n for n, p in REGISTRY.items() if p.kind != LEAF} <= known
 

@@ -64,7 +64,7 @@ def _growing(sweep: Sweep, inputs: Sequence[Tensor] | None) -> list[tuple[Any, T
 
 def _backward(sweep: Sweep, inputs: Sequence[Tensor] | None, lesson: Any) -> None:
     to = _growing(sweep, inputs)
-    ends = [(e, t.aval, None if t._grad is None else value(t.grad)) for e, t in to]
+    ends = [(e, t.aval, None if t._grad is None else value(_there(t))) for e, t in to]
     nodes: list[Node | None]
     flow = None
     kept = grads_of(sweep) if inputs is None and state.trace is None else None
@@ -112,10 +112,24 @@ def _after(to: Sequence[tuple[Any, Tensor]], flow: Flow | None = None) -> None:
                 raise explain(TypeError(f"expected Variable, but hook returned '{type(result).__name__}'"))
 
 
+def _there(t: Tensor) -> Any:
+    """The gradient that is to be added to."""
+    if state.trace is not None:
+        state.trace.read_grad(t, t._grad, True)
+    return t._grad
+
+
+def _grow(t: Tensor, g: Tensor) -> None:
+    """`.grad` becomes g, which what was there is a part of; a trace is told that nothing was replaced."""
+    if state.trace is not None:
+        state.trace.growing = t
+    t.put_grad(g)
+
+
 def _deposit(t: Tensor, n: Node) -> None:
     """`.grad` takes its new value: the same object, seen by all who hold it, if there is one."""
     if t._grad is None:
-        t.put_grad(wrap(n))
+        _grow(t, wrap(n))
     else:
         replace(t._grad, n)
 
@@ -150,10 +164,10 @@ def _backward_recorded(sweep: Sweep, inputs: Sequence[Tensor] | None) -> None:
             g = wrap(zeros(t.aval))
         with _recording():
             if t._grad is not None:
-                g = add_tensors(t.grad, g)
+                g = add_tensors(_there(t), g)
             elif t.fn is None:                            # torch gives a leaf a copy of its own
                 g = apply(ACCUMULATED, (g,))
-        t.put_grad(g)
+        _grow(t, g)
     _after(to, flow)
 
 

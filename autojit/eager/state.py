@@ -6,7 +6,8 @@ A trace, where one is open, is an object with these methods (`autojit.tracing` h
     touch(storage, tensor)      before the first read or write of a storage that was made outside; puts a placeholder in it
     bump(cell)                  a version moved
     assign_grad(tensor, old)    `.grad` of a tensor is about to be replaced
-    read_grad(tensor, g)        `.grad` of a tensor has been asked for, and is `g`
+    growing                     the tensor whose next `assign_grad` adds to what was there
+    read_grad(tensor, g, adding)   `.grad` of a tensor has been asked for, and is `g`; adding: only in order to add to it
     check(index, lowest, end, error, words, ignore)   values of an integer node must be in a range, at each run
     draw(make, aval)            random numbers: a node that each run fills anew
     through(tensor, node, edge) an argument of an op, and its place in the tape: the node that the op is to read

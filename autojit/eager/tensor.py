@@ -217,7 +217,7 @@ class Tensor:
     def grad(self) -> Any:
         """The gradient accumulated so far, or None."""
         g = self._grad
-        if g is not None and state.trace is not None:
+        if state.trace is not None:
             state.trace.read_grad(self, g)
         return g
 

@@ -77,7 +77,7 @@ class Plan:
 
     __slots__ = ("watch", "captured", "states", "draws", "inputs", "results", "structure", "static", "writes", "grads",
                  "before", "after", "bumps", "body", "rule", "needs", "gradients", "program", "pure", "graph", "uses",
-                 "guards", "codes", "asks", "apart", "__weakref__")
+                 "guards", "codes", "asks", "apart", "grown", "felt", "__weakref__")
 
     watch: Watch
     captured: list[Any]                                   # tensors from outside, or what stands for them (GradOf, Fixed)
@@ -89,6 +89,8 @@ class Plan:
     static: list[Any]                                     # results that are no tensors, by position; None where one is
     writes: list[tuple[Any, int]]                         # (argument number or tensor, output number)
     grads: list[tuple[Any, int | None]]
+    grown: frozenset[int]                                 # arguments whose gradients the function adds to
+    felt: frozenset[int]                                  # arguments whose gradients it looked at, and saw none
     before: list[tuple[int, Any]]                         # (input number, check)
     after: list[tuple[int, int, Any]]                     # (output with the least, with the greatest, check)
     bumps: list[tuple[Any, int]]
@@ -109,6 +111,7 @@ class Plan:
 
     def __init__(self) -> None:
         self.uses, self.guards, self.codes, self.asks, self.apart = 0, (), (), {}, False
+        self.grown = self.felt = frozenset()
 
     @property
     def outcomes(self) -> list[bool]:

@@ -120,6 +120,8 @@ class Recorder:
         for t in trace.grads:
             g = t._grad
             plan.grads.append((number.get(t, t), None if g is None else add(value(g))))
+        plan.grown = frozenset([number[t] for t in trace.grown if t in number])
+        plan.felt = frozenset([number[t] for t in trace.felt if t in number])
         own: dict[Any, Any] = {t.cell: k for k, t in enumerate(self.kept)}
         own |= {t.cell: t for t in plan.captured if isinstance(t, GradOf)}
         plan.bumps = [(own.get(cell, cell), k) for cell, k in trace.bumps.items()]

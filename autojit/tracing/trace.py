@@ -118,6 +118,9 @@ class Trace:
         self.captured: dict[Storage, Captured] = {}
         self.grads: dict[Tensor, Any] = {}
         self.read: dict[Tensor, Tensor] = {}              # tensors and their gradients from outside that were asked for
+        self.grown: set[Tensor] = set()                   # whose gradients have only been added to
+        self.felt: set[Tensor] = set()                    # whose gradients were asked for before they were replaced
+        self.growing: Any = None
         self.bumps: dict[Any, int] = {}
         self.draws: list[tuple[Node, Callable[[], Any]]] = []
         self.checks: list[Check] = []
@@ -151,11 +154,18 @@ class Trace:
             self.cut = True
 
     def assign_grad(self, tensor: Tensor, old: Any) -> None:
+        if self.growing is not tensor:
+            self.grown.discard(tensor)
+        elif tensor not in self.grads:
+            self.grown.add(tensor)
+        self.growing = None
         self.grads.setdefault(tensor, old)
 
-    def read_grad(self, tensor: Tensor, g: Tensor) -> None:
+    def read_grad(self, tensor: Tensor, g: Tensor | None, adding: bool = False) -> None:
         """A gradient is asked for.  Of one from outside the recording notes whose it is."""
-        if g.storage.trace is not self or g.storage in self.captured:
+        if not adding and (tensor in self.grown or tensor not in self.grads):
+            self.felt.add(tensor)
+        if g is not None and (g.storage.trace is not self or g.storage in self.captured):
             self.read.setdefault(tensor, g)
 
     def used_grads(self) -> tuple[dict[Storage, Tensor], list[Any]]:

@@ -19,6 +19,7 @@ from ..config import config
 from ..eager.apply import apply
 from ..eager.convert import send
 from ..eager.evaluate import settle
+from ..eager.inplace import replace
 from ..eager.placing import Device, named
 from ..eager.state import state
 from ..eager.storage import Cell
@@ -26,7 +27,7 @@ from ..eager.tape import Saved, origin
 from ..eager.template import Rule
 from ..eager.tensor import Tensor, new, of_buffer, value
 from ..eager.views import put
-from ..errors import explain
+from ..errors import TraceError, explain
 from ..ir.aval import Aval
 from ..ir.graph import Node, buffer
 from ..ops.declare import P
@@ -295,11 +296,20 @@ class Traced:
 
     def write_back(self, plan: Plan, tensors: Sequence[Tensor], arrays: Sequence[Any]) -> None:
         """What the function wrote, written again: memory, `.grad`, versions."""
+        for k in plan.felt:
+            if tensors[k]._grad is not None:
+                name = self.__name__  # type: ignore[attr-defined]
+                raise explain(TraceError(f"{name} looks at .grad of an argument, which held a gradient before the call"),
+                              hint="begin with x.grad = None, or use the tensor from outside instead of passing it")
         for target, at in plan.writes:
             store(self._target(target, tensors), arrays[at], plan.results[at].aval)
         for target, place in plan.grads:
             t = self._target(target, tensors)
-            t._grad = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
+            g = None if place is None else of_buffer(arrays[place], plan.results[place].aval)
+            if g is not None and t._grad is not None and target in plan.grown:
+                replace(t._grad, P.add(value(t._grad), value(g)))
+            else:
+                t._grad = g
         for cell, k in plan.bumps:
             target = self._target(cell, tensors)
             (target if isinstance(target, Cell) else target.cell).version += k
