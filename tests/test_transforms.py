@@ -9,7 +9,7 @@ import autojit as aj
 from autojit import tree
 from autojit.autodiff.forward import forward
 from autojit.autodiff.vjp import reverse
-from autojit.dtypes import FLOAT, as_dtype
+from autojit.dtypes import COMPLEX, FLOAT, as_dtype
 from autojit.engine import compile as pipeline
 from autojit.ir.aval import aval
 from autojit.ir.graph import Graph, placeholder
@@ -503,6 +503,16 @@ def test_graphs_share_their_rules():
 
 
 # ---------------------------------------------------------------- every public op
+def _drawn(rng, n):
+    x = rng.uniform(-1, 1, n.shape)
+    return x + 1j * rng.uniform(-1, 1, n.shape) if n.dtype.category == COMPLEX else x
+
+
+def _inner(a, b):
+    """The inner product of two tensors: of complex ones that of their parts, as torch's gradients are."""
+    return (np.conj(a) * b).real.sum()
+
+
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_tangents_of_public_ops(name):
     """<ct, J t> is <J^T ct, t>: forward and reverse speak of one Jacobian."""
@@ -517,11 +527,11 @@ def test_tangents_of_public_ops(name):
             continue
         rng = np.random.default_rng(0)
         cts, ways = [placeholder(o.aval) for o in outs], [placeholder(n.aval) for n in floats]
-        numbers = [rng.uniform(-1, 1, n.shape) for n in (*cts, *ways)]
+        numbers = [_drawn(rng, n) for n in (*cts, *ways)]
         pulled, pushed = reverse(outs, cts, floats), forward(outs, dict(zip(floats, ways)))
         roots = [*pulled, *pushed]
         there = iter(evaluate([r for r in roots if r is not None], [*leaves, *cts, *ways], [*arrays, *numbers]))
         values = [None if r is None else next(there) for r in roots]
-        back = sum([(g * t).sum() for g, t in zip(values, numbers[len(cts):]) if g is not None])
-        ahead = sum([(t * c).sum() for t, c in zip(values[len(floats):], numbers) if t is not None])
+        back = sum([_inner(g, t) for g, t in zip(values, numbers[len(cts):]) if g is not None])
+        ahead = sum([_inner(t, c) for t, c in zip(values[len(floats):], numbers) if t is not None])
         np.testing.assert_allclose(ahead, back, rtol=1e-8, atol=1e-10)
