@@ -25,7 +25,7 @@ from .errors import TraceError, explain
 from .ir.graph import Graph, Node, substitute
 from .ops import philox
 from .ops.declare import P, cast
-from .schedule.loops import CONTROL, BranchStep, CallStep, LoopStep, hosted
+from .schedule.loops import BranchStep, CallStep, ControlStep, LoopStep, hosted
 from .tracing.plan import Fixed, Plan, float_beside, run_time
 from .tracing.recorder import within
 
@@ -151,7 +151,7 @@ def writes(plan: Plan) -> bool:
 def refuse_host(prepared: Any, name: str, what: str) -> None:
     """Ops without a kernel are refused by name, loops around them too; `what`: "bound", "exported"."""
     for step in prepared.schedule.steps:
-        if isinstance(step, CONTROL) and hosted([step]):
+        if isinstance(step, ControlStep) and hosted([step]):
             kind = "cond" if isinstance(step, BranchStep) else "scan" if isinstance(step, LoopStep) else "while_loop"
             raise explain(RuntimeError(f"{name} uses {kind} (or fori_loop), around an op that runs in NumPy: it cannot be "
                                        f"{what}"), hint="call it the ordinary way")

@@ -12,9 +12,9 @@ from typing import Any
 from .dtypes import FLOAT
 from .ops.grouped import SOME
 from .schedule.loops import (
-    CONTROL,
     BranchStep,
     CallStep,
+    ControlStep,
     CountedStep,
     GemmStep,
     KernelStep,
@@ -29,7 +29,7 @@ def every(plan: Schedule) -> Iterator[Any]:
     """All steps, those of loops and branches included."""
     for s in plan.steps:
         yield s
-        if isinstance(s, CONTROL):
+        if isinstance(s, ControlStep):
             for body in s.bodies:
                 yield from every(body)
 

@@ -19,7 +19,7 @@ from autojit.dtypes import FLOAT
 from autojit.engine.compile import prepare
 from autojit.ir.graph import Graph, forget, placeholder
 from autojit.ops.declare import OPS
-from autojit.schedule.loops import CONTROL, HostStep
+from autojit.schedule.loops import ControlStep, HostStep
 
 from .checking import cotangents, floats, gradients, leaf, outputs, run
 from .oplist import SAMPLES
@@ -87,7 +87,7 @@ def _hosted(steps: Any) -> Any:
     for step in steps:
         if isinstance(step, HostStep):
             yield step.prim.name
-        elif isinstance(step, CONTROL):
+        elif isinstance(step, ControlStep):
             for body in step.bodies:
                 yield from _hosted(body.steps)
 

@@ -29,9 +29,9 @@ from ..rewrite.simplify import simplify
 from ..rewrite.vectors import vectors
 from ..schedule.cost import Target
 from ..schedule.loops import (
-    CONTROL,
     BranchStep,
     CallStep,
+    ControlStep,
     CountedStep,
     GemmStep,
     HostStep,
@@ -100,7 +100,7 @@ def _steps_of(plan: Schedule) -> Iterator[Any]:
     """All steps, those of loops and branches included."""
     for s in plan.steps:
         yield s
-        if isinstance(s, CONTROL):
+        if isinstance(s, ControlStep):
             for body in s.bodies:
                 yield from _steps_of(body)
 
@@ -113,7 +113,7 @@ def _emitted(plan: Schedule) -> dict[int, Any]:
             out[k] = emit_kernel(s.kernel)
         elif isinstance(s, CallStep):
             out[k] = Emitted(s.text, s.table, s.address)
-        elif isinstance(s, CONTROL):
+        elif isinstance(s, ControlStep):
             out[k] = [_emitted(body) for body in s.bodies]
     return out
 
@@ -283,7 +283,7 @@ def _steps(plan: Schedule, emitted: dict[int, Any], names: dict[str, str], inden
                 f"{s.host.prim.name}"
         elif isinstance(s, GemmStep):
             what = s.shown()
-        elif isinstance(s, CONTROL):
+        elif isinstance(s, ControlStep):
             heads = _heads(s)
             for head, body, inner in zip(heads, s.bodies, emitted[k]):
                 yield f"#   {indent}{', '.join(s.outputs)} = {head}({', '.join(s.inputs)}): {', '.join(body.inputs)}"

@@ -16,13 +16,13 @@ from ..ir.graph import Graph, Node, node, placeholder, substitute
 from ..ir.primitive import ELEMENTWISE, HOST, LEAF, REGISTRY
 from .declare import P, primitive
 from .grouped import SOME, Cotangents, Run, group_key, hooks, programs
-from .loops import SCAN, _infer, _ref, _vjp, interned, looks, own, reached, scan_spec
+from .loops import SCAN, _infer, _ref, _vjp, interned, looks, own, pulled, reached, scan_spec
 
 
 class Counted:
     """bodies[0]: (number of turns, ...) -> results, none of which has SOME rows."""
 
-    __slots__ = ("bodies", "avals", "takes", "kept", "_backs")
+    __slots__ = ("bodies", "avals", "takes", "kept")
     base = None
 
     def __init__(self, graph: Graph) -> None:
@@ -31,7 +31,6 @@ class Counted:
         self.avals = [o.aval for o in graph.outputs]
         self.takes = looks(graph.inputs)
         self.kept: dict[str, list[Run]] = {}
-        self._backs: dict[Any, tuple[Counted, list[int]]] = {}
 
     def over(self, bodies: Sequence[Graph]) -> Counted:
         """The same with another text of its graph."""
@@ -58,17 +57,10 @@ class Counted:
 
     def pull(self, inputs: Sequence[Node], cts: Cotangents) -> list[Node | None]:
         """The reverse of its graph: more loops over as many turns."""
-        given = tuple([k for k, c in enumerate(cts) if c is not None])
-        if given not in self._backs:
-            self._backs[given] = self._back(given)
-        back, places = self._backs[given]
-        takes: Any = (*inputs, *[cts[k] for k in given])
-        out: list[Node | None] = [None] * len(inputs)
-        for j, place in enumerate(places):
-            out[place] = node(COUNTED, takes, (back, j))
-        return out
+        return pulled(self, COUNTED, inputs, cts)
 
-    def _back(self, given: tuple[int, ...]) -> tuple[Counted, list[int]]:
+    def back(self, given: tuple[int, ...]) -> tuple[Counted, list[int]]:
+        """See `pulled`."""
         graph = self.bodies[0]
         outs = [graph.outputs[k] for k in given]
         cts = [placeholder(o.aval) for o in outs]

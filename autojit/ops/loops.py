@@ -50,6 +50,18 @@ def interned(key: Any, make: Callable[[], Any]) -> Any:
     return found
 
 
+def pulled(spec: Any, op: Primitive, inputs: Sequence[Node], cts: Cotangents, *first: Node) -> list[Node | None]:
+    """Cotangents of inputs by one call of `op`: `spec.back(given)` is what it calls, for the cotangents that there are, and
+    whose cotangents its results are.  first: what it takes before the inputs."""
+    given = tuple([k for k, c in enumerate(cts) if c is not None])
+    back, places = interned(("reverse", spec, given), lambda: spec.back(given))
+    takes: Any = (*first, *inputs, *[cts[k] for k in given])
+    out: list[Node | None] = [None] * len(inputs)
+    for j, place in enumerate(places):
+        out[place] = node(op, takes, (back, j))
+    return out
+
+
 def reached(roots: Sequence[Node]) -> set[Node]:
     """All nodes that lead to the roots."""
     return set(linearise(roots))
@@ -271,7 +283,7 @@ def scan_spec(body: Graph, length: int, consts: int, carries: int, reverse: bool
 class Branch:
     """One of two graphs over the same inputs, by a predicate, which is the first input."""
 
-    __slots__ = ("bodies", "avals", "takes", "kept", "_backs")
+    __slots__ = ("bodies", "avals", "takes", "kept")
     base = None
 
     def __init__(self, yes: Graph, no: Graph) -> None:
@@ -279,7 +291,6 @@ class Branch:
         self.avals = [o.aval for o in yes.outputs]
         self.takes = [((), bool_), *looks(yes.inputs)]
         self.kept: dict[str, list[Run]] = {}
-        self._backs: dict[Any, tuple[Branch, list[int]]] = {}
 
     def over(self, bodies: Sequence[Graph]) -> Branch:
         """The same choice between other texts."""
@@ -301,17 +312,10 @@ class Branch:
 
     def pull(self, inputs: Sequence[Node], cts: Cotangents) -> list[Node | None]:
         """The reverse of the side that was taken; it computes again what it reads of that side."""
-        given = tuple([k for k, c in enumerate(cts) if c is not None])
-        if given not in self._backs:
-            self._backs[given] = self._back(given)
-        back, places = self._backs[given]
-        takes: Any = (*inputs, *[cts[k] for k in given])
-        out: list[Node | None] = [None] * len(inputs)
-        for j, place in enumerate(places):
-            out[place + 1] = node(BRANCH, takes, (back, j))
-        return out
+        return pulled(self, BRANCH, inputs, cts)
 
-    def _back(self, given: tuple[int, ...]) -> tuple[Branch, list[int]]:
+    def back(self, given: tuple[int, ...]) -> tuple[Branch, list[int]]:
+        """See `pulled`."""
         sides: list[tuple[list[Node], list[Node], list[Node | None]]] = []
         floats = [k for k, i in enumerate(self.bodies[0].inputs) if i.dtype.category >= FLOAT]
         for b in self.bodies:
@@ -321,7 +325,7 @@ class Branch:
         places = [j for j in range(len(floats)) if any([grads[j] is not None for _, _, grads in sides])]
         graphs = [Graph([*ins, *cts], [grads[j] or full(0, ins[floats[j]].shape, ins[floats[j]].dtype) for j in places])
                   for ins, cts, grads in sides]
-        return branch_spec(*graphs), [floats[j] for j in places]
+        return branch_spec(*graphs), [floats[j] + 1 for j in places]
 
 
 def branch_spec(yes: Graph, no: Graph) -> Branch:

@@ -16,7 +16,7 @@ from ..ir.primitive import HOST, REGISTRY
 from .counted import COUNTED, Counted, counted_spec
 from .declare import P, primitive
 from .grouped import SOME, Cotangents, hooks, programs
-from .loops import SCAN, _infer, _ref, _vjp, interned, looks, own, reached, scan_spec
+from .loops import SCAN, _infer, _ref, _vjp, interned, looks, own, pulled, reached, scan_spec
 
 
 class While:
@@ -71,15 +71,10 @@ class While:
 
     def pull(self, inputs: Sequence[Node], cts: Cotangents) -> list[Node | None]:
         """Cotangents of constants and first carries: of loops over as many turns as this one has had."""
-        given = tuple([k for k, c in enumerate(cts) if c is not None])
-        back, places = interned(("reverse", self, given), lambda: self._back(given))
-        takes: Any = (self._turns(inputs), *inputs, *[cts[k] for k in given])
-        out: list[Node | None] = [None] * len(inputs)
-        for j, place in enumerate(places):
-            out[place] = node(COUNTED, takes, (back, j))
-        return out
+        return pulled(self, COUNTED, inputs, cts, self._turns(inputs))
 
-    def _back(self, given: tuple[int, ...]) -> tuple[Counted, list[int]]:
+    def back(self, given: tuple[int, ...]) -> tuple[Counted, list[int]]:
+        """See `pulled`."""
         body = self.bodies[1]
         turns, *ins = [placeholder(a) for a in (aval((), int64), *[i.aval for i in body.inputs])]
         turn = Graph([placeholder(turns.aval), *body.inputs], body.outputs)

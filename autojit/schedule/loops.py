@@ -331,9 +331,8 @@ class CallStep:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopStep:
-    """`spec` (ops/loops.py), turn by turn: its body's steps run over the constants, the carries of the turn before and this
-    turn's slices.  inputs: as the spec has them; outputs: last carries, then stacks."""
+class ControlStep:
+    """A loop or a branch: `spec` says what it is (ops/grouped.py), `bodies` are schedules of its graphs."""
 
     spec: Any
     bodies: tuple[Schedule, ...]
@@ -343,47 +342,33 @@ class LoopStep:
 
 
 @dataclass(frozen=True, slots=True)
-class BranchStep:
+class LoopStep(ControlStep):
+    """Turn by turn: the body's steps run over the constants, the carries of the turn before and this turn's slices.  inputs: as
+    the spec has them; outputs: last carries, then stacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchStep(ControlStep):
     """The steps of the first body if the first input is true, else those of the second; both write all outputs."""
 
-    spec: Any
-    bodies: tuple[Schedule, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    input_avals: tuple[Any, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class WhileStep:
+class WhileStep(ControlStep):
     """Carries, turn by turn while the first body says so; the third puts them into the outputs."""
 
-    spec: Any
-    bodies: tuple[Schedule, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    input_avals: tuple[Any, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class CountedStep:
+class CountedStep(ControlStep):
     """The body's steps, whose loops of SOME turns (ops/loops.py) have as many as the first input says.  What they stack lies in
     memory that is asked for when the number is known."""
 
-    spec: Any
-    bodies: tuple[Schedule, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    input_avals: tuple[Any, ...]
 
-
-ControlStep = LoopStep | BranchStep | WhileStep | CountedStep
-CONTROL = (LoopStep, BranchStep, WhileStep, CountedStep)
-CONTROL_OF: dict[str, type[Any]] = {"scan": LoopStep, "branch": BranchStep, "while": WhileStep, "counted": CountedStep}
+CONTROL_OF: dict[str, type[ControlStep]] = {"scan": LoopStep, "branch": BranchStep, "while": WhileStep, "counted": CountedStep}
 
 
 def hosted(steps: Sequence[Any]) -> bool:
     """Does any of these steps need NumPy?"""
-    return any([isinstance(s, HostStep) or isinstance(s, CONTROL) and any([hosted(b.steps) for b in s.bodies])
+    return any([isinstance(s, HostStep) or isinstance(s, ControlStep) and any([hosted(b.steps) for b in s.bodies])
                 for s in steps])
 
 
@@ -450,7 +435,7 @@ def touched(step: DeviceStep | ControlStep | CallStep) -> tuple[set[str], set[st
     """The buffers that a step reads, and those that it writes."""
     if isinstance(step, CallStep):
         return set(step.buffers) - set(step.writes), set(step.writes)
-    if isinstance(step, CONTROL):
+    if isinstance(step, ControlStep):
         return set(step.inputs), set(step.outputs)
     if isinstance(step, (ScanStep, SortStep)):
         return {step.source}, {step.output}

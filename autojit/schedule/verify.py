@@ -15,13 +15,13 @@ from typing import Any
 from ..errors import VerifyError
 from .index import Range
 from .loops import (
-    CONTROL,
     Accumulate,
     At,
     Begin,
     CallStep,
     Condition,
     Const,
+    ControlStep,
     GemmStep,
     HostStep,
     Index,
@@ -68,7 +68,7 @@ def verify_schedule(schedule: Schedule) -> None:
             reads, writes = touched(step)
             if not writes or any([step.buffers.count(name) != 1 for name in writes]):
                 raise VerifyError(f"step {k}: a kernel over {step.buffers} writes {step.writes}")
-        elif isinstance(step, CONTROL):
+        elif isinstance(step, ControlStep):
             reads, writes = touched(step)
             if writes & reads or len(writes) != len(step.outputs):
                 raise VerifyError(f"step {k}: results in each other's place: {step.outputs}")

@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 
 class Blas:
@@ -98,16 +99,16 @@ def _of_library(library: ctypes.CDLL, file: str) -> Blas | None:
 _functions: dict[str, int] = {}
 
 
-def lapack(name: str) -> int:
-    """The address of a function of LAPACK (or BLAS) that takes its arguments as Fortran's do, 0 where there is none; its
-    integers have the width that ``find()`` tells.
+def function(name: str) -> int:
+    """The address of a function of LAPACK (or BLAS) that takes its arguments as Fortran's do, its integers of the width that
+    ``find()`` tells; or of SciPy's special one of doubles: ``special.j0``.  0 where there is none.
 
-    >>> lapack("dpotrf") != 0, lapack("dnothing")
-    (True, 0)
+    >>> function("dpotrf") != 0, function("special.j0") != 0, function("dnothing")
+    (True, True, 0)
     """
     if name not in _functions:
         found = find()
-        _functions[name] = found.function(name) if found is not None else 0
+        _functions[name] = _shown(name) if "." in name else found.function(name) if found is not None else 0
     return _functions[name]
 
 
@@ -117,7 +118,6 @@ def cython(name: str) -> tuple[str, str] | None:
     >>> cython("dpotrf")
     ('scipy.linalg.cython_lapack', 'dpotrf')
     """
-    from importlib import import_module
     kind, _, plain = name.rpartition(".")
     for module in ("scipy.special.cython_special",) if kind else ("scipy.linalg.cython_lapack", "scipy.linalg.cython_blas"):
         capsules = import_module(module).__pyx_capi__
@@ -127,26 +127,12 @@ def cython(name: str) -> tuple[str, str] | None:
     return None
 
 
-def function(name: str) -> int:
-    """The address of LAPACK's function, or of SciPy's special one: ``special.j0``; 0 where there is none.
-
-    >>> function("special.j0") != 0, function("special.nothing")
-    (True, 0)
-    """
-    if not name.startswith("special."):
-        return lapack(name)
-    if name not in _functions:
-        _functions[name] = _special(name.removeprefix("special."))
-    return _functions[name]
-
-
-def _special(name: str) -> int:
-    """Of doubles, from doubles: of functions that have forms for more types, the one for real numbers."""
-    found = cython(f"special.{name}")
+def _shown(name: str) -> int:
+    """The address of what ``cython`` finds."""
+    found = cython(name)
     if found is None:
         return 0
-    from scipy.special import cython_special
-    capsule = cython_special.__pyx_capi__[found[1]]
+    capsule = import_module(found[0]).__pyx_capi__[found[1]]
     return _pointer(capsule, _name_of(capsule)) or 0
 
 
@@ -163,16 +149,10 @@ def _symbol(library: ctypes.CDLL, name: str) -> int:
 
 def _of_scipy() -> Blas | None:
     try:
-        from scipy.linalg import cython_blas, cython_lapack
+        gemm = {kind: _shown(name) for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
     except ImportError:
         return None
-    capsules = cython_lapack.__pyx_capi__ | cython_blas.__pyx_capi__
-
-    def function(name: str) -> int:
-        return _pointer(capsules[name], _name_of(capsules[name])) or 0 if name in capsules else 0
-
-    gemm = {kind: function(name) for kind, name in (("f32", "sgemm"), ("f64", "dgemm"))}
-    return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0}, function=function)
+    return Blas("scipy.linalg.cython_blas", 32, True, gemm, {"f32": 0, "f64": 0}, function=_shown)
 
 
 def intel() -> bool:

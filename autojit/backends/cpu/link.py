@@ -17,9 +17,9 @@ import numpy as np
 from ...ir.aval import Aval
 from ...ops.grouped import SOME
 from ...schedule.loops import (
-    CONTROL,
     BranchStep,
     CallStep,
+    ControlStep,
     CountedStep,
     GemmStep,
     HostStep,
@@ -73,7 +73,7 @@ class Memory:
         self.schedule, self.emitted = schedule, emitted
         self.chunks = self._chunks()
         self.inner = {k: [Memory(b, e) for b, e in zip(s.bodies, emitted[k])] for k, s in enumerate(schedule.steps)
-                      if isinstance(s, CONTROL) and not hosted([s])}
+                      if isinstance(s, ControlStep) and not hosted([s])}
         self.tapes, self.record = self._rows()
         self.areas: dict[str, int] = {}
         self.areas = {f"area {k}": self._area(schedule.steps[k], inner) for k, inner in self.inner.items()}
@@ -104,7 +104,7 @@ class Memory:
     def touched(self, k: int, step: Any) -> list[str]:
         if isinstance(step, (KernelStep, CallStep)):
             return [e[1] for e in self.emitted[k][0].table if e[0] == "buffer"]
-        if isinstance(step, CONTROL):
+        if isinstance(step, ControlStep):
             return [*step.inputs, *step.outputs, *[f"area {k}"] * (k in self.inner)]
         return [step.a, step.b, step.c] if isinstance(step, GemmStep) else [*step.inputs, step.output]
 

@@ -94,6 +94,11 @@ def form(prim: Primitive, avals: Sequence[Aval], out: Aval, params: tuple[Any, .
     return made if made.passes else None
 
 
+def placed(lines: str, indent: int) -> str:
+    """Lines further to the right."""
+    return "\n".join(" " * indent + line if line else line for line in lines.strip("\n").split("\n"))
+
+
 def loaded(d: DType, value: str) -> str:
     """An element of an array as a number: bools as 0 and 1."""
     return f"to_i64({value})" if d.category == BOOL else value

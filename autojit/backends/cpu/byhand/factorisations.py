@@ -8,8 +8,8 @@ through memory of the chunk.  Never gives a factor where the operation raises an
 from __future__ import annotations
 
 from ....dtypes import float32, float64
-from . import Form, chunk_rows, product, usual
-from .fortran import INFO, TILE, Calls, copied, placed, precise, turned, whole
+from . import Form, chunk_rows, placed, product, usual
+from .fortran import INFO, TILE, Calls, copied, precise, turned, whole
 from .tiny import LEAST, Lines, stored
 from .tiny import cholesky as tiny_cholesky
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ....dtypes import DType, float64, int32, int64
 from .. import libraries
-from . import Form
+from . import Form, placed
 
 WORDS = 48                         # int64 of a chunk, and room for another's cache lines
 INFO = "info"                      # as an argument: where the function says what went wrong
@@ -81,14 +81,10 @@ class Calls:
             lines += [f"    own = chunk * {WORDS}", "    ints[own] = 0"]        # of 32 bits, the high ones stay so
             lines += [f"    ints[own + {k}] = {text}" for text, k in self.words.items()]
             lines.append(f"    if {' or '.join(f'{name} < 1' for name in self.functions)}:\n        bad = True\n    else:")
-            body = _indented(body)
+            body = placed(body, 4)
             buffers, writes = {**buffers, "ints": "ints"}, (*writes, "ints")
         lines += [body.strip("\n"), "    if bad:\n        refuse()"]
         self.f.kernel("\n".join(lines), buffers, sizes, n, self.chunks, writes, {**(numbers or {}), **self.functions})
-
-
-def _indented(body: str) -> str:
-    return "\n".join("    " + line if line else line for line in body.strip("\n").split("\n"))
 
 
 # ------------------------------------------------------------------------------------------------ matrices
@@ -108,8 +104,3 @@ def turned(to: str, at: str, source: str, start: str, rows: str, columns: str, w
 def copied(to: str, at: str, source: str, start: str, n: str, word: str = "{}", indent: int = 8) -> str:
     """Lines that copy n elements."""
     return placed(f"for j in range({n}):\n    {to}[{at} + j] = " + word.format(f"{source}[{start} + j]"), indent)
-
-
-def placed(lines: str, indent: int) -> str:
-    """Lines further to the right."""
-    return "\n".join(" " * indent + line if line else line for line in lines.strip("\n").split("\n"))

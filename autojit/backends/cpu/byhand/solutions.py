@@ -9,9 +9,9 @@ kernel refuses, and so it does where a result is to be infinite because a matrix
 from __future__ import annotations
 
 from ....dtypes import float32, float64
-from . import Form, chunk_rows, usual
+from . import Form, chunk_rows, placed, usual
 from .factorisations import SMALL, load, many, store
-from .fortran import INFO, Calls, copied, placed, precise, whole
+from .fortran import INFO, Calls, copied, precise, whole
 from .tiny import LEAST, Lines, Names, determinant, solved, stored
 
 ONE = "    one = bits_f64(f8(1.0))"  # a number as an integer, to be handed on by address

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ....dtypes import BOOL, FLOAT, float32, int32, int64
-from . import CHUNKS, Form, around, chunk_rows, loaded, usual
+from . import CHUNKS, Form, around, chunk_rows, loaded, placed, usual
 
 SHORT = 32                         # elements up to which a row is sorted by insertion
 SMALL = 4096                       # up to which digits have 8 bits, beyond them 11
@@ -89,10 +89,6 @@ def _sorted(f: Form, put: str) -> None:
         _digits(f, keys, put)
 
 
-def _indented(lines: str, by: int) -> str:
-    return "\n".join(" " * by + line for line in lines.split("\n"))
-
-
 _ROW = """
         o = index_div(i, inner)
         base = o * n * inner + i - o * inner"""
@@ -124,7 +120,7 @@ def _insertion(f: Form, keys: Keys, put: str) -> None:
     for i in range(lo, hi):{_ROW}
         for t in range(n):
             v = {loaded(f.avals[0].dtype, 'x[base + t * inner]')}
-{_indented(keys.lines, 12)}
+{placed(keys.lines, 12)}
             j = t
             while j > 0 and w[own + j - 1] > key:
                 w[own + j] = w[own + j - 1]{beside}
@@ -156,15 +152,15 @@ def _best(f: Form, keys: Keys, put: str) -> None:
     for i in range(lo, hi):{_ROW}
         for t in range(first):
             v = {load}
-{_indented(keys.lines, 12)}
-{_indented(insert('t'), 12)}
+{placed(keys.lines, 12)}
+{placed(insert('t'), 12)}
         edge = {edge}
         for t in range(first, n):
             v = {load}
             if not (v {'<=' if f.params[1] else '>='} edge):
-{_indented(keys.lines, 16)}
+{placed(keys.lines, 16)}
                 if key < w[own + first - 1]:
-{_indented(insert('first - 1'), 20)}
+{placed(insert('first - 1'), 20)}
                     edge = {edge}
         for t in range(first):
             {put.format(place=_place(keys, 'own + t'))}
@@ -192,7 +188,7 @@ def _digits(f: Form, keys: Keys, put: str) -> None:
             c[counts + q] = 0
         for t in range(n):
             v = {loaded(f.avals[0].dtype, 'x[base + t * inner]')}
-{_indented(keys.lines, 12)}{f'''
+{placed(keys.lines, 12)}{f'''
             key = key{sign}''' if sign else ''}
             w[own + t] = key{'' if keys.packed else '''
             p[own + t] = t'''}
@@ -251,7 +247,7 @@ def _together(f: Form, keys: Keys, put: str) -> None:
         at = 2 * row * n
         for t in range(begin, end):
             v = {loaded(f.avals[0].dtype, 'x[base + t * inner]')}
-{_indented(keys.lines, 12)}
+{placed(keys.lines, 12)}
             w[at + t] = key{'' if keys.packed else f''' ^ {-2 ** 63}
             p[at + t] = t'''}
 """, {"x": "in0", **rooms, "state": "state"}, sizes, count, count, (*rooms, "state"))

@@ -5,10 +5,11 @@ In: a `Form`.  Out: its kernel.  Where SciPy has no such function in C the kerne
 
 from __future__ import annotations
 
+from functools import partial
 from math import factorial
 
 from ....dtypes import BOOL, float32
-from . import Form, chunks
+from . import Form, chunk_rows, placed
 
 COST = 80                          # of one value, an addition being 1
 
@@ -19,9 +20,8 @@ def _each(f: Form, lines: str, cost: int, numbers: dict[str, tuple[str, str]] | 
     buffers = {name: f"in{k}" for k, name in zip(range(len(f.avals)), "ax")}
     body = f"    for i in range(lo, hi):\n{lines}"
     if numbers:
-        inner = body.replace("\n", "\n    ")
-        body = f"    if {' or '.join(f'{name} < 1' for name in numbers)}:\n        refuse()\n    else:\n    {inner}"
-    f.kernel(body, {**buffers, "y": "out"}, {}, n, min(n, chunks(n, cost)), numbers=numbers)
+        body = f"    if {' or '.join(f'{name} < 1' for name in numbers)}:\n        refuse()\n    else:\n{placed(body, 4)}"
+    f.kernel(body, {**buffers, "y": "out"}, {}, n, chunk_rows(n, cost), numbers=numbers)
 
 
 def _of_scipy(f: Form, name: str) -> None:
@@ -30,52 +30,9 @@ def _of_scipy(f: Form, name: str) -> None:
     _each(f, f"        y[i] = to_{f.out.dtype.code}(call_f64(f, {values}))", COST, {"f": ("function", f"special.{name}")})
 
 
-def i0(f: Form) -> None:
-    _of_scipy(f, "i0")
-
-
-def i1(f: Form) -> None:
-    _of_scipy(f, "i1")
-
-
-def i0e(f: Form) -> None:
-    _of_scipy(f, "i0e")
-
-
-def i1e(f: Form) -> None:
-    _of_scipy(f, "i1e")
-
-
-def j0(f: Form) -> None:
-    _of_scipy(f, "j0")
-
-
-def j1(f: Form) -> None:
-    _of_scipy(f, "j1")
-
-
-def y0(f: Form) -> None:
-    _of_scipy(f, "y0")
-
-
-def y1(f: Form) -> None:
-    _of_scipy(f, "y1")
-
-
-def erfcx(f: Form) -> None:
-    _of_scipy(f, "erfcx")
-
-
-def ndtri(f: Form) -> None:
-    _of_scipy(f, "ndtri")
-
-
-def igamma(f: Form) -> None:
-    _of_scipy(f, "gammainc")
-
-
-def igammac(f: Form) -> None:
-    _of_scipy(f, "gammaincc")
+_SCIPY = {**{name: name for name in ("i0", "i1", "i0e", "i1e", "j0", "j1", "y0", "y1", "erfcx", "ndtri")},
+          "igamma": "gammainc", "igammac": "gammaincc"}
+globals().update({name: partial(_of_scipy, name=theirs) for name, theirs in _SCIPY.items()})
 
 
 # ---------------------------------------------------------------- zeta
@@ -85,43 +42,39 @@ _TERMS = (12.0, -720.0, 30240.0, -1209600.0, 47900160.0, -1892437580.3183792, 74
 _SUMMED = 10                       # terms of zeta's own sum before Euler's and Maclaurin's takes over
 
 
-def _tail() -> str:
-    """Lines that add what the first terms leave: w is where they end, b the last of them."""
-    lines = ["total = total + b * w / (s - f8(1.0)) - f8(0.5) * b", "c = f8(1.0)"]
+def _series(power: str) -> str:
+    """Lines that add up w ** -s for w, w + 1, ...; `power`: the text of w ** -s.  After some terms, of which b is the last, by
+    the formula of Euler and Maclaurin."""
+    tail = ["total = total + b * w / (s - f8(1.0)) - f8(0.5) * b", "c = f8(1.0)"]
     for k, term in enumerate(_TERMS):
-        lines += [f"c = c * (s + f8({float(2 * k)}))", "b = b / w", f"total = total + c * b / f8({term!r})",
-                  f"c = c * (s + f8({float(2 * k + 1)}))", "b = b / w"]
-    return "\n".join(" " * 12 + line for line in lines)
+        tail += [f"c = c * (s + f8({float(2 * k)}))", "b = b / w", f"total = total + c * b / f8({term!r})",
+                 f"c = c * (s + f8({float(2 * k + 1)}))", "b = b / w"]
+    return placed(f"""b = {power}
+total = b
+n = 0
+while n < {_SUMMED} or w <= f8({float(_SUMMED - 1)}):
+    w = w + f8(1.0)
+    b = {power}
+    total = total + b
+    n = n + 1
+if b > f8(0.0):
+{placed(chr(10).join(tail), 4)}""", 12)
 
 
 def zeta(f: Form) -> None:
-    """Hurwitz's zeta function: some terms, and the rest by the formula of Euler and Maclaurin."""
+    """Hurwitz's zeta function."""
     _each(f, f"""        s = to_f64(a[i])
-        q = to_f64(x[i])
+        w = to_f64(x[i])
         total = f8(0.0)
-        if isnan_f64(s) or isnan_f64(q) or s < f8(1.0) or (q <= f8(0.0) and q != floor_f64(q) and s != floor_f64(s)):
+        if isnan_f64(s) or isnan_f64(w) or s < f8(1.0) or (w <= f8(0.0) and w != floor_f64(w) and s != floor_f64(s)):
             total = f8(nan)
-        elif s == f8(1.0) or (q <= f8(0.0) and q == floor_f64(q)):
+        elif s == f8(1.0) or (w <= f8(0.0) and w == floor_f64(w)):
             total = f8(inf)
-        elif q > f8(1e8):
-            total = (f8(1.0) / (s - f8(1.0)) + f8(0.5) / q) * pow_f64(q, f8(1.0) - s)
+        elif w > f8(1e8):
+            total = (f8(1.0) / (s - f8(1.0)) + f8(0.5) / w) * pow_f64(w, f8(1.0) - s)
         else:
-            w = q
-            b = pow_f64(w, -s)
-            total = b
-            n = 0
-            while n < {_SUMMED} or w <= f8({float(_SUMMED - 1)}):
-                w = w + f8(1.0)
-                b = pow_f64(w, -s)
-                total = total + b
-                n = n + 1
-            if b > f8(0.0):
-{_indented(_tail())}
+{_series("pow_f64(w, -s)")}
         y[i] = to_{f.out.dtype.code}(total)""", 20 * COST)
-
-
-def _indented(lines: str) -> str:
-    return "\n".join("    " + line for line in lines.split("\n"))
 
 
 def polygamma(f: Form) -> None:
@@ -129,21 +82,11 @@ def polygamma(f: Form) -> None:
     (n,) = f.params
     if not 1 <= n <= 100:
         return
-    inverse = f"f8(1.0) / powi_f64(w, {n + 1})"
     _each(f, f"""        s = f8({float(n + 1)})
         w = to_f64(a[i])
         total = f8(inf)
         if w > f8(0.0) or w != floor_f64(w):
-            b = {inverse}
-            total = b
-            n = 0
-            while n < {_SUMMED} or w <= f8({float(_SUMMED - 1)}):
-                w = w + f8(1.0)
-                b = {inverse}
-                total = total + b
-                n = n + 1
-            if b > f8(0.0):
-{_indented(_tail())}
+{_series(f"f8(1.0) / powi_f64(w, {n + 1})")}
         y[i] = to_{f.out.dtype.code}(f8({float((-1) ** (n + 1) * factorial(n))!r}) * total)""", 2 * COST)
 
 

@@ -8,9 +8,9 @@ is computed in float64.  A matrix that is not finite, and one that LAPACK gives 
 from __future__ import annotations
 
 from ....dtypes import float32, float64
-from . import Form, chunk_rows, usual
+from . import Form, chunk_rows, placed, usual
 from .factorisations import load, many, store
-from .fortran import INFO, Calls, placed, turned, whole
+from .fortran import INFO, Calls, turned, whole
 
 ONE = "    one = bits_f64(f8(1.0))"    # numbers as integers, to be handed on by address
 
